@@ -1,1 +1,73 @@
-fn main() {}
+//! `cargo xtask`: the one entry to development tasks.
+//!
+//! | command | does |
+//! | --- | --- |
+//! | `test` | the quick tier: format, lints, tidiness, Rust tests, the official SDK; sets up what it needs |
+//! | `test --long` | the slow tier on top: fuzzing, a real engine program, supply chain |
+//! | `tidy` | rules that no compiler checks: layers, reasons for dependencies, stray paths |
+//! | `deny` | licences, bans and sources of all dependencies |
+
+mod command;
+mod deny;
+mod fuzz;
+mod sdk;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{cargo, step};
+
+const USAGE: &str = "usage: cargo xtask test [--long] | tidy | deny | fuzz [SECONDS]";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.as_slice() {
+        ["test"] => test_quick(),
+        ["test", "--long"] => test_quick().and_then(|()| test_long()),
+        ["tidy"] => tidy::check(),
+        ["deny"] => deny::check(),
+        ["fuzz"] => fuzz::run_all(60),
+        ["fuzz", seconds] => seconds.parse().context("SECONDS must be a number").and_then(fuzz::run_all),
+        _ => Err(anyhow::anyhow!(USAGE)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What CI runs. Cheap checks first, so that a slip is reported within seconds.
+fn test_quick() -> Result<()> {
+    step("format", || cargo(&["fmt", "--all", "--check"]))?;
+    step("tidy", tidy::check)?;
+    step("lints", || {
+        cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny", "warnings"])
+    })?;
+    step("rust tests", || cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]))?;
+    step("official SDK", sdk::quick)
+}
+
+fn test_long() -> Result<()> {
+    step("supply chain", deny::check)?;
+    step("a real engine program", sdk::real_engine)?;
+    step("fuzzing", || fuzz::run_all(600))
+}
+
+/// The repository's root folder.
+///
+/// # Errors
+/// If the program was built outside a checkout.
+fn root() -> Result<PathBuf> {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    match manifest.parent() {
+        Some(root) if root.join("Cargo.lock").exists() => Ok(root.to_owned()),
+        _ => bail!("{} is not inside the repository: run cargo xtask from a checkout", manifest.display()),
+    }
+}

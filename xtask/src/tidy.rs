@@ -1,0 +1,124 @@
+//! Rules that no compiler checks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+/// The layers of `ARCHITECTURE.md`: a crate depends only on crates of smaller numbers.
+const LAYERS: &[(&str, u32)] = &[
+    ("cocoon-units", 0),
+    ("cocoon-wire", 1),
+    ("cocoon-ton", 1),
+    ("cocoon-ledger", 2),
+    ("cocoon-market", 2),
+    ("cocoon-admin", 3),
+    ("cocoon-engine", 3),
+    ("cocoon-gateway", 3),
+    ("cocoon-transport", 3),
+    ("cocoon-client", 4),
+    ("cocoon-proxy", 4),
+    ("cocoon-worker", 4),
+    ("cocoon", 5),
+    ("xtask", 5),
+];
+
+/// Checks the tree and lists everything that breaks a rule.
+///
+/// # Errors
+/// If a rule is broken.
+pub(crate) fn check() -> Result<()> {
+    let mut findings = Vec::new();
+    let root = crate::root()?;
+    let packages = workspace_packages()?;
+    layers(&packages, &mut findings);
+    reasons(&packages, &root, &mut findings)?;
+    texts(&root, &mut findings)?;
+    ensure!(findings.is_empty(), "the tree is not tidy:\n{}", findings.join("\n"));
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    /// `dev` and `build` dependencies may point anywhere; only what ships follows the layers.
+    kind: Option<String>,
+    path: Option<String>,
+}
+
+fn workspace_packages() -> Result<Vec<Package>> {
+    let output = Command::new("cargo")
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .current_dir(crate::root()?)
+        .output()
+        .context("cannot start cargo metadata")?;
+    ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Metadata =
+        serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")?;
+    Ok(metadata.packages)
+}
+
+fn layers(packages: &[Package], findings: &mut Vec<String>) {
+    let layer_of: BTreeMap<&str, u32> = LAYERS.iter().copied().collect();
+    for package in packages {
+        let Some(layer) = layer_of.get(package.name.as_str()) else {
+            findings
+                .push(format!("{}: give it a layer in xtask/src/tidy.rs and ARCHITECTURE.md", package.name));
+            continue;
+        };
+        let shipped = package.dependencies.iter().filter(|dependency| dependency.kind.is_none());
+        for dependency in shipped.filter(|dependency| dependency.path.is_some()) {
+            if layer_of.get(dependency.name.as_str()).is_none_or(|below| below >= layer) {
+                findings.push(format!("{} must not depend on {}: layers", package.name, dependency.name));
+            }
+        }
+    }
+}
+
+/// Every direct dependency from outside has its reason in `ARCHITECTURE.md`, as `` `name` ``.
+fn reasons(packages: &[Package], root: &Path, findings: &mut Vec<String>) -> Result<()> {
+    let page = fs::read_to_string(root.join("ARCHITECTURE.md")).context("cannot read ARCHITECTURE.md")?;
+    let outside = packages.iter().flat_map(|package| &package.dependencies).filter(|d| d.path.is_none());
+    let mut names: Vec<&str> = outside.map(|dependency| dependency.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names.into_iter().filter(|name| !page.contains(&format!("`{name}`"))) {
+        findings.push(format!("ARCHITECTURE.md gives no reason for the dependency {name}"));
+    }
+    Ok(())
+}
+
+/// Text rules for tracked files: no unfinished marks, no absolute paths of a machine.
+fn texts(root: &Path, findings: &mut Vec<String>) -> Result<()> {
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output()?;
+    ensure!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
+    for name in String::from_utf8_lossy(&listed.stdout).split('\0').filter(|name| !name.is_empty()) {
+        if name == "xtask/src/tidy.rs" || name == "Cargo.lock" {
+            continue;
+        }
+        // Binary files (the demo model, seeds, vectors) have no text rules.
+        let Ok(text) = fs::read_to_string(root.join(name)) else { continue };
+        for (number, line) in text.lines().enumerate() {
+            for mark in ["TODO", "FIXME", "XXX", "todo!(", "unimplemented!(", "/work/", "/root/"] {
+                if line.contains(mark) {
+                    findings.push(format!("{name}:{}: {mark:?} does not belong here", number + 1));
+                }
+            }
+        }
+    }
+    Ok(())
+}
