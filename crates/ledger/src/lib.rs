@@ -1,1 +1,32 @@
-//! placeholder
+//! The accounting state machine of a proxy: what a request may cost, what it did cost, who owes whom.
+//!
+//! A request is a *pending transfer* from one client to one worker. [`Ledger::reserve`] holds the worst price
+//! of the request, [`Ledger::post`] charges what the worker counted and frees the rest, [`Ledger::void`] frees
+//! everything. Prices come from the root contract as a [`PriceTable`]; raw tokens become adjusted tokens in
+//! [`adjust`], the only function of the house that computes with floating point, because it must agree with
+//! deployed peers bit for bit.
+//!
+//! Invariants, asserted in release builds too:
+//! - a pending transfer ends exactly once: its [`Hold`] is consumed by `post` or `void`;
+//! - a charge never exceeds its hold, and what was cut off is reported;
+//! - the sum of client charges equals the sum of worker earnings in adjusted tokens, and equals worker
+//!   earnings plus proxy fees in nanotons; [`Ledger::audit`] recomputes both from the accounts;
+//! - totals never decrease.
+//!
+//! The crate is pure: no clock, no socket, no signature, no randomness. It refuses to know addresses and
+//! contracts: an account key is whatever the caller uses, and balances arrive as verified facts
+//! ([`ClientFunds`]). Totals live in memory.
+#![forbid(unsafe_code)]
+#![warn(clippy::arithmetic_side_effects, clippy::float_arithmetic)]
+
+mod account;
+mod adjust;
+mod audit;
+mod book;
+mod price;
+
+pub use account::{ClientFunds, ClientLimits, WorkerTotals};
+pub use adjust::{AdjustOverflow, adjust};
+pub use audit::Imbalance;
+pub use book::{Hold, Ledger, Posted, ReserveError, Totals, UnknownHold};
+pub use price::{AdjustError, FeeAbovePrice, Multipliers, PriceTable};
