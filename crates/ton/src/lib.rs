@@ -1,1 +1,17 @@
-//! placeholder
+//! What Cocoon keeps on TON, as far as it can be said without a chain: addresses, the root configuration, the
+//! addresses of derived contracts, signed payments.
+//!
+//! The crate is pure: no clock, no socket, no randomness. It refuses to follow the chain or to send anything
+//! (`chain` will), and it never runs a contract's code. Cells and bags of cells come from `tycho-types`.
+//!
+//! Invariants:
+//! - Bytes from a peer are read within a fixed bound and never panic.
+//! - Allow lists fail closed: an empty list allows nothing.
+//! - Contract addresses agree with the deployed network bit for bit; `spec/vectors/ton` proves it.
+//!
+//! Every cell layout is written down in `spec/messages.tlb`.
+#![forbid(unsafe_code)]
+
+mod address;
+
+pub use address::{Address, AddressFlags, AddressParseError};
