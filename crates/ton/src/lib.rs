@@ -13,5 +13,17 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod boc;
+mod cells;
+mod code;
+pub mod contracts;
+mod params;
+mod pseudo;
+mod root;
 
 pub use address::{Address, AddressFlags, AddressParseError};
+pub use boc::BocError;
+pub use code::{CodeError, ContractCode};
+pub use params::{CodeMask, Multipliers, Params, Seconds, StructVersion};
+pub use pseudo::{FieldProblem, NotPseudo, PseudoRootError};
+pub use root::{ProxyTextError, RegisteredProxy, RootConfig, model_hash};

@@ -1,0 +1,128 @@
+//! Codes of contracts.
+
+use std::fmt;
+
+use tycho_types::boc::Boc;
+use tycho_types::cell::Cell;
+
+use crate::boc::{self, BocError};
+
+/// The code of a contract: part of its address, never run here.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ContractCode(Cell);
+
+/// Bytes that are no contract's code.
+#[derive(Debug, thiserror::Error)]
+pub enum CodeError {
+    /// Not a bag of cells.
+    #[error(transparent)]
+    Boc(#[from] BocError),
+    /// More nested than any account may be.
+    #[error("the code is {depth} cells deep, an account may be at most {} deep", ContractCode::DEPTH_MAX)]
+    TooDeep {
+        /// Depth of the tree of cells.
+        depth: u16,
+    },
+}
+
+impl ContractCode {
+    /// Longest accepted bag of cells in bytes; the deployed contracts take about 2 KiB each.
+    pub const BOC_LEN_MAX: usize = 64 * 1024;
+    /// Deepest accepted tree of cells: TON's limit for the state of an account.
+    pub const DEPTH_MAX: u16 = 512;
+
+    /// No code: one empty cell. Addresses still differ by their initial data.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self(Cell::default())
+    }
+
+    /// Reads a bag of cells.
+    ///
+    /// # Errors
+    /// [`CodeError`] if the bytes are not one bag of cells within the bounds above.
+    pub fn from_boc(bytes: &[u8]) -> Result<Self, CodeError> {
+        let cell = boc::decode(bytes, Self::BOC_LEN_MAX)?;
+        let depth = cell.depth(0);
+        if depth > Self::DEPTH_MAX {
+            return Err(CodeError::TooDeep { depth });
+        }
+        Ok(Self(cell))
+    }
+
+    /// The bag of cells, without index and checksum.
+    #[must_use]
+    pub fn to_boc(&self) -> Vec<u8> {
+        Boc::encode(&self.0)
+    }
+
+    /// What the code is known by on chain.
+    ///
+    /// That is the hash at level 0: a part known only by hash and depth (a pruned branch) counts like the part
+    /// itself.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 32] {
+        self.0.hash(0).0
+    }
+
+    /// Whether this is [`Self::empty`].
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn cell(&self) -> Cell {
+        self.0.clone()
+    }
+}
+
+impl Default for ContractCode {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl fmt::Debug for ContractCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ContractCode({})", hex::encode(self.hash()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tycho_types::cell::CellBuilder;
+
+    use super::*;
+
+    fn chain(depth: u16) -> Cell {
+        let mut cell = Cell::default();
+        for _ in 0..depth {
+            let mut builder = CellBuilder::new();
+            builder.store_reference(cell).unwrap();
+            cell = builder.build().unwrap();
+        }
+        cell
+    }
+
+    #[test]
+    fn codes_survive_their_bag_of_cells() {
+        let code = ContractCode(CellBuilder::build_from(7_u8).unwrap());
+        assert_eq!(ContractCode::from_boc(&code.to_boc()).unwrap(), code);
+        assert!(!code.is_empty());
+        assert!(ContractCode::from_boc(&ContractCode::empty().to_boc()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn codes_deeper_than_accounts_are_refused() {
+        let deepest = Boc::encode(chain(ContractCode::DEPTH_MAX));
+        assert!(ContractCode::from_boc(&deepest).is_ok());
+        let deeper = Boc::encode(chain(ContractCode::DEPTH_MAX + 1));
+        assert!(matches!(ContractCode::from_boc(&deeper), Err(CodeError::TooDeep { depth: 513 })));
+    }
+
+    #[test]
+    fn oversized_bags_are_refused_unread() {
+        let error = ContractCode::from_boc(&vec![0; ContractCode::BOC_LEN_MAX + 1]).unwrap_err();
+        assert!(matches!(error, CodeError::Boc(BocError::TooLong { .. })), "{error}");
+    }
+}
