@@ -6,6 +6,7 @@
 //!
 //! Invariants:
 //! - Bytes from a peer are read within a fixed bound and never panic.
+//! - A [`payment::VerifiedPayment`] exists only after every check that a receiver must make.
 //! - Allow lists fail closed: an empty list allows nothing.
 //! - Contract addresses agree with the deployed network bit for bit; `spec/vectors/ton` proves it.
 //!
@@ -18,6 +19,7 @@ mod cells;
 mod code;
 pub mod contracts;
 mod params;
+pub mod payment;
 mod pseudo;
 mod root;
 
