@@ -2,7 +2,7 @@
 //!
 //! Everything here works on bytes as they travel: a request is scanned once and changed only where it must
 //! be ([`RequestBody`], [`worker_request`]), an answer is metered as it passes ([`UsageMeter`]), and every
-//! failure has one row in one table ([`ERRORS`]).
+//! failure has one row in one table ([`ERRORS`]). [`server`] puts an [`server::Inference`] behind HTTP.
 //!
 //! It refuses to know how an answer is found: no connection of the network, no price, no ledger. It builds
 //! no tree of a request or an answer, and no log, error or metric of it holds their text.
@@ -18,6 +18,7 @@ mod error;
 pub mod headers;
 mod json;
 mod request;
+pub mod server;
 pub mod sse;
 mod usage;
 mod worker_request;

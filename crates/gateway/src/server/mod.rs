@@ -1,0 +1,286 @@
+//! The API over HTTP: routes, limits, and answers that end as they should.
+
+mod answer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post};
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
+    CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, VARY,
+};
+use http::{Method, StatusCode};
+use http_body_util::BodyExt as _;
+use rand::RngExt as _;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use units::RequestId;
+
+use crate::{ApiError, ErrorKind, RequestBody, Route};
+
+/// Carries the request's id on every answer.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How the API is served.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Largest accepted body in bytes. Default: 15 MiB; a body must fit one frame of 16 MiB with its envelope.
+    pub body_len_max: usize,
+    /// How long a body may take to arrive. Default: 60 s.
+    pub body_timeout: Duration,
+    /// Requests that run at once; more are refused at once. Default: 4096.
+    pub requests_max: usize,
+    /// Value of `Access-Control-Allow-Origin`, for pages in browsers. Default: none, no page may call.
+    pub cors_origin: Option<String>,
+}
+
+impl ServerConfig {
+    /// The largest `body_len_max` that still fits one frame with its envelope, in bytes.
+    pub const BODY_LEN_LIMIT: usize = 16 * 1024 * 1024 - 64 * 1024;
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            body_len_max: 15 * 1024 * 1024,
+            body_timeout: Duration::from_secs(60),
+            requests_max: 4096,
+            cors_origin: None,
+        }
+    }
+}
+
+/// One inference request, scanned and with its id.
+#[derive(Debug)]
+pub struct InferenceRequest {
+    /// Drawn at random; the same on the wire.
+    pub id: RequestId,
+    /// What the application sent.
+    pub body: RequestBody,
+}
+
+/// The head of an answer and its body to come.
+pub struct InferenceResponse {
+    /// The engine's status.
+    pub status: StatusCode,
+    /// End-to-end headers; framing is the server's business.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: AnswerBody,
+}
+
+/// An answer's body.
+pub enum AnswerBody {
+    /// All of it.
+    Full(Bytes),
+    /// Pieces as they come. An error ends the answer; dropping the stream gives the request up.
+    Stream(BoxStream<'static, Result<Bytes, ApiError>>),
+}
+
+/// A model with the workers that serve it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// Base name.
+    pub id: String,
+    /// Its workers; empty when the peer did not say.
+    pub workers: Vec<ModelWorker>,
+}
+
+/// One worker of a model, as its proxy reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelWorker {
+    /// Price in thousandths of the listed price.
+    pub coefficient: u32,
+    /// Requests it runs now.
+    pub running_requests: u32,
+    /// Requests it can run at once.
+    pub max_running_requests: u32,
+}
+
+/// What answers behind the API. A future that is dropped gives its request up.
+pub trait Inference: Send + Sync + 'static {
+    /// The models of the network, now.
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, ApiError>>;
+
+    /// Runs one request up to the head of its answer.
+    fn run(&self, request: InferenceRequest) -> BoxFuture<'_, Result<InferenceResponse, ApiError>>;
+}
+
+/// What a handler needs.
+struct Shared<I> {
+    inference: Arc<I>,
+    config: ServerConfig,
+    running: Arc<Semaphore>,
+}
+
+/// The routes of the API over `inference`. They own the fallback of the router they are merged into, so that
+/// an unknown path gets an OpenAI error object too.
+pub fn router<I: Inference>(inference: Arc<I>, config: ServerConfig) -> Router {
+    let running = Arc::new(Semaphore::new(config.requests_max));
+    let cors: Option<HeaderValue> = config.cors_origin.as_deref().and_then(|origin| origin.parse().ok());
+    let shared = Arc::new(Shared { inference, config, running });
+    let chat =
+        |state: State<Arc<Shared<I>>>, request: Request| complete(state, Route::ChatCompletions, request);
+    let plain = |state: State<Arc<Shared<I>>>, request: Request| complete(state, Route::Completions, request);
+    Router::new()
+        .route(Route::ChatCompletions.path(), post(chat).options(|| options("POST, OPTIONS")))
+        .route(Route::Completions.path(), post(plain).options(|| options("POST, OPTIONS")))
+        .route("/v1/models", get(list_models::<I>).options(|| options("GET, HEAD, OPTIONS")))
+        .route("/v1/models/{*id}", get(show_model::<I>).options(|| options("GET, HEAD, OPTIONS")))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(unknown_path)
+        .layer(middleware::from_fn(move |request, next| dress(cors.clone(), request, next)))
+        .with_state(shared)
+}
+
+/// Gives the request its id and the answer its common headers.
+async fn dress(cors: Option<HeaderValue>, mut request: Request, next: Next) -> Response {
+    let id = RequestId::new(rand::rng().random());
+    request.extensions_mut().insert(id);
+    let is_options = request.method() == Method::OPTIONS;
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let text = HeaderValue::try_from(id.to_string()).expect("hexadecimal digits are legal in a header");
+    headers.insert(REQUEST_ID, text);
+    if let Some(origin) = cors {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(VARY, HeaderValue::from_static("origin"));
+        if is_options {
+            let allowed = HeaderValue::from_static("GET, POST, OPTIONS");
+            headers.insert(ACCESS_CONTROL_ALLOW_METHODS, allowed);
+            let allowed = HeaderValue::from_static("authorization, content-type");
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+        }
+    }
+    response
+}
+
+async fn options(allowed: &'static str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+async fn unknown_path() -> Response {
+    let message = "unknown path: served are POST /v1/chat/completions, POST /v1/completions, GET /v1/models \
+                   and GET /v1/models/{id}";
+    ApiError::new(ErrorKind::UnsupportedRoute, message).into_response()
+}
+
+async fn method_not_allowed() -> Response {
+    ApiError::new(ErrorKind::MethodNotAllowed, "this path does not support the method").into_response()
+}
+
+async fn list_models<I: Inference>(State(shared): State<Arc<Shared<I>>>) -> Response {
+    match shared.inference.models().await {
+        Ok(models) => {
+            let data: Vec<Value> = models.iter().map(model_json).collect();
+            json_response(&json!({ "object": "list", "data": data }))
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn show_model<I: Inference>(State(shared): State<Arc<Shared<I>>>, Path(id): Path<String>) -> Response {
+    match shared.inference.models().await {
+        Ok(models) => match models.iter().find(|model| model.id == id) {
+            Some(model) => json_response(&model_json(model)),
+            None => ApiError::new(ErrorKind::UnknownModel, "no worker serves this model").into_response(),
+        },
+        Err(error) => error.into_response(),
+    }
+}
+
+/// A model as the OpenAI API shows it, with our `workers` beside. Nobody knows when it was made: 0.
+fn model_json(model: &Model) -> Value {
+    let worker = |worker: &ModelWorker| {
+        json!({
+            "coefficient": worker.coefficient,
+            "running_requests": worker.running_requests,
+            "max_running_requests": worker.max_running_requests,
+        })
+    };
+    let workers: Vec<Value> = model.workers.iter().map(worker).collect();
+    json!({ "id": model.id, "object": "model", "created": 0, "owned_by": "cocoon", "workers": workers })
+}
+
+fn json_response(value: &Value) -> Response {
+    let mut response = Response::new(Body::from(value.to_string()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+async fn complete<I: Inference>(
+    State(shared): State<Arc<Shared<I>>>,
+    route: Route,
+    request: Request,
+) -> Response {
+    let Ok(permit) = Arc::clone(&shared.running).try_acquire_owned() else {
+        return ApiError::new(ErrorKind::Overloaded, "too many requests at once").into_response();
+    };
+    let id = request.extensions().get().copied().expect("the layer above gives every request its id");
+    let body = match read_body(request, &shared.config).await {
+        Ok(text) => RequestBody::parse(route, text),
+        Err(error) => Err(error),
+    };
+    let stream_asked = body.as_ref().is_ok_and(RequestBody::stream);
+    let answer = match body {
+        Ok(body) => shared.inference.run(InferenceRequest { id, body }).await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(answer) => answer::respond(answer, stream_asked, permit).await,
+        Err(error) => {
+            tracing::debug!(%id, code = error.kind().row().code, "request failed");
+            error.into_response()
+        }
+    }
+}
+
+/// Reads a whole body within the limits of size and time.
+async fn read_body(request: Request, config: &ServerConfig) -> Result<Bytes, ApiError> {
+    let limit = config.body_len_max;
+    let too_large = || {
+        let message = format!("the body is larger than {limit} bytes");
+        ApiError::new(ErrorKind::BodyTooLarge, message)
+    };
+    let incomplete =
+        || ApiError::new(ErrorKind::BodyIncomplete, "the body did not arrive to its end in time");
+    let expects_leave = request.headers().contains_key(EXPECT);
+    let mut body = request.into_body();
+    let announced = http_body::Body::size_hint(&body).lower();
+    if expects_leave && announced > limit as u64 {
+        // The application waits for our word before it sends: it gets a no, and sends nothing.
+        return Err(too_large());
+    }
+    let reading = async {
+        let mut text = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(limit).min(limit));
+        let mut passed = 0_usize;
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_cut| incomplete())?.into_data() else { continue };
+            passed = passed.saturating_add(data.len());
+            if passed <= limit {
+                text.extend_from_slice(&data);
+            } else if passed > limit.saturating_mul(4) {
+                return Err(too_large());
+            }
+            // Between the limit and four times that much, bytes are read and dropped: an application that is
+            // still writing when the connection closes never sees why.
+        }
+        if passed > limit { Err(too_large()) } else { Ok(text.freeze()) }
+    };
+    tokio::time::timeout(config.body_timeout, reading).await.unwrap_or_else(|_elapsed| Err(incomplete()))
+}
+
+#[cfg(test)]
+mod tests;
