@@ -71,8 +71,6 @@ pub enum ErrorKind {
     PeerMisbehaved,
     /// A peer failed without a known reason.
     UpstreamFailed,
-    /// A guarded action without its token.
-    Unauthorized,
     /// Our bug.
     Internal,
 }

@@ -336,15 +336,6 @@ pub const ERRORS: &[ErrorRow] = &[
     )
     .retryable(),
     row(
-        ErrorKind::Unauthorized,
-        401,
-        "authentication_error",
-        "invalid_api_key",
-        602,
-        Blame::Application,
-        "the action needs the token of this role",
-    ),
-    row(
         ErrorKind::Internal,
         500,
         SERVER,

@@ -1,0 +1,140 @@
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use axum::routing::{get, post};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::{AdminConfig, Token, guard};
+
+async fn start(router: Router) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(serve(listener, router, stop.clone()));
+    (address, stop, task)
+}
+
+async fn ask(address: SocketAddr, method: &str, path: &str, more: &str) -> (u16, String) {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{more}\r\n");
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer)
+}
+
+fn admin(missing: &'static [&'static str]) -> Router {
+    let mut registry = Registry::default();
+    let requests: Counter = Counter::default();
+    requests.inc_by(3);
+    registry.register("cocoon_requests", "Requests served", requests);
+    crate::router(AdminConfig {
+        missing: Box::new(|| missing.iter().map(|&text| text.to_owned()).collect()),
+        stats: Box::new(|| serde_json::json!({ "status": { "enabled": true } })),
+        registry,
+    })
+}
+
+#[tokio::test]
+async fn the_pages_answer() {
+    let (address, _stop, _task) = start(admin(&[])).await;
+    assert_eq!(ask(address, "GET", "/healthz", "").await.0, 200);
+    let (status, ready) = ask(address, "GET", "/readyz", "").await;
+    assert_eq!(status, 200);
+    assert!(ready.ends_with(r#"{"missing":[],"ready":true}"#), "{ready}");
+    let (status, stats) = ask(address, "GET", "/jsonstats", "").await;
+    assert_eq!(status, 200);
+    assert!(
+        stats.contains("content-type: application/json") && stats.ends_with(r#"{"status":{"enabled":true}}"#)
+    );
+    let (status, metrics) = ask(address, "GET", "/metrics", "").await;
+    assert_eq!(status, 200);
+    assert!(metrics.contains("cocoon_requests_total 3\n") && metrics.ends_with("# EOF\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_role_that_is_not_ready_says_what_is_missing() {
+    let (address, _stop, _task) = start(admin(&["no proxy is connected"])).await;
+    let (status, ready) = ask(address, "GET", "/readyz", "").await;
+    assert_eq!(status, 503);
+    assert!(ready.ends_with(r#"{"missing":["no proxy is connected"],"ready":false}"#), "{ready}");
+    assert_eq!(ask(address, "GET", "/healthz", "").await.0, 200, "alive all the same");
+}
+
+#[tokio::test]
+async fn actions_are_posts_with_the_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.token");
+    let token = Token::load_or_create(&path).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let runs = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&runs);
+    let action = move || async move {
+        counted.fetch_add(1, Ordering::SeqCst);
+    };
+    let actions = Router::new().route("/request/disable", post(action));
+    let (address, _stop, _task) = start(admin(&[]).merge(guard(token, actions))).await;
+
+    let bearer = |text: &str| format!("content-length: 0\r\nauthorization: Bearer {text}\r\n");
+    let none = "content-length: 0\r\n";
+    for refused in [none.to_owned(), bearer("wrong"), bearer(""), bearer(&text.trim()[1..])] {
+        let (status, answer) = ask(address, "POST", "/request/disable", &refused).await;
+        assert_eq!(status, 401, "{answer}");
+        assert!(answer.contains("www-authenticate: Bearer"));
+    }
+    for method in ["GET", "PUT", "DELETE"] {
+        assert_eq!(ask(address, method, "/request/disable", &bearer(text.trim())).await.0, 405);
+        assert_eq!(ask(address, method, "/request/disable", none).await.0, 405);
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 0);
+    assert_eq!(ask(address, "POST", "/request/disable", &bearer(text.trim())).await.0, 200);
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+    assert_eq!(ask(address, "GET", "/healthz", "").await.0, 200, "pages stay open");
+}
+
+#[tokio::test]
+async fn a_stop_lets_answers_finish() {
+    let (started, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let slow = {
+        let (started, release) = (Arc::clone(&started), Arc::clone(&release));
+        move || async move {
+            started.notify_one();
+            release.notified().await;
+            "done"
+        }
+    };
+    let (address, stop, task) = start(Router::new().route("/slow", get(slow))).await;
+    let asking = tokio::spawn(async move { ask(address, "GET", "/slow", "").await });
+    started.notified().await;
+    stop.cancel();
+    release.notify_one();
+    let (status, answer) = asking.await.unwrap();
+    assert!(status == 200 && answer.ends_with("done"));
+    task.await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_ever() {
+    let started = Arc::new(Notify::new());
+    let hang = {
+        let started = Arc::clone(&started);
+        move || async move {
+            started.notify_one();
+            std::future::pending::<()>().await
+        }
+    };
+    let (address, stop, task) = start(Router::new().route("/hang", get(hang))).await;
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(b"GET /hang HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    started.notified().await;
+    stop.cancel();
+    task.await.unwrap();
+    assert_eq!(socket.read(&mut [0; 16]).await.unwrap(), 0, "cut");
+}
