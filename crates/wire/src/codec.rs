@@ -264,11 +264,15 @@ impl<'a, T: Read<'a>> Read<'a> for Vec<T> {
     fn read(input: &mut Input<'a>) -> Result<Self, DecodeError> {
         let count = u32::read(input)?;
         let left = input.0.len();
-        // Nothing is allocated for elements whose bytes are not here.
+        // No memory for elements whose bytes are not here.
         if u64::from(count) * T::LEN_MIN as u64 > left as u64 {
             return Err(DecodeError::VectorTooLong { count, left });
         }
-        (0..count).map(|_| T::read(input)).collect()
+        let mut elements = Self::with_capacity(count as usize);
+        for _ in 0..count {
+            elements.push(T::read(input)?);
+        }
+        Ok(elements)
     }
 }
 
