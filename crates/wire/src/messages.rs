@@ -11,6 +11,7 @@ use crate::macros::tl_struct;
 
 tl_struct! {
     /// What a request cost, in adjusted tokens: raw tokens times the prices of their kinds.
+    #[derive(Copy, Default, Eq)]
     pub struct TokensUsed = tokensUsed {
         /// Prompt tokens that no cache answered.
         prompt_tokens_used: i64,

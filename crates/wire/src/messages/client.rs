@@ -11,7 +11,7 @@ use crate::macros::{tl_dispatch, tl_struct};
 
 pub use account::{PaymentStatus, Refund, RefundRejected, RequestRefund, UpdatePaymentStatus};
 pub use answer::{
-    Debug, QueryAnswer, QueryAnswerError, QueryAnswerErrorEx, QueryAnswerEx, QueryAnswerPart,
+    DebugInfo, QueryAnswer, QueryAnswerError, QueryAnswerErrorEx, QueryAnswerEx, QueryAnswerPart,
     QueryAnswerPartError, QueryAnswerPartEx, QueryFinalInfo, Times,
 };
 pub use models::{

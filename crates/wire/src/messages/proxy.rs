@@ -227,6 +227,7 @@ tl_struct! {
 
 tl_struct! {
     /// When a worker handled a request, in Unix seconds of its own clock.
+    #[derive(Copy)]
     pub struct Times {
         /// The request arrived.
         worker_start_time: f64,

@@ -80,6 +80,7 @@ tl_struct! {
 
 tl_struct! {
     /// How a worker is set up.
+    #[derive(Copy)]
     pub struct Deployment {
         /// Whether it runs in test mode; both sides must agree.
         is_test: bool,

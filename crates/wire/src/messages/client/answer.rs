@@ -115,7 +115,7 @@ tl_struct! {
         tokens_used: TokensUsed,
         @optional {
             /// Present if the request wanted it.
-            0 => debug: Debug<'a>,
+            0 => debug: DebugInfo<'a>,
             /// Protocol 2 or later.
             1 => times: Times,
         }
@@ -124,7 +124,8 @@ tl_struct! {
 
 tl_struct! {
     /// JSON about how the request was handled.
-    pub struct Debug<'a> {
+    #[derive(Copy)]
+    pub struct DebugInfo<'a> {
         /// By the worker.
         worker_debug: TlStr<'a>,
         /// By the proxy.
@@ -134,6 +135,7 @@ tl_struct! {
 
 tl_struct! {
     /// When the request was handled, in Unix seconds of each one's own clock.
+    #[derive(Copy)]
     pub struct Times {
         /// The request reached the proxy.
         proxy_start_time: f64,

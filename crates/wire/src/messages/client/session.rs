@@ -21,6 +21,7 @@ tl_struct! {
 
 tl_struct! {
     /// Protocol versions that a client or a worker speaks, both ends included.
+    #[derive(Copy)]
     pub struct ProtoRange {
         /// The oldest.
         min_proto_version: i32,
