@@ -19,4 +19,4 @@ mod market;
 mod ranked;
 
 pub use listing::{ModelListing, WorkerListing};
-pub use market::{AlreadyListed, Market, NoWorker, Offer, WorkerId};
+pub use market::{AlreadyListed, Market, NoWorker, Offer, WorkerId, WorkerState};

@@ -64,6 +64,19 @@ pub enum NoWorker {
     },
 }
 
+/// How a listed worker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerState {
+    /// Its price.
+    pub coefficient: Coefficient,
+    /// Whether it takes part.
+    pub enabled: bool,
+    /// Requests it runs.
+    pub running: u32,
+    /// Requests it may run at once.
+    pub running_max: u32,
+}
+
 /// All workers of one proxy.
 #[derive(Debug, Default)]
 pub struct Market {
@@ -216,6 +229,13 @@ impl Market {
             .map(|rank| if Some(rank) >= first_rank { rank.saturating_add(1) } else { rank });
         let second = second_rank.and_then(|rank| model.ready.nth(rank));
         Ok(second.map_or(first, |(_, second)| self.less_busy(first, second, now)))
+    }
+
+    /// How a worker stands; `None` for one that is not listed.
+    #[must_use]
+    pub fn worker(&self, id: WorkerId) -> Option<WorkerState> {
+        let Worker { coefficient, enabled, running, running_max, .. } = *self.workers.get(&id)?;
+        Some(WorkerState { coefficient, enabled, running, running_max })
     }
 
     /// Every model somebody is connected for, by name.

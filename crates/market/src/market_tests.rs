@@ -132,6 +132,9 @@ fn a_new_price_holds_from_the_next_pick() {
     let refused = market.pick("m", price(1999), now, &mut source(1));
     assert_eq!(refused, Err(NoWorker::TooDear { cheapest: price(2000) }));
     assert_eq!(market.pick("m", price(2000), now, &mut source(1)), Ok(WorkerId(0)));
+    let state = WorkerState { coefficient: price(2000), enabled: true, running: 0, running_max: 1 };
+    assert_eq!(market.worker(WorkerId(0)), Some(state));
+    assert_eq!(market.worker(WorkerId(1)), None);
 }
 
 #[test]
