@@ -1,0 +1,185 @@
+//! Who has an account here, and the latest payment signed for each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::Rng as _;
+use ton::Address;
+use ton::payment::{self, PaymentKind};
+use units::AdjustedTokens;
+use wire::proxy::SignedPayment;
+
+use super::{Core, Now, on_wire};
+
+/// Which side of the market an account is on. One owner may be on both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Side {
+    Client,
+    Worker,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Accounts {
+    clients: HashMap<Address, Account>,
+    workers: HashMap<Address, Account>,
+}
+
+#[derive(Debug)]
+struct Account {
+    contract: Address,
+    /// The owner's address as peers write it.
+    owner_text: Arc<str>,
+    links: usize,
+    signed: Option<Signed>,
+}
+
+#[derive(Clone, Debug)]
+struct Signed {
+    boc: Bytes,
+    tokens: AdjustedTokens,
+    at: Instant,
+}
+
+/// Where an account stands, as messages say it.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    /// The latest payment.
+    boc: Bytes,
+    /// Tokens that it covers: the total that this proxy stands by.
+    pub(super) settled: i64,
+    /// All tokens, those of the last moments included.
+    pub(super) total: i64,
+}
+
+impl Standing {
+    pub(super) fn payment(&self) -> SignedPayment<'_> {
+        SignedPayment::Payment { data: &self.boc }
+    }
+}
+
+/// How new a payment has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// It covers the whole total: for queries about the account.
+    Total,
+    /// It may lag by [`SIGNING_INTERVAL`]: for messages that go with every request. Deployed proxies lag by the
+    /// time between two writes of their database.
+    Recent,
+}
+
+/// At most one signature per account in this time is made for requests: signing costs more than the rest of the
+/// bookkeeping of a request.
+const SIGNING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The limit of accounts is reached.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AccountsFull;
+
+impl Accounts {
+    fn side(&self, side: Side) -> &HashMap<Address, Account> {
+        match side {
+            Side::Client => &self.clients,
+            Side::Worker => &self.workers,
+        }
+    }
+
+    fn side_mut(&mut self, side: Side) -> &mut HashMap<Address, Account> {
+        match side {
+            Side::Client => &mut self.clients,
+            Side::Worker => &mut self.workers,
+        }
+    }
+
+    pub(super) fn contract(&self, side: Side, owner: &Address) -> Option<Address> {
+        self.side(side).get(owner).map(|account| account.contract)
+    }
+
+    pub(super) fn owner_text(&self, side: Side, owner: &Address) -> Option<Arc<str>> {
+        self.side(side).get(owner).map(|account| Arc::clone(&account.owner_text))
+    }
+}
+
+impl Core {
+    /// Opens the account of `owner` for one more link, and returns the contract between it and this proxy.
+    pub(super) fn join_account(&mut self, side: Side, owner: Address) -> Result<Address, AccountsFull> {
+        let accounts = self.accounts.side_mut(side);
+        if let Some(account) = accounts.get_mut(&owner) {
+            account.links += 1;
+            return Ok(account.contract);
+        }
+        if accounts.len() >= self.limits.accounts_max {
+            return Err(AccountsFull);
+        }
+        let contract = match side {
+            Side::Client => self.terms.client_contract(&owner),
+            Side::Worker => self.terms.worker_contract(&owner),
+        };
+        let owner_text = Arc::from(self.terms.address_text(&owner));
+        accounts.insert(owner, Account { contract, owner_text, links: 1, signed: None });
+        Ok(contract)
+    }
+
+    /// One link fewer.
+    pub(super) fn leave_account(&mut self, side: Side, owner: Address) {
+        if let Some(account) = self.accounts.side_mut(side).get_mut(&owner) {
+            account.links = account.links.saturating_sub(1);
+            self.forget_unused_account(side, owner);
+        }
+    }
+
+    /// Forgets an account without links, requests and tokens, so that strangers cannot fill the table.
+    pub(super) fn forget_unused_account(&mut self, side: Side, owner: Address) {
+        if self.accounts.side(side).get(&owner).is_none_or(|account| account.links > 0) {
+            return;
+        }
+        let forgotten = match side {
+            Side::Client => self.ledger.forget_idle_client(owner),
+            Side::Worker => self.ledger.forget_idle_worker(owner),
+        };
+        if forgotten {
+            self.accounts.side_mut(side).remove(&owner);
+        }
+    }
+
+    /// Where an account stands, with a payment that is signed anew if it is not fresh enough. A real signature
+    /// is always there, for 0 tokens too: deployed workers insist on one.
+    pub(super) fn standing(
+        &mut self,
+        side: Side,
+        owner: Address,
+        freshness: Freshness,
+        now: Now,
+    ) -> Option<Standing> {
+        let total = match side {
+            Side::Client => self.ledger.client(owner)?.used,
+            Side::Worker => self.ledger.worker(owner)?.earned,
+        };
+        let account = self.accounts.side_mut(side).get_mut(&owner)?;
+        let is_fresh = |signed: &&Signed| {
+            let is_recent = now.instant.saturating_duration_since(signed.at) < SIGNING_INTERVAL;
+            signed.tokens == total || (freshness == Freshness::Recent && is_recent)
+        };
+        let signed = match account.signed.as_ref().filter(is_fresh) {
+            Some(signed) => signed.clone(),
+            None => {
+                let kind = match side {
+                    Side::Client => PaymentKind::ClientCharge,
+                    Side::Worker => PaymentKind::WorkerPayout,
+                };
+                let query_id = self.random.next_u64();
+                let (key, wallet) = (self.terms.key(), self.terms.wallet());
+                let boc = payment::sign(key, kind, query_id, total, &account.contract, wallet).into();
+                account.signed.insert(Signed { boc, tokens: total, at: now.instant }).clone()
+            }
+        };
+        Some(Standing { boc: signed.boc, settled: on_wire(signed.tokens), total: on_wire(total) })
+    }
+
+    /// The latest payment of an account, if any was signed yet.
+    pub(super) fn signed_payment(&self, side: Side, owner: &Address) -> Option<Bytes> {
+        let account = self.accounts.side(side).get(owner)?;
+        account.signed.as_ref().map(|signed| signed.boc.clone())
+    }
+}

@@ -1,0 +1,234 @@
+//! A request arrives: may it run, and where?
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use market::{NoWorker, WorkerId};
+use rand::Rng as _;
+use sha2::{Digest, Sha256};
+use units::{AdjustedTokens, AdjustedUsage, Coefficient, ModelName, ProtocolVersion, RequestId, TokenCount};
+use wire::{StatusCode, client, http, proxy};
+
+use super::accounts::{Freshness, Side};
+use super::answer::{self, Addressee, Failure, FinalInfo, Span, WorkerTold};
+use super::client_link::ClientParty;
+use super::running::Request;
+use super::{Action, Core, LinkId, Now, Outcome, Report};
+
+/// Both forms of a request.
+struct Wish<'a> {
+    model: Cow<'a, str>,
+    query: &'a [u8],
+    /// Length of the HTTP body in `query`.
+    body_len: usize,
+    ceiling: Coefficient,
+    max_tokens: TokenCount,
+    timeout: Duration,
+    request_id: [u8; 32],
+    min_config_version: i32,
+    debug: bool,
+}
+
+/// What the worker gets of the client's time, and what the client gave us of the application's.
+const TIMEOUT_SHARE: f64 = 0.95;
+
+impl Core {
+    /// Starts a request at a worker, or tells the client why not.
+    pub(super) fn run_query(
+        &mut self,
+        link: LinkId,
+        party: ClientParty,
+        packet: client::Packet<'_>,
+        now: Now,
+    ) {
+        // Version 0 asks with fewer members.
+        let query = match packet {
+            client::Packet::RunQueryEx(query) => query,
+            client::Packet::RunQuery(query) => client::RunQueryEx {
+                model_name: query.model_name,
+                query: query.query,
+                max_coefficient: query.max_coefficient,
+                max_tokens: query.max_tokens,
+                timeout: query.timeout,
+                request_id: query.request_id,
+                min_config_version: query.min_config_version,
+                enable_debug: None,
+            },
+        };
+        let debug = query.enable_debug.unwrap_or(false);
+        let body_len = wire::decode::<http::Request<'_>>(query.query).map(|request| request.payload.len());
+        let admitted = self
+            .read_wish(&query, debug, body_len.as_ref().ok().copied())
+            .and_then(|wish| self.admit(link, party, &wish, now));
+        if let Err(failure) = admitted {
+            let client = Addressee { protocol: party.protocol, request_id: query.request_id };
+            let span = Span { started: now, first_answer: None, ended: now };
+            let info = FinalInfo::new(&AdjustedUsage::default(), &span, &WorkerTold::default(), debug);
+            self.send(link, answer::refusal(&client, &failure, &info));
+            self.outbox.push_back(Action::Report(Report {
+                request_id: RequestId::new(query.request_id),
+                outcome: Outcome::Rejected,
+                code: failure.code.code(),
+                worker: None,
+                duration: Duration::ZERO,
+                bytes_received: body_len.unwrap_or(0),
+                bytes_sent: 0,
+                charged: AdjustedUsage::default(),
+                capped: AdjustedTokens::ZERO,
+            }));
+        }
+    }
+
+    /// Turns numbers of the wire into quantities. The deployed proxy computes with negative ones.
+    fn read_wish<'a>(
+        &self,
+        query: &client::RunQueryEx<'a>,
+        debug: bool,
+        body_len: Option<usize>,
+    ) -> Result<Wish<'a>, Failure> {
+        let invalid = |message| Failure::new(StatusCode::PROTOCOL_VIOLATION, message);
+        let body_len = body_len.ok_or_else(|| invalid("the query is not an HTTP request"))?;
+        let max_tokens =
+            u64::try_from(query.max_tokens).map_err(|_negative| invalid("max_tokens is negative"))?;
+        let ceiling = u32::try_from(query.max_coefficient)
+            .map_err(|_negative| invalid("max_coefficient is negative"))?;
+        let timeout = Some(query.timeout).filter(|seconds| *seconds > 0.0 && seconds.is_finite());
+        let timeout = timeout.ok_or_else(|| invalid("timeout is not a positive number"))?;
+        let timeout_max = self.limits.timeout_max;
+        Ok(Wish {
+            model: query.model_name.to_string_lossy(),
+            query: query.query,
+            body_len,
+            // No worker asks more than the highest legal price, so a higher ceiling means that one.
+            ceiling: Coefficient::try_from(ceiling.min(Coefficient::LIMIT - 1))
+                .expect("it is below the limit"),
+            max_tokens: TokenCount::new(max_tokens),
+            timeout: timeout_max.min(Duration::try_from_secs_f64(timeout).unwrap_or(timeout_max)),
+            request_id: query.request_id,
+            min_config_version: query.min_config_version,
+            debug,
+        })
+    }
+
+    /// The checks stand in the order of the deployed proxy, with its codes and texts, which clients know.
+    fn admit(&mut self, link: LinkId, party: ClientParty, wish: &Wish<'_>, now: Now) -> Result<(), Failure> {
+        let refused = |code, message: &'static str| Err(Failure::new(code, message));
+        let client = self.clients.get(&link).expect("a request comes on a known link");
+        if client.running.contains_key(&wish.request_id) {
+            return refused(StatusCode::PROTOCOL_VIOLATION, "request id is in use");
+        }
+        if client.running.len() >= self.limits.running_per_client_max {
+            return refused(StatusCode::ERROR, "too many active queries");
+        }
+        let available =
+            self.ledger.client(party.account).map_or(AdjustedTokens::ZERO, |limits| limits.available);
+        if available.get() < wish.max_tokens.get() {
+            return refused(StatusCode::ERROR, "client balance is too low");
+        }
+        if !self.is_config_known(wish.min_config_version) {
+            return refused(StatusCode::ERROR, "active config version is too low");
+        }
+        if !self.takes_part() {
+            return refused(StatusCode::NOT_READY, "proxy is disabled");
+        }
+        let to_reserve = self.terms.prices().hold(wish.max_tokens, wish.query.len(), wish.ceiling);
+        let Some(to_reserve) = to_reserve.ok().filter(|hold| *hold <= available) else {
+            return refused(StatusCode::NOT_READY, "balance is too low");
+        };
+        let mut random = || self.random.next_u64();
+        let picked = self.market.pick(&wish.model, wish.ceiling, now.instant, &mut random);
+        let worker_id = picked.map_err(|reason| no_worker(reason, &wish.model))?;
+        let worker_link = LinkId(worker_id.get());
+        let worker = self.workers.get(&worker_link).and_then(|worker| worker.party.as_ref());
+        let worker = worker.expect("the market lists introduced workers only").clone();
+        let hold = self.ledger.reserve(party.account, worker.account, to_reserve).map_err(|error| {
+            let message = format!("client balance is too low: to_reserve={to_reserve}: {error}");
+            Failure::new(StatusCode::ERROR, message)
+        })?;
+        self.market.started(worker_id);
+
+        let request = Request {
+            client_link: Some(link),
+            client_account: party.account,
+            client: Addressee { protocol: party.protocol, request_id: wish.request_id },
+            worker_link,
+            worker_account: worker.account,
+            hop_id: self.hop_id(link, &wish.request_id),
+            wants_notes: wish.debug,
+            started: now,
+            deadline: now.instant + wish.timeout,
+            first_answer: None,
+            counted: AdjustedUsage::default(),
+            bytes_received: wish.body_len,
+            bytes_sent: 0,
+        };
+        let hop_id = request.hop_id;
+        let key = self.running.insert(request, hold);
+        self.clients.get_mut(&link).expect("it was there above").running.insert(wish.request_id, key);
+        self.workers.get_mut(&worker_link).expect("it was there above").running.insert(hop_id, key);
+        self.forward(worker_id, worker.account, worker.protocol, hop_id, wish, now);
+        Ok(())
+    }
+
+    /// Hands the request to its worker, in the worker's version.
+    fn forward(
+        &mut self,
+        worker_id: WorkerId,
+        account: ton::Address,
+        protocol: ProtocolVersion,
+        hop_id: [u8; 32],
+        wish: &Wish<'_>,
+        now: Now,
+    ) {
+        let standing = self.standing(Side::Worker, account, Freshness::Recent, now);
+        let standing = standing.expect("a connected worker has an account");
+        let coefficient =
+            self.market.worker(worker_id).map_or(0, |worker| i64::from(worker.coefficient.get()));
+        let timeout = wish.timeout.as_secs_f64() * TIMEOUT_SHARE;
+        let message = match protocol {
+            ProtocolVersion::V0 => wire::encode(&proxy::RunQuery {
+                query: wish.query,
+                signed_payment: standing.payment(),
+                coefficient,
+                timeout,
+                request_id: hop_id,
+            }),
+            ProtocolVersion::V1 | ProtocolVersion::V2 => wire::encode(&proxy::RunQueryEx {
+                query: wish.query,
+                signed_payment: standing.payment(),
+                coefficient,
+                timeout,
+                request_id: hop_id,
+                enable_debug: Some(wish.debug),
+            }),
+        };
+        self.send(LinkId(worker_id.get()), message);
+    }
+
+    /// Our name for a request between us and its worker. It derives from the client's, so that logs of both
+    /// hops can be joined, and no client can choose it, since requests of several clients meet at one worker.
+    fn hop_id(&mut self, link: LinkId, request_id: &[u8; 32]) -> [u8; 32] {
+        let serial = self.running.next_serial();
+        let mut hash = Sha256::new();
+        hash.update(self.hop_secret);
+        hash.update(serial.to_le_bytes());
+        hash.update(link.0.to_le_bytes());
+        hash.update(request_id);
+        hash.finalize().into()
+    }
+}
+
+fn no_worker(reason: NoWorker, model: &str) -> Failure {
+    let name = &model[..model.floor_char_boundary(ModelName::LEN_MAX)];
+    let not_ready = StatusCode::NOT_READY;
+    match reason {
+        NoWorker::UnknownModel => {
+            Failure::new(StatusCode::PROTOCOL_VIOLATION, format!("unknown model {name}"))
+        }
+        NoWorker::NoneConnected => Failure::new(not_ready, format!("no workers for model {name}")),
+        NoWorker::NoneReady => Failure::new(not_ready, format!("no ready workers for model {name}")),
+        NoWorker::TooDear { cheapest } => {
+            Failure::new(not_ready, format!("can run this query with coefficient={}", cheapest.get()))
+        }
+    }
+}

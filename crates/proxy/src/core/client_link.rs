@@ -1,0 +1,255 @@
+//! A client's link: handshake, questions, requests.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use ledger::ClientFunds;
+use sha2::{Digest, Sha256};
+use ton::Address;
+use units::{AdjustedTokens, NanoTon, ProtocolVersion};
+use wire::proxy::SignedPayment;
+use wire::{DecodeError, StatusCode, client};
+
+use super::accounts::{Freshness, Side};
+use super::running::RequestKey;
+use super::terms::Terms;
+use super::{Action, Core, LinkId, Now, Refusal};
+
+#[derive(Debug)]
+pub(super) struct ClientLink {
+    pub(super) stage: ClientStage,
+    /// Requests that run for this link, by the client's name for them.
+    pub(super) running: HashMap<[u8; 32], RequestKey>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ClientStage {
+    /// Nothing was said yet.
+    Connecting,
+    /// Introduced, not authorised.
+    Authorizing(ClientParty),
+    /// The handshake is complete.
+    Ready(ClientParty),
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientParty {
+    pub(super) account: Address,
+    pub(super) protocol: ProtocolVersion,
+}
+
+/// Balance and stake of every client in a network without a chain.
+const PLAY_MONEY: NanoTon = NanoTon::new(1_000_000 * 1_000_000_000);
+
+/// A link that broke the protocol, by the reason for closing it.
+pub(super) type Breach = &'static str;
+
+impl ClientLink {
+    pub(super) fn new() -> Self {
+        Self { stage: ClientStage::Connecting, running: HashMap::new() }
+    }
+
+    fn party(&self) -> Option<ClientParty> {
+        match self.stage {
+            ClientStage::Connecting => None,
+            ClientStage::Authorizing(party) | ClientStage::Ready(party) => Some(party),
+        }
+    }
+}
+
+impl Core {
+    pub(super) fn answer_client(&mut self, link: LinkId, message: &[u8], now: Now) -> Result<Bytes, Refusal> {
+        let Some(stage) = self.clients.get(&link).map(|client| client.stage) else {
+            return Err(Refusal::harmless(StatusCode::CANCELLED, "the link is closing"));
+        };
+        let query = match (wire::decode::<client::Query<'_>>(message), stage) {
+            (Ok(query), _) => query,
+            // A question that a newer client may ask and an older proxy does not know.
+            (Err(error @ DecodeError::UnknownConstructor { .. }), ClientStage::Ready(_)) => {
+                return Err(Refusal::harmless(StatusCode::PROTOCOL_VIOLATION, error.to_string()));
+            }
+            (Err(error), _) => return Err(Refusal::closing(StatusCode::UNSPECIFIED, error.to_string())),
+        };
+        let unexpected = |message: &'static str| Err(Refusal::closing(StatusCode::UNSPECIFIED, message));
+        match (stage, query) {
+            (ClientStage::Connecting, client::Query::ConnectToProxy(query)) => {
+                self.connect_client(link, &query)
+            }
+            (ClientStage::Connecting, _) => unexpected("expected connect message"),
+            (ClientStage::Authorizing(party), client::Query::AuthorizeWithProxyShort(query)) => {
+                let hash: [u8; 32] = Sha256::digest(query.data).into();
+                if hash != Terms::secret_hash() {
+                    return unexpected("sha256 mismatch");
+                }
+                self.authorize_client(link, party, now)
+            }
+            // Without a chain there is no transaction to wait for.
+            (ClientStage::Authorizing(party), client::Query::AuthorizeWithProxyLong(_)) => {
+                self.authorize_client(link, party, now)
+            }
+            (ClientStage::Authorizing(_), _) => unexpected("expected auth message"),
+            (ClientStage::Ready(_), client::Query::GetWorkerTypes(_)) => Ok(self.worker_types()),
+            (ClientStage::Ready(_), client::Query::GetWorkerTypesV2(_)) => Ok(self.worker_types_v2()),
+            (ClientStage::Ready(party), client::Query::UpdatePaymentStatus(_)) => {
+                self.client_payment_status(party, now)
+            }
+            (ClientStage::Ready(_), client::Query::RequestRefund(_)) => {
+                Err(Refusal::harmless(StatusCode::PROTOCOL_VIOLATION, "refunds are made on chain only"))
+            }
+            (ClientStage::Ready(_), _) => unexpected("already authorized"),
+        }
+    }
+
+    /// The checks stand in the order of the deployed proxy, so that a peer with several faults hears of the
+    /// same one.
+    fn connect_client(&mut self, link: LinkId, query: &client::ConnectToProxy<'_>) -> Result<Bytes, Refusal> {
+        let refused = |code, message: &'static str| Err(Refusal::closing(code, message));
+        let Some(is_test) = query.params.is_test else {
+            return refused(StatusCode::ERROR, "too old client");
+        };
+        if is_test != self.terms.root().params.is_test {
+            return refused(StatusCode::ERROR, "test mode mismatch");
+        }
+        let account = parse_owner(query.params.client_owner_address, StatusCode::ERROR)?;
+        if !self.is_config_known(query.min_config_version) {
+            return refused(StatusCode::ERROR, "active config version is too low");
+        }
+        let protocol = negotiate(query.params.proto_range.as_ref())?;
+        if !self.takes_part() {
+            return refused(StatusCode::NOT_READY, "proxy is not participating in this iteration");
+        }
+        let Ok(contract) = self.join_account(Side::Client, account) else {
+            return refused(StatusCode::NOT_READY, "proxy has no room for another client");
+        };
+
+        let funds = ClientFunds { balance: PLAY_MONEY, stake: PLAY_MONEY, tokens_used: AdjustedTokens::ZERO };
+        self.ledger.open_client(account, funds);
+        if let Some(client) = self.clients.get_mut(&link) {
+            client.stage = ClientStage::Authorizing(ClientParty { account, protocol });
+        }
+
+        let payment = self.signed_payment(Side::Client, &account);
+        let contract = self.terms.address_text(&contract);
+        Ok(wire::encode(&client::ConnectedToProxy {
+            params: self.terms.introduction(protocol),
+            client_sc_address: contract.as_str().into(),
+            auth: client::ProxyConnectionAuth::Short { secret_hash: Terms::secret_hash(), nonce: 0 },
+            signed_payment: payment
+                .as_ref()
+                .map_or(SignedPayment::Empty, |boc| SignedPayment::Payment { data: boc }),
+        }))
+    }
+
+    fn authorize_client(&mut self, link: LinkId, party: ClientParty, now: Now) -> Result<Bytes, Refusal> {
+        let standing = self.standing(Side::Client, party.account, Freshness::Total, now);
+        let standing = standing.ok_or_else(no_account)?;
+        if let Some(client) = self.clients.get_mut(&link) {
+            client.stage = ClientStage::Ready(party);
+        }
+        self.outbox.push_back(Action::Vouch { link });
+        Ok(wire::encode(&client::AuthorizationWithProxySuccess {
+            signed_payment: standing.payment(),
+            tokens_committed_to_db: standing.settled,
+            max_tokens: standing.total,
+        }))
+    }
+
+    fn client_payment_status(&mut self, party: ClientParty, now: Now) -> Result<Bytes, Refusal> {
+        let standing = self.standing(Side::Client, party.account, Freshness::Total, now);
+        let standing = standing.ok_or_else(no_account)?;
+        Ok(wire::encode(&client::PaymentStatus {
+            signed_payment: standing.payment(),
+            db_tokens: standing.settled,
+            max_tokens: standing.total,
+        }))
+    }
+
+    fn worker_types(&self) -> Bytes {
+        let listing: Vec<_> = self.market.listing().collect();
+        let types = listing.iter().filter_map(|model| {
+            let [min, middle, max] = model.price_range()?.map(thousandths);
+            Some(client::WorkerType {
+                name: model.name.into(),
+                active_workers: i32::try_from(model.workers.len()).unwrap_or(i32::MAX),
+                coefficient_min: min,
+                coefficient_bucket50: middle,
+                coefficient_max: max,
+            })
+        });
+        wire::encode(&client::WorkerTypes { types: types.collect() })
+    }
+
+    fn worker_types_v2(&self) -> Bytes {
+        let listing: Vec<_> = self.market.listing().collect();
+        let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let types = listing.iter().map(|model| {
+            let workers = model.workers.iter().map(|worker| client::WorkerInstanceV2 {
+                coefficient: thousandths(worker.coefficient),
+                active_requests: count(worker.running),
+                max_active_requests: count(worker.running_max),
+            });
+            client::WorkerTypeV2 { name: model.name.into(), workers: workers.collect() }
+        });
+        wire::encode(&client::WorkerTypesV2 { types: types.collect() })
+    }
+
+    pub(super) fn packet_from_client(
+        &mut self,
+        link: LinkId,
+        message: &[u8],
+        now: Now,
+    ) -> Result<(), Breach> {
+        let packet = match wire::decode::<client::Packet<'_>>(message) {
+            Ok(packet) => packet,
+            // Deployed proxies ignore what they do not know.
+            Err(DecodeError::UnknownConstructor { .. }) => return Ok(()),
+            Err(_malformed) => return Err("malformed message"),
+        };
+        match self.clients.get(&link).map(|client| client.stage) {
+            Some(ClientStage::Ready(party)) => {
+                self.run_query(link, party, packet, now);
+                Ok(())
+            }
+            Some(_) => Err("request before the end of the handshake"),
+            None => Ok(()),
+        }
+    }
+
+    /// The link is gone. Its requests run on and are charged by what their workers count.
+    pub(super) fn forget_client_link(&mut self, link: LinkId) {
+        let Some(client) = self.clients.remove(&link) else { return };
+        for request in client.running.values() {
+            self.running.client_left(*request);
+        }
+        if let Some(party) = client.party() {
+            self.leave_account(Side::Client, party.account);
+        }
+    }
+
+    /// Whether our root configuration is at least the one that the peer works with.
+    pub(super) fn is_config_known(&self, min_config_version: i32) -> bool {
+        min_config_version.cast_unsigned() <= self.terms.root().version.get()
+    }
+}
+
+pub(super) fn parse_owner(text: wire::TlStr<'_>, code: StatusCode) -> Result<Address, Refusal> {
+    let unreadable = |error: ton::AddressParseError| Refusal::closing(code, error.to_string());
+    // Nothing that is not UTF-8 is an address; the replacement characters make that sure.
+    Address::parse(&text.to_string_lossy()).map(|(address, _flags)| address).map_err(unreadable)
+}
+
+pub(super) fn negotiate(range: Option<&client::ProtoRange>) -> Result<ProtocolVersion, Refusal> {
+    let (min, max) = range.map_or((0, 0), |range| (range.min_proto_version, range.max_proto_version));
+    ProtocolVersion::negotiate(min, max).map_err(|_disjoint| {
+        Refusal::closing(StatusCode::PROTOCOL_VIOLATION, "cannot choose common protocol version")
+    })
+}
+
+pub(super) fn no_account() -> Refusal {
+    Refusal::closing(StatusCode::FAILURE, "the account is not open")
+}
+
+fn thousandths(coefficient: units::Coefficient) -> i32 {
+    i32::try_from(coefficient.get()).expect("coefficients are below 10^9")
+}

@@ -1,0 +1,374 @@
+//! What a proxy decides: whom it admits, which worker runs a request, what it costs, who hears about it.
+//!
+//! The core is a value to feed. Every method takes an event and the time, changes the state, and leaves
+//! [`Action`]s behind that the shell takes with [`Core::poll_action`] and carries out in order. Links and queries
+//! are numbers that the shell hands out. There is no socket, no clock, no task and no randomness but the seed.
+//!
+//! Invariants:
+//! - Every query gets exactly one answer or refusal, every request of a connected client exactly one end.
+//! - A reservation ends exactly once, on every path: answered, failed, timed out, worker lost.
+//! - A malformed message closes the link that it came on and touches nothing else.
+//! - What a peer can make us remember is bounded: accounts by [`Limits::accounts_max`], running requests of one
+//!   client link by [`Limits::running_per_client_max`], those of a worker by its own offer.
+//! - Nothing here holds or prints a prompt or an answer.
+
+mod accounts;
+mod admission;
+mod answer;
+mod client_link;
+mod relay;
+mod running;
+mod snapshot;
+mod terms;
+mod worker_link;
+
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ledger::Ledger;
+use market::Market;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use ton::Address;
+use units::{AdjustedTokens, AdjustedUsage, ImageHash, RequestId};
+use wire::StatusCode;
+
+use accounts::Accounts;
+use client_link::ClientLink;
+use running::Running;
+use worker_link::WorkerLink;
+
+pub use snapshot::{ClientSnapshot, ConnectionSnapshot, Snapshot, WorkerSnapshot};
+pub use terms::{Terms, TermsError};
+
+/// A connection, as the shell numbers it. Numbers are not used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// A query that waits for its answer, as the shell numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct QueryToken(pub u64);
+
+/// The time of an event by both clocks: spans are measured with the first, messages carry the second.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For deadlines and durations.
+    pub instant: Instant,
+    /// Time since 1970-01-01 00:00:00 UTC.
+    pub unix: Duration,
+}
+
+/// What a handshake has proved about a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerFacts {
+    /// The attested image; `None` without attestation.
+    pub image_hash: Option<ImageHash>,
+}
+
+/// What the shell has to do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Answer a query.
+    Answer {
+        /// Which one.
+        query: QueryToken,
+        /// A boxed object.
+        message: Bytes,
+    },
+    /// Refuse a query.
+    Refuse {
+        /// Which one.
+        query: QueryToken,
+        /// Why, for programs.
+        code: StatusCode,
+        /// Why, for people.
+        message: Cow<'static, str>,
+    },
+    /// Send a one-way message.
+    Send {
+        /// Where to.
+        link: LinkId,
+        /// A boxed object.
+        message: Bytes,
+    },
+    /// The peer completed its handshake: it may send large messages from now on. Stands before the answer that
+    /// tells the peer so.
+    Vouch {
+        /// Which link.
+        link: LinkId,
+    },
+    /// Close a link after everything that was sent on it; the core has forgotten it already.
+    Close {
+        /// Which one.
+        link: LinkId,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Note for logs and statistics that a request has ended.
+    Report(Report),
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Answered completely.
+    Success,
+    /// Refused before any worker heard of it.
+    Rejected,
+    /// The worker gave up.
+    WorkerFailed,
+    /// The worker's connection ended.
+    WorkerLost,
+    /// The worker broke the protocol.
+    WorkerMisbehaved,
+    /// No complete answer in time.
+    Timeout,
+    /// This proxy shut down.
+    ShutDown,
+}
+
+/// One ended request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The client's name for it.
+    pub request_id: RequestId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The code that the client got; 0 for success.
+    pub code: i32,
+    /// The worker link that ran it; `None` for a rejected request.
+    pub worker: Option<LinkId>,
+    /// From its arrival to its end.
+    pub duration: Duration,
+    /// Length of the request's HTTP body.
+    pub bytes_received: usize,
+    /// Length of the answer's HTTP body, as far as it came.
+    pub bytes_sent: usize,
+    /// What the client was charged.
+    pub charged: AdjustedUsage,
+    /// What the worker counted beyond the hold.
+    pub capped: AdjustedTokens,
+}
+
+/// How much peers may make the core remember.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Clients with an account, and workers with one. Default: 100,000 each.
+    pub accounts_max: usize,
+    /// Running requests of one client link. Default: 4096.
+    pub running_per_client_max: usize,
+    /// Longest time that a request may run; longer wishes are cut to it. Default: one hour.
+    pub timeout_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { accounts_max: 100_000, running_per_client_max: 4096, timeout_max: Duration::from_secs(3600) }
+    }
+}
+
+/// The deciding part of a proxy.
+#[derive(Debug)]
+pub struct Core {
+    terms: Terms,
+    limits: Limits,
+    ledger: Ledger<Address>,
+    market: Market,
+    accounts: Accounts,
+    clients: HashMap<LinkId, ClientLink>,
+    workers: HashMap<LinkId, WorkerLink>,
+    running: Running,
+    random: StdRng,
+    /// Keeps our names for requests unpredictable to clients and workers.
+    hop_secret: [u8; 32],
+    enabled: bool,
+    draining: bool,
+    outbox: VecDeque<Action>,
+}
+
+/// A refused handshake step or query.
+#[derive(Debug)]
+struct Refusal {
+    code: StatusCode,
+    message: Cow<'static, str>,
+    /// The peer cannot go on after this.
+    closes: bool,
+}
+
+impl Refusal {
+    fn closing(code: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into(), closes: true }
+    }
+
+    fn harmless(code: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into(), closes: false }
+    }
+}
+
+impl Core {
+    /// A proxy without links. `seed` is the source of all its randomness: payment numbers and worker choice.
+    #[must_use]
+    pub fn new(terms: Terms, limits: Limits, seed: [u8; 32]) -> Self {
+        let mut random = StdRng::from_seed(seed);
+        let mut hop_secret = [0; 32];
+        random.fill_bytes(&mut hop_secret);
+        Self {
+            ledger: Ledger::new(*terms.prices()),
+            terms,
+            limits,
+            market: Market::new(),
+            accounts: Accounts::default(),
+            clients: HashMap::new(),
+            workers: HashMap::new(),
+            running: Running::default(),
+            random,
+            hop_secret,
+            enabled: true,
+            draining: false,
+            outbox: VecDeque::new(),
+        }
+    }
+
+    /// A link on the listener for clients is ready.
+    pub fn client_opened(&mut self, link: LinkId) {
+        self.clients.insert(link, ClientLink::new());
+    }
+
+    /// A link on the listener for workers is ready.
+    pub fn worker_opened(&mut self, link: LinkId, peer: PeerFacts) {
+        self.workers.insert(link, WorkerLink::new(peer));
+    }
+
+    /// A link has ended.
+    pub fn closed(&mut self, link: LinkId, now: Now) {
+        self.forget_client_link(link);
+        self.forget_worker_link(link, now);
+    }
+
+    /// A query has arrived. It is answered or refused at once.
+    pub fn query(&mut self, link: LinkId, query: QueryToken, message: &[u8], now: Now) {
+        let result = if self.clients.contains_key(&link) {
+            self.answer_client(link, message, now)
+        } else if self.workers.contains_key(&link) {
+            self.answer_worker(link, message, now)
+        } else {
+            Err(Refusal::harmless(StatusCode::CANCELLED, "the link is closing"))
+        };
+        match result {
+            Ok(message) => self.outbox.push_back(Action::Answer { query, message }),
+            Err(Refusal { code, message, closes }) => {
+                self.outbox.push_back(Action::Refuse { query, code, message });
+                if closes {
+                    self.close(link, "a query was refused", now);
+                }
+            }
+        }
+    }
+
+    /// A one-way message has arrived.
+    pub fn packet(&mut self, link: LinkId, message: &[u8], now: Now) {
+        let result = if self.clients.contains_key(&link) {
+            self.packet_from_client(link, message, now)
+        } else if self.workers.contains_key(&link) {
+            self.packet_from_worker(link, message, now)
+        } else {
+            Ok(())
+        };
+        if let Err(reason) = result {
+            self.close(link, reason, now);
+        }
+    }
+
+    /// Gives up requests whose time is over. To be called when [`Self::poll_timeout`] has passed; earlier calls
+    /// do no harm.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(request) = self.running.due(now.instant) {
+            self.time_out(request, now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] has something to do. Changes with every event.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.running.next_deadline()
+    }
+
+    /// The next thing to do. To be called until it returns `None`, after every other method.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.outbox.pop_front()
+    }
+
+    /// Lets the proxy take part, or refuses new links and requests. Running requests go on either way.
+    pub fn set_enabled(&mut self, enabled: bool) {
+        self.enabled = enabled;
+    }
+
+    /// Refuses new links and requests for good, so that [`Self::running_len`] falls to zero.
+    pub fn begin_drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Gives up every running request and closes every link.
+    pub fn shut_down(&mut self, now: Now) {
+        self.draining = true;
+        while let Some(request) = self.running.any() {
+            self.abandon(request, now);
+        }
+        let links: Vec<_> = self.clients.keys().chain(self.workers.keys()).copied().collect();
+        for link in links {
+            self.close(link, "the proxy shuts down", now);
+        }
+    }
+
+    /// How many requests run.
+    #[must_use]
+    pub fn running_len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Whether any worker would take a request now.
+    #[must_use]
+    pub fn has_enabled_worker(&self) -> bool {
+        self.market.has_enabled_worker()
+    }
+
+    /// Whether the operator lets the proxy take part.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Recomputes the sums of all accounts. Costs time in proportion to their number.
+    ///
+    /// # Errors
+    /// [`ledger::Imbalance`] names the first sum that the accounts do not confirm: a bug.
+    pub fn audit(&self) -> Result<(), ledger::Imbalance> {
+        self.ledger.audit()
+    }
+
+    /// The proxy's own side of the business.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    fn takes_part(&self) -> bool {
+        self.enabled && !self.draining
+    }
+
+    fn close(&mut self, link: LinkId, reason: &'static str, now: Now) {
+        self.closed(link, now);
+        self.outbox.push_back(Action::Close { link, reason });
+    }
+
+    fn send(&mut self, link: LinkId, message: Bytes) {
+        self.outbox.push_back(Action::Send { link, message });
+    }
+}
+
+/// An amount as messages carry it. The ledger keeps totals below 2^63.
+fn on_wire(tokens: AdjustedTokens) -> i64 {
+    i64::try_from(tokens.get()).unwrap_or(i64::MAX)
+}

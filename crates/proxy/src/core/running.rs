@@ -1,0 +1,242 @@
+//! Requests that run: their worker's answers, and the one end that each of them comes to.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use ledger::Hold;
+use market::WorkerId;
+use ton::Address;
+use units::{AdjustedTokens, AdjustedUsage, RequestId};
+use wire::{StatusCode, proxy};
+
+use super::accounts::{Freshness, Side};
+use super::answer::{self, Addressee, Failure, FinalInfo, Progress, Span, WorkerTold};
+use super::{Action, Core, LinkId, Now, Outcome, Report, on_wire};
+
+/// Our number of a running request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct RequestKey(u64);
+
+/// All running requests, and when each has to be given up.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    requests: HashMap<RequestKey, (Request, Hold)>,
+    deadlines: BTreeSet<(Instant, RequestKey)>,
+    next_serial: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Request {
+    /// `None` once the client has left: the request runs on and is charged.
+    pub(super) client_link: Option<LinkId>,
+    pub(super) client_account: Address,
+    pub(super) client: Addressee,
+    pub(super) worker_link: LinkId,
+    pub(super) worker_account: Address,
+    /// Our name for the request between us and the worker.
+    pub(super) hop_id: [u8; 32],
+    pub(super) wants_notes: bool,
+    pub(super) started: Now,
+    pub(super) deadline: Instant,
+    /// When the first answer came.
+    pub(super) first_answer: Option<Duration>,
+    /// What the worker has counted so far; before version 1 it says so with every part.
+    pub(super) counted: AdjustedUsage,
+    pub(super) bytes_received: usize,
+    pub(super) bytes_sent: usize,
+}
+
+/// The last thing that a client hears of its request.
+pub(super) enum Last<'a> {
+    Head(&'a [u8]),
+    Part(&'a [u8]),
+    Failure(Failure),
+}
+
+impl Running {
+    pub(super) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// The number that the next request will get.
+    pub(super) fn next_serial(&self) -> u64 {
+        self.next_serial
+    }
+
+    pub(super) fn insert(&mut self, request: Request, hold: Hold) -> RequestKey {
+        let key = RequestKey(self.next_serial);
+        self.next_serial += 1;
+        self.deadlines.insert((request.deadline, key));
+        self.requests.insert(key, (request, hold));
+        key
+    }
+
+    fn remove(&mut self, key: RequestKey) -> Option<(Request, Hold)> {
+        let (request, hold) = self.requests.remove(&key)?;
+        self.deadlines.remove(&(request.deadline, key));
+        Some((request, hold))
+    }
+
+    /// A request whose time is over.
+    pub(super) fn due(&self, now: Instant) -> Option<RequestKey> {
+        self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, key)| *key)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    pub(super) fn any(&self) -> Option<RequestKey> {
+        self.deadlines.first().map(|(_, key)| *key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: RequestKey) -> Option<&mut Request> {
+        self.requests.get_mut(&key).map(|(request, _)| request)
+    }
+
+    pub(super) fn client_left(&mut self, key: RequestKey) {
+        if let Some(request) = self.get_mut(key) {
+            request.client_link = None;
+        }
+    }
+}
+
+impl Core {
+    pub(super) fn time_out(&mut self, key: RequestKey, now: Now) {
+        self.fail(key, Outcome::Timeout, StatusCode::TIMEOUT, "timeout in proxy", now);
+    }
+
+    pub(super) fn worker_lost(&mut self, key: RequestKey, now: Now) {
+        self.fail(key, Outcome::WorkerLost, StatusCode::CANCELLED, "worker connection lost", now);
+    }
+
+    pub(super) fn abandon(&mut self, key: RequestKey, now: Now) {
+        self.fail(key, Outcome::ShutDown, StatusCode::CANCELLED, "proxy is shutting down", now);
+    }
+
+    pub(super) fn misbehaved(&mut self, key: RequestKey, message: &'static str, now: Now) {
+        self.fail(key, Outcome::WorkerMisbehaved, StatusCode::PROTOCOL_VIOLATION, message, now);
+    }
+
+    fn fail(&mut self, key: RequestKey, outcome: Outcome, code: StatusCode, message: &'static str, now: Now) {
+        let last = Last::Failure(Failure::new(code, message));
+        self.end(key, outcome, last, &WorkerTold::default(), now);
+    }
+
+    /// The one end of a request: both sides forget it, the hold ends, the client hears the last of it, both sides
+    /// hear what it cost.
+    pub(super) fn end(
+        &mut self,
+        key: RequestKey,
+        outcome: Outcome,
+        last: Last<'_>,
+        told: &WorkerTold<'_>,
+        now: Now,
+    ) {
+        let Some((request, hold)) = self.running.remove(key) else { return };
+        if let Some(worker) = self.workers.get_mut(&request.worker_link) {
+            worker.running.remove(&request.hop_id);
+        }
+        if let Some(client) = request.client_link.and_then(|link| self.clients.get_mut(&link)) {
+            client.running.remove(&request.client.request_id);
+        }
+        let duration = now.instant.saturating_duration_since(request.started.instant);
+        let is_success = outcome == Outcome::Success;
+        self.market.finished(WorkerId::new(request.worker_link.0), duration, is_success, now.instant);
+
+        // What was delivered is paid for, however the answer ended; before its head nothing was.
+        let counted = request.first_answer.map_or_else(AdjustedUsage::default, |_| request.counted);
+        let (charged, capped) = self.charge(hold, &counted);
+
+        let span = Span { started: request.started, first_answer: request.first_answer, ended: now };
+        let info = FinalInfo::new(&charged, &span, told, request.wants_notes);
+        let code = match &last {
+            Last::Head(_) | Last::Part(_) => 0,
+            Last::Failure(failure) => failure.code.code(),
+        };
+        if let Some(link) = request.client_link {
+            let message = match last {
+                Last::Head(response) => answer::head(&request.client, response, Progress::Done(&info)),
+                Last::Part(body) => answer::part(&request.client, body, Progress::Done(&info)),
+                Last::Failure(failure) if request.first_answer.is_none() => {
+                    answer::refusal(&request.client, &failure, &info)
+                }
+                Last::Failure(failure) => answer::cut(&request.client, &failure, &info),
+            };
+            self.send(link, message);
+        }
+        let request_tokens = on_wire(charged.total().unwrap_or(AdjustedTokens::new(u64::MAX)));
+        self.tell_worker(&request, request_tokens, now);
+        self.tell_client(&request, request_tokens, now);
+        self.forget_unused_account(Side::Client, request.client_account);
+        self.forget_unused_account(Side::Worker, request.worker_account);
+        self.outbox.push_back(Action::Report(Report {
+            request_id: RequestId::new(request.client.request_id),
+            outcome,
+            code,
+            worker: Some(request.worker_link),
+            duration,
+            bytes_received: request.bytes_received,
+            bytes_sent: request.bytes_sent,
+            charged,
+            capped,
+        }));
+    }
+
+    /// Ends a hold with what was counted. Returns the charge by kind, and what was counted beyond the hold.
+    fn charge(&mut self, hold: Hold, counted: &AdjustedUsage) -> (AdjustedUsage, AdjustedTokens) {
+        let total = counted.total().expect("counts whose sum fits 63 bits were accepted");
+        let posted = self.ledger.post(hold, total).expect("the hold is from this ledger");
+        (first_tokens(counted, posted.charged), posted.capped)
+    }
+
+    fn tell_worker(&mut self, request: &Request, request_tokens: i64, now: Now) {
+        if !self.workers.contains_key(&request.worker_link) {
+            return;
+        }
+        let standing = self.standing(Side::Worker, request.worker_account, Freshness::Recent, now);
+        let client = self.accounts.owner_text(Side::Client, &request.client_account);
+        let Some((standing, client)) = standing.zip(client) else { return };
+        let message = wire::encode(&proxy::WorkerRequestPayment {
+            request_id: request.hop_id,
+            signed_payment: standing.payment(),
+            db_tokens: standing.settled,
+            max_tokens: standing.total,
+            request_tokens,
+            request_client_owner: client.as_ref().into(),
+        });
+        self.send(request.worker_link, message);
+    }
+
+    fn tell_client(&mut self, request: &Request, request_tokens: i64, now: Now) {
+        let Some(link) = request.client_link else { return };
+        let Some(standing) = self.standing(Side::Client, request.client_account, Freshness::Recent, now)
+        else {
+            return;
+        };
+        let message = wire::encode(&proxy::ClientRequestPayment {
+            request_id: request.client.request_id,
+            signed_payment: standing.payment(),
+            db_tokens: standing.settled,
+            max_tokens: standing.total,
+            request_tokens,
+        });
+        self.send(link, message);
+    }
+}
+
+/// At most `limit` tokens of a usage, in the order in which they were consumed.
+fn first_tokens(usage: &AdjustedUsage, limit: AdjustedTokens) -> AdjustedUsage {
+    let mut left = limit;
+    let mut take = |kind: AdjustedTokens| {
+        let taken = kind.min(left);
+        left = left.saturating_sub(taken);
+        taken
+    };
+    AdjustedUsage {
+        prompt: take(usage.prompt),
+        cached: take(usage.cached),
+        reasoning: take(usage.reasoning),
+        completion: take(usage.completion),
+    }
+}

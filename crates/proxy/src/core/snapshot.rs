@@ -1,0 +1,130 @@
+//! The state of the business at one moment, for operators.
+
+use ledger::{ClientLimits, Totals};
+use market::WorkerId;
+use ton::Address;
+use units::{AdjustedTokens, Coefficient, ImageHash, ModelName};
+
+use super::accounts::Side;
+use super::{Core, LinkId};
+
+/// Everything an operator may see. Addresses are as deployed peers write them.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Whether the proxy takes part.
+    pub enabled: bool,
+    /// Running requests.
+    pub running: usize,
+    /// Client links, in whatever stage.
+    pub client_links: usize,
+    /// Worker links, in whatever stage.
+    pub worker_links: usize,
+    /// What was charged, and where it went.
+    pub totals: Totals,
+    /// Clients with an account, by address.
+    pub clients: Vec<ClientSnapshot>,
+    /// Workers with an account, by address.
+    pub workers: Vec<WorkerSnapshot>,
+    /// Workers that are connected, by link.
+    pub connections: Vec<ConnectionSnapshot>,
+}
+
+/// One client.
+#[derive(Clone, Debug)]
+pub struct ClientSnapshot {
+    /// Its wallet.
+    pub owner: String,
+    /// The contract between it and this proxy.
+    pub contract: String,
+    /// What it used, and may use.
+    pub limits: ClientLimits,
+}
+
+/// One owner of workers.
+#[derive(Clone, Debug)]
+pub struct WorkerSnapshot {
+    /// The owner's address.
+    pub owner: String,
+    /// The contract between it and this proxy.
+    pub contract: String,
+    /// All its earnings.
+    pub earned: AdjustedTokens,
+    /// Running requests of all its workers.
+    pub running: u32,
+}
+
+/// One connected worker.
+#[derive(Clone, Debug)]
+pub struct ConnectionSnapshot {
+    /// Its link.
+    pub link: LinkId,
+    /// Its owner's address.
+    pub owner: String,
+    /// The full name of its model.
+    pub model: ModelName,
+    /// Its attested image.
+    pub image_hash: Option<ImageHash>,
+    /// Its price.
+    pub coefficient: Coefficient,
+    /// Its running requests.
+    pub running: u32,
+    /// Whether it takes part.
+    pub enabled: bool,
+}
+
+impl Core {
+    /// The state of the business now. Costs time in proportion to the number of accounts and links.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let text = |address: &Address| self.terms.address_text(address);
+        let contract = |side, owner: &Address| {
+            self.accounts.contract(side, owner).map(|contract| text(&contract)).unwrap_or_default()
+        };
+        let mut clients: Vec<_> = self
+            .ledger
+            .clients()
+            .map(|(owner, limits)| ClientSnapshot {
+                owner: text(&owner),
+                contract: contract(Side::Client, &owner),
+                limits,
+            })
+            .collect();
+        clients.sort_by(|one, other| one.owner.cmp(&other.owner));
+        let mut workers: Vec<_> = self
+            .ledger
+            .workers()
+            .map(|(owner, totals)| WorkerSnapshot {
+                owner: text(&owner),
+                contract: contract(Side::Worker, &owner),
+                earned: totals.earned,
+                running: totals.running,
+            })
+            .collect();
+        workers.sort_by(|one, other| one.owner.cmp(&other.owner));
+        let introduced = self.workers.iter().filter_map(|(link, worker)| {
+            let party = worker.party.as_ref()?;
+            let state = self.market.worker(WorkerId::new(link.0))?;
+            Some(ConnectionSnapshot {
+                link: *link,
+                owner: text(&party.account),
+                model: party.model.clone(),
+                image_hash: worker.peer.image_hash,
+                coefficient: state.coefficient,
+                running: state.running,
+                enabled: state.enabled,
+            })
+        });
+        let mut connections: Vec<_> = introduced.collect();
+        connections.sort_by_key(|connection| connection.link);
+        Snapshot {
+            enabled: self.enabled,
+            running: self.running.len(),
+            client_links: self.clients.len(),
+            worker_links: self.workers.len(),
+            totals: self.ledger.totals(),
+            clients,
+            workers,
+            connections,
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! A worker's link: handshake, offers, answers.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use market::{Offer, WorkerId};
+use rand::Rng as _;
+use ton::Address;
+use ton::payment::{self, PaymentKind};
+use units::{AdjustedTokens, Coefficient, ModelName, ProtocolVersion};
+use wire::{DecodeError, StatusCode, worker};
+
+use super::accounts::{Freshness, Side};
+use super::client_link::{Breach, negotiate, no_account, parse_owner};
+use super::running::RequestKey;
+use super::{Action, Core, LinkId, Now, PeerFacts, Refusal};
+
+#[derive(Debug)]
+pub(super) struct WorkerLink {
+    pub(super) peer: PeerFacts,
+    pub(super) party: Option<WorkerParty>,
+    step: Step,
+    /// Requests that this worker runs, by our name for them.
+    pub(super) running: HashMap<[u8; 32], RequestKey>,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+pub(super) struct WorkerParty {
+    pub(super) account: Address,
+    pub(super) protocol: ProtocolVersion,
+    pub(super) model: ModelName,
+}
+
+/// What the handshake waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Connect,
+    Compare,
+    CompareExtended,
+    Complete,
+    Done,
+}
+
+impl WorkerLink {
+    pub(super) fn new(peer: PeerFacts) -> Self {
+        Self { peer, party: None, step: Step::Connect, running: HashMap::new() }
+    }
+}
+
+impl Core {
+    pub(super) fn answer_worker(&mut self, link: LinkId, message: &[u8], now: Now) -> Result<Bytes, Refusal> {
+        let Some((step, account)) = self.workers.get(&link).map(|worker| {
+            let account = worker.party.as_ref().map(|party| party.account);
+            (worker.step, account)
+        }) else {
+            return Err(Refusal::harmless(StatusCode::CANCELLED, "the link is closing"));
+        };
+        let query = match (wire::decode::<worker::Query<'_>>(message), step) {
+            (Ok(query), _) => query,
+            (Err(error @ DecodeError::UnknownConstructor { .. }), Step::Done) => {
+                return Err(Refusal::harmless(StatusCode::PROTOCOL_VIOLATION, error.to_string()));
+            }
+            (Err(error), _) => return Err(Refusal::closing(StatusCode::UNSPECIFIED, error.to_string())),
+        };
+        match (step, account, query) {
+            (Step::Connect, _, worker::Query::ConnectToProxy(query)) => {
+                self.connect_worker(link, &query.params, now)
+            }
+            (Step::Compare, Some(account), worker::Query::CompareBalanceWithProxy(query)) => {
+                self.compare_balance(link, account, &query, now)
+            }
+            (Step::CompareExtended, Some(account), worker::Query::ExtendedCompareBalanceWithProxy(query)) => {
+                self.compare_balance_extended(link, account, &query)
+            }
+            (Step::Complete, _, worker::Query::ProxyHandshakeComplete(query)) => {
+                self.set_step(link, Step::Done);
+                self.outbox.push_back(Action::Vouch { link });
+                self.market.set_enabled(WorkerId::new(link.0), !query.is_disabled);
+                Ok(wire::encode(&worker::ProxyHandshakeCompleted {}))
+            }
+            (Step::Done, Some(account), worker::Query::UpdatePaymentStatus(_)) => {
+                let standing = self.standing(Side::Worker, account, Freshness::Total, now);
+                let standing = standing.ok_or_else(no_account)?;
+                Ok(wire::encode(&worker::PaymentStatus {
+                    signed_payment: standing.payment(),
+                    db_tokens: standing.settled,
+                    max_tokens: standing.total,
+                }))
+            }
+            _ => {
+                let message = "query out of order: the handshake is connect, compare, complete";
+                Err(Refusal::closing(StatusCode::PROTOCOL_VIOLATION, message))
+            }
+        }
+    }
+
+    /// The checks stand in the order of the deployed proxy.
+    fn connect_worker(
+        &mut self,
+        link: LinkId,
+        params: &worker::Params<'_>,
+        now: Now,
+    ) -> Result<Bytes, Refusal> {
+        let refused = |code, message: String| Err(Refusal::closing(code, message));
+        let violation = StatusCode::PROTOCOL_VIOLATION;
+        let checks_hashes = self.terms.checks_worker_hashes();
+        let image_hash = self.workers.get(&link).and_then(|worker| worker.peer.image_hash);
+        if checks_hashes && !image_hash.is_some_and(|hash| self.terms.root().allows_worker_image(&hash)) {
+            let found = image_hash.map_or_else(|| "none".to_owned(), |hash| hash.to_string());
+            return refused(
+                violation,
+                format!("invalid worker image hash {found}: not in the root contract"),
+            );
+        }
+        let Some(deployment) = &params.deployment else {
+            return refused(StatusCode::ERROR, "too old worker".to_owned());
+        };
+        if deployment.is_test != self.terms.root().params.is_test {
+            return refused(StatusCode::ERROR, "test mode mismatch".to_owned());
+        }
+        let invalid = |error: &dyn std::fmt::Display| Refusal::closing(violation, error.to_string());
+        let model = ModelName::new(params.model.to_string_lossy()).map_err(|error| invalid(&error))?;
+        let coefficient = Coefficient::new(i64::from(params.coefficient)).map_err(|error| invalid(&error))?;
+        let positive = |number: i32| u32::try_from(number).ok().filter(|number| *number > 0);
+        let Some(running_max) = positive(deployment.max_active_requests) else {
+            return refused(violation, "max_active_requests must be at least 1".to_owned());
+        };
+        let Some(proxies) = positive(deployment.proxy_cnt) else {
+            return refused(violation, "proxy_cnt must be at least 1".to_owned());
+        };
+        if checks_hashes && !self.terms.root().allows_model(&model) {
+            return refused(violation, format!("model {model} is not in the root contract"));
+        }
+        let protocol = negotiate(params.proto_range.as_ref())?;
+        let account = parse_owner(params.worker_owner_address, StatusCode::UNSPECIFIED)?;
+        if !self.takes_part() {
+            let message = "proxy is not participating in this iteration";
+            return refused(StatusCode::NOT_READY, message.to_owned());
+        }
+        let Ok(contract) = self.join_account(Side::Worker, account) else {
+            return refused(StatusCode::NOT_READY, "proxy has no room for another worker".to_owned());
+        };
+
+        self.ledger.open_worker(account);
+        // The worker shares its limit equally among the proxies it is connected to.
+        let offer = Offer { model: model.clone(), coefficient, running_max: running_max.div_ceil(proxies) };
+        let mut random = || self.random.next_u64();
+        self.market
+            .add(WorkerId::new(link.0), &offer, now.instant, &mut random)
+            .expect("a link joins once: the step of the handshake sees to it");
+        if let Some(worker) = self.workers.get_mut(&link) {
+            worker.party = Some(WorkerParty { account, protocol, model });
+            worker.step = Step::Compare;
+        }
+        let contract = self.terms.address_text(&contract);
+        Ok(wire::encode(&worker::ConnectedToProxy {
+            params: self.terms.introduction(protocol),
+            worker_sc_address: contract.as_str().into(),
+        }))
+    }
+
+    /// A worker may remember more than we do, after we lost our memory: then it is asked for a proof. Its
+    /// numbers are compared, never taken over.
+    fn compare_balance(
+        &mut self,
+        link: LinkId,
+        account: Address,
+        known: &worker::CompareBalanceWithProxy,
+        now: Now,
+    ) -> Result<Bytes, Refusal> {
+        let remembered =
+            [known.tokens_committed_to_blockchain, known.tokens_committed_to_db, known.max_tokens];
+        if remembered.iter().any(|tokens| *tokens < 0) {
+            return Err(Refusal::closing(StatusCode::PROTOCOL_VIOLATION, "a token count is negative"));
+        }
+        let standing = self.standing(Side::Worker, account, Freshness::Total, now);
+        let standing = standing.ok_or_else(no_account)?;
+        let agrees = remembered.iter().all(|tokens| *tokens <= standing.total);
+        self.set_step(link, if agrees { Step::Complete } else { Step::CompareExtended });
+        Ok(wire::encode(&worker::CompareBalanceWithProxyResult {
+            signed_payment: standing.payment(),
+            tokens_committed_to_db: standing.settled,
+            max_tokens: standing.total,
+            error_code: i32::from(!agrees),
+        }))
+    }
+
+    /// The proof that counts is our own signature: a payment in `other` is a debt whatever we have forgotten.
+    /// Deployed workers send nothing here and go on with what we know.
+    fn compare_balance_extended(
+        &mut self,
+        link: LinkId,
+        account: Address,
+        query: &worker::ExtendedCompareBalanceWithProxy<'_>,
+    ) -> Result<Bytes, Refusal> {
+        if !query.other.is_empty() {
+            let proved = self.proved_earnings(account, query.other)?;
+            let adopted = self.ledger.bring_forward(account, proved);
+            adopted.map_err(|error| Refusal::closing(StatusCode::FAILURE, error.to_string()))?;
+        }
+        self.set_step(link, Step::Complete);
+        Ok(wire::encode(&worker::ExtendedCompareBalanceWithProxyResult { error_code: 0 }))
+    }
+
+    fn proved_earnings(&self, account: Address, boc: &[u8]) -> Result<AdjustedTokens, Refusal> {
+        let contract = self.accounts.contract(Side::Worker, &account).ok_or_else(no_account)?;
+        let key = self.terms.public_key();
+        let payment = payment::verify(boc, PaymentKind::WorkerPayout, &contract, key)
+            .map_err(|error| Refusal::closing(StatusCode::ERROR, error.to_string()))?;
+        Ok(payment.tokens())
+    }
+
+    pub(super) fn packet_from_worker(
+        &mut self,
+        link: LinkId,
+        message: &[u8],
+        now: Now,
+    ) -> Result<(), Breach> {
+        let packet = match wire::decode::<worker::ToProxy<'_>>(message) {
+            Ok(packet) => packet,
+            Err(DecodeError::UnknownConstructor { .. }) => return Ok(()),
+            Err(_malformed) => return Err("malformed message"),
+        };
+        if self.workers.get(&link).is_none_or(|worker| worker.step != Step::Done) {
+            return Err("message before the end of the handshake");
+        }
+        match packet {
+            worker::ToProxy::EnabledDisabled(worker::EnabledDisabled { disabled }) => {
+                self.market.set_enabled(WorkerId::new(link.0), disabled == 0);
+                Ok(())
+            }
+            worker::ToProxy::NewCoefficient(worker::NewCoefficient { new_coefficient }) => {
+                let coefficient = Coefficient::new(i64::from(new_coefficient))
+                    .map_err(|_out_of_range| "the new coefficient is out of range")?;
+                self.market.set_coefficient(WorkerId::new(link.0), coefficient);
+                Ok(())
+            }
+            answer => self.worker_answered(link, &answer, now),
+        }
+    }
+
+    /// The link is gone. Its requests fail now, not when their time is over.
+    pub(super) fn forget_worker_link(&mut self, link: LinkId, now: Now) {
+        let Some(worker) = self.workers.remove(&link) else { return };
+        self.market.remove(WorkerId::new(link.0));
+        for request in worker.running.into_values() {
+            self.worker_lost(request, now);
+        }
+        if let Some(party) = worker.party {
+            self.leave_account(Side::Worker, party.account);
+        }
+    }
+
+    fn set_step(&mut self, link: LinkId, step: Step) {
+        if let Some(worker) = self.workers.get_mut(&link) {
+            worker.step = step;
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The proxy's core without sockets: whom it admits, what it forwards, what it charges.
+#![cfg(test)]
+
+mod admission;
+mod answers;
+mod chaos;
+mod client_handshake;
+mod endings;
+mod replay;
+mod worker_handshake;
+mod world;
