@@ -1,8 +1,40 @@
-//! Links between Cocoon peers: TCP, proof of work, mutual TLS 1.3, and the frames of `wire` on top.
+//! Links between Cocoon peers: TCP, proof of work, mutual TLS 1.3, and the frames of [`wire`] on top.
 //!
-//! Here so far: what is exchanged before the first frame. Follows the wire protocol of the deployed network.
+//! [`connect`] and [`Listener`] make links; a link is a [`Link`] to send with and [`LinkEvents`] to receive from, and
+//! one task between them and the socket. The protocol itself is in [`connection::Connection`], a value that knows
+//! neither socket nor clock. Follows the wire protocol of the deployed network, whose peers may be on either side.
+//!
+//! Invariants:
+//! - Only links whose peer was verified come out: [`VerifiedPeer`] says what that means.
+//! - Whatever a peer sends, the worst that follows is the end of its own link. Memory for a peer is bounded at every
+//!   moment: 12 bytes before the hello, frames of 64 KiB until the application vouches for it, queues with limits.
+//! - Every phase has a deadline, and so has every write.
+//! - A query ends exactly once, at once when its link ends.
+//! - Frames go out in the order in which they were queued, all that wait at a wake-up in one write.
+//!
+//! It looks at no message inside the frames, evaluates no quotes, keeps no keys on disk and never reconnects.
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod connection;
+mod connector;
+mod driver;
+mod error;
+mod handshake;
+pub mod identity;
+mod link;
+mod listener;
+mod peer;
 pub mod peer_header;
 pub mod pow;
+mod socks;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod tls;
+
+pub use connector::{ConnectConfig, ConnectDeadlines, Via, connect};
+pub use error::{CloseReason, ConnectError, Phase, QueryError, SendError};
+pub use link::{IncomingQuery, Link, LinkEvent, LinkEvents, LinkLimits, Responder};
+pub use listener::{ListenConfig, ListenDeadlines, ListenMode, Listener};
+pub use peer::VerifiedPeer;
+pub use socks::SocksError;

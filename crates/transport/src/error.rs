@@ -1,0 +1,185 @@
+//! How sending, asking, connecting and links themselves end.
+
+use std::time::Duration;
+use std::{fmt, io};
+
+use wire::frame::{FrameError, MESSAGE_LEN_MAX};
+use wire::{DecodeError, StatusCode};
+
+use crate::identity::{CertificateRefused, IdentityError};
+use crate::peer_header::PeerHeaderError;
+use crate::pow::PowError;
+use crate::socks::SocksError;
+
+/// A message was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The peer reads more slowly than we send. The message was not queued.
+    #[error("the link's queue is full: the peer does not keep up")]
+    QueueFull,
+    /// The message fits into no frame.
+    #[error("a message of {len} bytes exceeds the largest frame ({MESSAGE_LEN_MAX})")]
+    TooLarge {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// The link has closed.
+    #[error("the link has closed")]
+    Closed,
+}
+
+/// A query got no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// The peer refused it.
+    #[error("the peer refused the query with code {}: {message}", .code.code())]
+    Refused {
+        /// Why, as a number.
+        code: StatusCode,
+        /// Why, in the peer's words: UTF-8, 1 KiB at most. Not to be trusted, and not to be logged above debug level.
+        message: String,
+    },
+    /// No answer came in time.
+    #[error("the query was not answered in time")]
+    Timeout,
+    /// The link closed before an answer came.
+    #[error("the link closed before the query was answered")]
+    Closed,
+    /// The message fits into no frame.
+    #[error("a query of {len} bytes exceeds the largest frame ({MESSAGE_LEN_MAX})")]
+    TooLarge {
+        /// Its length in bytes.
+        len: usize,
+    },
+}
+
+/// Why a link ended.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum CloseReason {
+    /// We closed it.
+    #[error("closed by us: {0}")]
+    Local(&'static str),
+    /// The peer closed it.
+    #[error("closed by the peer")]
+    Peer,
+    /// The network failed.
+    #[error("connection lost: {0}")]
+    Lost(io::ErrorKind),
+    /// TLS failed. On the connecting side this is also how a refusal of our certificate arrives.
+    #[error("TLS failed")]
+    Tls(#[source] rustls::Error),
+    /// The peer broke the framing.
+    #[error("protocol violation: bad frame")]
+    Frame(#[source] FrameError),
+    /// The peer sent a frame whose content cannot be read.
+    #[error("protocol violation: malformed packet")]
+    Packet(#[source] DecodeError),
+    /// The peer's first frame was not the hello.
+    #[error("protocol violation: the first frame is not {expected}")]
+    NoHello {
+        /// The hello of its side.
+        expected: &'static str,
+    },
+    /// The peer's hello answers another one.
+    #[error("protocol violation: tcp.connected carries another id than our tcp.connect")]
+    HelloMismatch,
+    /// The peer used the id of an open query again.
+    #[error("protocol violation: two open queries with one id")]
+    DuplicateQuery,
+    /// The peer asks faster than we answer.
+    #[error("protocol violation: more than {max} open queries")]
+    TooManyQueries {
+        /// How many may be open.
+        max: usize,
+    },
+    /// Nothing came from the peer.
+    #[error("nothing came from the peer for {} s", .limit.as_secs())]
+    Silence {
+        /// For how long.
+        limit: Duration,
+    },
+    /// The peer took nothing of what we sent.
+    #[error("the peer took no bytes for {} s", .limit.as_secs())]
+    WriteStalled {
+        /// For how long.
+        limit: Duration,
+    },
+}
+
+/// A phase on the way to a link. Each has its own deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Resolving the name and connecting.
+    Tcp,
+    /// The router's SOCKS5 exchange.
+    Socks,
+    /// Asking for proof of work, or doing it.
+    ProofOfWork,
+    /// The TLS handshake.
+    Tls,
+    /// What the local router says about the peer.
+    PeerHeader,
+    /// The first frame each way.
+    Hello,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP connect",
+            Self::Socks => "SOCKS5 exchange with the router",
+            Self::ProofOfWork => "proof of work",
+            Self::Tls => "TLS handshake",
+            Self::PeerHeader => "peer header of the router",
+            Self::Hello => "first frame",
+        })
+    }
+}
+
+/// Why a connection, of either side, did not become a link.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The peer or the network was too slow: worth another attempt.
+    #[error("{phase}: not done within {} s", .limit.as_secs())]
+    Deadline {
+        /// What took too long.
+        phase: Phase,
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// The network failed, or the peer closed without a word, as deployed peers do when they refuse.
+    #[error("{phase}: connection failed")]
+    Io {
+        /// During what.
+        phase: Phase,
+        /// How.
+        source: io::Error,
+    },
+    /// The target is not `host:port`, or the name has no address.
+    #[error("{target:?} has no address: expected \"host:port\", and IPv4 if a router is used")]
+    Target {
+        /// What was asked for.
+        target: String,
+    },
+    /// The router refused.
+    #[error("the router at the configured address refused")]
+    Socks(#[from] SocksError),
+    /// Wrong or too much work.
+    #[error("proof of work")]
+    ProofOfWork(#[from] PowError),
+    /// The peer's certificate is not acceptable.
+    #[error("TLS handshake: the peer's certificate was refused")]
+    Certificate(#[source] CertificateRefused),
+    /// The peer's TLS is not acceptable, or ours is not to the peer.
+    #[error("TLS handshake")]
+    Tls(#[source] rustls::Error),
+    /// The local router sent a header that cannot be read.
+    #[error("peer header of the router")]
+    PeerHeader(#[from] PeerHeaderError),
+    /// The peer broke the frame protocol in its first frame.
+    #[error("first frame")]
+    Hello(#[source] CloseReason),
+    /// We have no identity to show.
+    #[error("our own certificate")]
+    Identity(#[from] IdentityError),
+}

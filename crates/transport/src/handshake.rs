@@ -1,0 +1,154 @@
+//! The phases between a TCP connection and a link, each under its own deadline. They work on any stream, so that
+//! tests can run them in memory.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rand::Rng as _;
+use rustls::{ClientConfig, CommonState, ServerConfig};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use units::PublicKey;
+
+use crate::driver::{Driver, Side};
+use crate::error::{ConnectError, Phase};
+use crate::link::{Link, LinkEvents, LinkLimits, Shared};
+use crate::peer::VerifiedPeer;
+use crate::peer_header::PeerHeader;
+use crate::pow::{Challenge, PowError, Solution};
+use crate::tls;
+
+/// Runs one phase, or names it when it takes too long.
+pub(crate) async fn within<T>(
+    phase: Phase,
+    limit: Duration,
+    work: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
+    timeout(limit, work).await.unwrap_or(Err(ConnectError::Deadline { phase, limit }))
+}
+
+/// An I/O error of `phase`.
+pub(crate) fn failed(phase: Phase) -> impl Fn(io::Error) -> ConnectError {
+    move |source| ConnectError::Io { phase, source }
+}
+
+/// Accepting side: sends a challenge and waits for its solution.
+pub(crate) async fn demand_work<S>(stream: &mut S, difficulty: u8) -> Result<(), ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut salt = [0; 16];
+    rand::rng().fill_bytes(&mut salt);
+    let challenge = Challenge { difficulty: difficulty.into(), salt };
+    stream.write_all(&challenge.encode()).await.map_err(failed(Phase::ProofOfWork))?;
+    let mut solution = [0; Solution::LEN];
+    stream.read_exact(&mut solution).await.map_err(failed(Phase::ProofOfWork))?;
+    challenge.check(Solution::decode(&solution)?)?;
+    Ok(())
+}
+
+/// Connecting side: waits for a challenge and solves it, on a thread of its own.
+pub(crate) async fn do_work<S>(stream: &mut S, difficulty_max: u8) -> Result<(), ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut challenge = [0; Challenge::LEN];
+    stream.read_exact(&mut challenge).await.map_err(failed(Phase::ProofOfWork))?;
+    let solution = solve(Challenge::decode(&challenge, difficulty_max)?).await?;
+    stream.write_all(&solution.encode()).await.map_err(failed(Phase::ProofOfWork))
+}
+
+/// The search ends soon after this future is dropped.
+async fn solve(challenge: Challenge) -> Result<Solution, PowError> {
+    struct SetOnDrop(Arc<AtomicBool>);
+    impl Drop for SetOnDrop {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let is_cancelled = Arc::new(AtomicBool::new(false));
+    let _cancel = SetOnDrop(is_cancelled.clone());
+    let search = spawn_blocking(move || challenge.solve(|| is_cancelled.load(Ordering::Relaxed)));
+    search.await.unwrap_or(Err(PowError::GaveUp))
+}
+
+/// Accepting side: the TLS handshake, and the key that the peer proved to hold.
+pub(crate) async fn accept_tls<S>(
+    stream: S,
+    config: Arc<ServerConfig>,
+) -> Result<(server::TlsStream<S>, PublicKey), ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let stream = TlsAcceptor::from(config).accept(stream).await.map_err(tls_failed)?;
+    let key = peer_key(stream.get_ref().1)?;
+    Ok((stream, key))
+}
+
+/// Connecting side: the TLS handshake, and the key that the peer proved to hold.
+pub(crate) async fn connect_tls<S>(
+    stream: S,
+    config: Arc<ClientConfig>,
+) -> Result<(client::TlsStream<S>, PublicKey), ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let stream = TlsConnector::from(config).connect(tls::server_name(), stream).await.map_err(tls_failed)?;
+    let key = peer_key(stream.get_ref().1)?;
+    Ok((stream, key))
+}
+
+fn peer_key(connection: &CommonState) -> Result<PublicKey, ConnectError> {
+    tls::peer_key(connection).ok_or(ConnectError::Tls(rustls::Error::NoCertificatesPresented))
+}
+
+fn tls_failed(error: io::Error) -> ConnectError {
+    let Some(tls_error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return ConnectError::Io { phase: Phase::Tls, source: error };
+    };
+    match tls::certificate_refused(tls_error) {
+        Some(reason) => ConnectError::Certificate(reason),
+        None => ConnectError::Tls(tls_error.clone()),
+    }
+}
+
+/// Reads what the local router says about the peer, and no byte more.
+pub(crate) async fn read_peer_header<S>(stream: &mut S) -> Result<PeerHeader, ConnectError>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut len = [0; 4];
+    stream.read_exact(&mut len).await.map_err(failed(Phase::PeerHeader))?;
+    let mut body = vec![0; PeerHeader::decode_len(len)?];
+    stream.read_exact(&mut body).await.map_err(failed(Phase::PeerHeader))?;
+    Ok(PeerHeader::decode(&body)?)
+}
+
+/// Exchanges the hello and leaves the link to its task. `guard` is dropped when the link has ended.
+pub(crate) async fn start<S, G>(
+    stream: S,
+    side: Side,
+    peer: VerifiedPeer,
+    limits: LinkLimits,
+    hello_deadline: Duration,
+    guard: G,
+) -> Result<(Link, LinkEvents), ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    G: Send + 'static,
+{
+    let shared = Arc::new(Shared::new(peer, limits));
+    let mut driver = Driver::new(stream, side, shared.clone(), guard);
+    let hello = async { driver.ready().await.map_err(ConnectError::Hello) };
+    within(Phase::Hello, hello_deadline, hello).await?;
+    tokio::spawn(driver.run());
+    Ok((Link::new(shared.clone()), LinkEvents::new(shared)))
+}
+
+#[cfg(test)]
+mod tests;

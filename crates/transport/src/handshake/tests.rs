@@ -1,0 +1,151 @@
+//! Slow peers, with the clock of tokio: it moves when everybody waits.
+
+use tokio::io::{DuplexStream, duplex};
+use tokio::time::{Instant, sleep};
+
+use super::*;
+use crate::identity::IdentitySource;
+use crate::pow;
+use crate::socks;
+use crate::{clock, testing};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Sends zeros, one byte per second, for as long as somebody reads.
+async fn drip(mut stream: DuplexStream) {
+    while stream.write_all(&[0]).await.is_ok() {
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Runs a phase against a peer that drips; returns the error and how long it took.
+async fn against_dripping<T>(
+    phase: Phase,
+    work: impl AsyncFnOnce(DuplexStream) -> Result<T, ConnectError>,
+) -> ConnectError {
+    let (ours, theirs) = duplex(64);
+    let begin = Instant::now();
+    let dripping = tokio::spawn(drip(theirs));
+    let result = within(phase, LIMIT, work(ours)).await;
+    assert!(begin.elapsed() <= LIMIT);
+    dripping.await.unwrap();
+    match result {
+        Err(error) => error,
+        Ok(_) => panic!("{phase}: done"),
+    }
+}
+
+fn assert_late(error: &ConnectError, expected: Phase) {
+    match error {
+        ConnectError::Deadline { phase, limit: LIMIT } => assert_eq!(*phase, expected),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_drips_is_late_in_every_phase() {
+    let error =
+        against_dripping(Phase::ProofOfWork, async |mut stream| demand_work(&mut stream, 4).await).await;
+    assert_late(&error, Phase::ProofOfWork);
+    let error = against_dripping(Phase::ProofOfWork, async |mut stream| do_work(&mut stream, 4).await).await;
+    assert_late(&error, Phase::ProofOfWork);
+
+    let peer = testing::peer(None, None);
+    let hello =
+        async |stream| start(stream, Side::Accepting, peer, LinkLimits::default(), Duration::MAX, ()).await;
+    let error = against_dripping(Phase::Hello, hello).await;
+    // Four bytes are a length, and zero is none.
+    assert!(matches!(error, ConnectError::Hello(_)), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dripped_header_is_late() {
+    let (mut ours, mut theirs) = duplex(64);
+    let drip = tokio::spawn(async move {
+        for byte in [120, 0, 0, 0].into_iter().chain(std::iter::repeat(0)) {
+            if theirs.write_all(&[byte]).await.is_err() {
+                return;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    });
+    let header = within(Phase::PeerHeader, LIMIT, read_peer_header(&mut ours)).await;
+    assert_late(&header.unwrap_err(), Phase::PeerHeader);
+    drop(ours);
+    drip.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_falls_silent_is_late_in_every_phase() {
+    let configs = IdentitySource::generated().configs(clock::unix_now()).unwrap();
+
+    let (stream, _peer) = duplex(64);
+    let error = within(Phase::Tls, LIMIT, accept_tls(stream, configs.server)).await.unwrap_err();
+    assert_late(&error, Phase::Tls);
+
+    let (stream, _peer) = duplex(64);
+    let error = within(Phase::Tls, LIMIT, connect_tls(stream, configs.client)).await.unwrap_err();
+    assert_late(&error, Phase::Tls);
+
+    let (mut stream, _peer) = duplex(64);
+    let target = "192.0.2.1:1".parse().unwrap();
+    let error = within(Phase::Socks, LIMIT, socks::connect(&mut stream, target)).await.unwrap_err();
+    assert_late(&error, Phase::Socks);
+
+    for side in [Side::Accepting, Side::Connecting] {
+        let (stream, _peer) = duplex(64);
+        let peer = testing::peer(None, None);
+        let link = start(stream, side, peer, LinkLimits::default(), LIMIT, ()).await;
+        assert_late(&link.unwrap_err(), Phase::Hello);
+    }
+}
+
+#[tokio::test]
+async fn nothing_beyond_a_phase_is_read() {
+    let (mut ours, mut theirs) = duplex(1024);
+    let challenge = Challenge { difficulty: 6, salt: [9; 16] };
+    theirs.write_all(&[&challenge.encode()[..], b"next"].concat()).await.unwrap();
+    do_work(&mut ours, 6).await.unwrap();
+    let mut next = [0; 4];
+    ours.read_exact(&mut next).await.unwrap();
+    assert_eq!(&next, b"next");
+
+    let mut solution = [0; Solution::LEN];
+    theirs.read_exact(&mut solution).await.unwrap();
+    assert_eq!(challenge.check(Solution::decode(&solution).unwrap()), Ok(()));
+}
+
+#[tokio::test]
+async fn each_challenge_has_its_own_salt() {
+    let mut salts = Vec::new();
+    for _ in 0..2 {
+        let (mut ours, mut theirs) = duplex(1024);
+        let demand = tokio::spawn(async move { demand_work(&mut ours, 64).await });
+        let mut challenge = [0; Challenge::LEN];
+        theirs.read_exact(&mut challenge).await.unwrap();
+        salts.push(Challenge::decode(&challenge, 64).unwrap().salt);
+        theirs.write_all(&Solution { nonce: 0 }.encode()).await.unwrap();
+        let refused = demand.await.unwrap().unwrap_err();
+        assert!(matches!(refused, ConnectError::ProofOfWork(pow::PowError::Unsatisfied { difficulty: 64 })));
+    }
+    assert_ne!(salts[0], salts[1]);
+}
+
+#[tokio::test]
+async fn both_ends_of_tls_agree_on_the_best_offer() {
+    let configs = IdentitySource::generated().configs(clock::unix_now()).unwrap();
+    let (left, right) = duplex(16 * 1024);
+    let (server, client) = tokio::join!(accept_tls(left, configs.server), connect_tls(right, configs.client));
+    let ((server, _), (client, _)) = (server.unwrap(), client.unwrap());
+    let (_, session) = client.get_ref();
+    assert_eq!(session.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    assert_eq!(
+        session.negotiated_cipher_suite().unwrap().suite(),
+        rustls::CipherSuite::TLS13_AES_128_GCM_SHA256
+    );
+    let group = session.negotiated_key_exchange_group().unwrap().name();
+    assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+    assert_eq!(session.alpn_protocol(), None);
+    assert_eq!(session.tls13_tickets_received(), 0);
+    assert_eq!(server.get_ref().1.server_name(), None, "no name is sent");
+}

@@ -1,0 +1,216 @@
+//! Accepting links.
+
+mod admission;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+use crate::clock;
+use crate::driver::Side;
+use crate::error::{ConnectError, Phase};
+use crate::handshake::{accept_tls, demand_work, failed, read_peer_header, start, within};
+use crate::identity::IdentitySource;
+use crate::link::{Link, LinkEvents, LinkLimits};
+use crate::peer::VerifiedPeer;
+use admission::{Admission, Backoff, Permit};
+
+/// How to accept links.
+#[derive(Clone, Debug)]
+pub struct ListenConfig {
+    /// Who does proof of work and TLS. Default: this process, 20 bits, generated identities.
+    pub mode: ListenMode,
+    /// Links and handshakes together; connections above are closed at once. Default: 20,000.
+    pub links_max: usize,
+    /// Handshakes at once; further connections wait in the system's queue. Default: 1,024.
+    pub handshakes_max: usize,
+    /// Handshakes at once from one IPv4 address or one /64 of IPv6; connections above are closed at once. Not counted
+    /// behind a router. Default: 64.
+    pub handshakes_per_address_max: usize,
+    /// Bounds of each link.
+    pub limits: LinkLimits,
+    /// Bounds of each phase.
+    pub deadlines: ListenDeadlines,
+}
+
+/// Who does proof of work and TLS for accepted connections.
+#[derive(Clone, Debug)]
+pub enum ListenMode {
+    /// This process.
+    Tls {
+        /// What we show to peers.
+        identity: IdentitySource,
+        /// Bits of proof of work that peers must do, 0 to 64. Deployed servers ask for 20, deployed clients refuse
+        /// more than 28.
+        pow_difficulty: u8,
+    },
+    /// A router of the deployed network on this host, which reports each peer. Loopback addresses only, since
+    /// whoever connects can claim to be anyone.
+    BehindRouter,
+}
+
+/// How long each phase of accepting a link may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenDeadlines {
+    /// The peer's search for a nonce. Default: 30 s, fifty times the mean at 20 bits on one core.
+    pub proof_of_work: Duration,
+    /// The TLS handshake. Default: 10 s.
+    pub tls: Duration,
+    /// The router's report. Default: 10 s.
+    pub peer_header: Duration,
+    /// The peer's hello. Default: 10 s.
+    pub hello: Duration,
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        Self {
+            mode: ListenMode::Tls { identity: IdentitySource::generated(), pow_difficulty: 20 },
+            links_max: 20_000,
+            handshakes_max: 1024,
+            handshakes_per_address_max: 64,
+            limits: LinkLimits::default(),
+            deadlines: ListenDeadlines::default(),
+        }
+    }
+}
+
+impl Default for ListenDeadlines {
+    fn default() -> Self {
+        Self {
+            proof_of_work: Duration::from_secs(30),
+            tls: Duration::from_secs(10),
+            peer_header: Duration::from_secs(10),
+            hello: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Accepts connections and makes links of them. Dropping it stops both; links that came out live on.
+#[derive(Debug)]
+pub struct Listener {
+    local_addr: SocketAddr,
+    links: mpsc::Receiver<(Link, LinkEvents)>,
+    task: AbortHandle,
+}
+
+/// Ready links that may wait for [`Listener::accept`]. Above, no further connection is accepted.
+const READY_LINKS_MAX: usize = 64;
+
+impl Listener {
+    /// Listens at `address`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// As the system says, and [`io::ErrorKind::InvalidInput`] for [`ListenMode::BehindRouter`] on an address that
+    /// other hosts reach.
+    pub async fn bind(address: SocketAddr, config: ListenConfig) -> io::Result<Self> {
+        if matches!(config.mode, ListenMode::BehindRouter) && !address.ip().is_loopback() {
+            let refused = "behind a router, only loopback addresses can be listened on";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, refused));
+        }
+        let listener = TcpListener::bind(address).await?;
+        let local_addr = listener.local_addr()?;
+        let (sender, links) = mpsc::channel(READY_LINKS_MAX);
+        let task = tokio::spawn(accept_all(listener, Arc::new(config), sender)).abort_handle();
+        Ok(Self { local_addr, links, task })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The next link that is ready for messages. `None` only when the runtime shuts down. Nothing is lost when the
+    /// future is dropped.
+    pub async fn accept(&mut self) -> Option<(Link, LinkEvents)> {
+        self.links.recv().await
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept_all(
+    listener: TcpListener,
+    config: Arc<ListenConfig>,
+    links: mpsc::Sender<(Link, LinkEvents)>,
+) {
+    let admission = Admission::new(&config);
+    let mut handshakes = JoinSet::new();
+    let mut backoff = Backoff::default();
+    let mut accept_at = Instant::now();
+    loop {
+        let accept = async {
+            sleep_until(accept_at).await;
+            listener.accept().await
+        };
+        tokio::select! {
+            accepted = accept, if handshakes.len() < config.handshakes_max.max(1) => match accepted {
+                Ok((stream, address)) => {
+                    backoff = Backoff::default();
+                    match admission.admit(address.ip()) {
+                        Ok(permit) => {
+                            handshakes.spawn(handshake(stream, address, config.clone(), permit));
+                        }
+                        Err(refused) => tracing::debug!(%refused, "connection refused"),
+                    }
+                }
+                Err(error) => {
+                    let pause = backoff.after(&error);
+                    if !pause.is_zero() {
+                        tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept connections");
+                    }
+                    accept_at = Instant::now() + pause;
+                }
+            },
+            Some(handshake) = handshakes.join_next() => match handshake {
+                Ok(Ok(link)) => {
+                    if links.send(link).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Err(error)) => {
+                    let cause = std::error::Error::source(&error).map(tracing::field::display);
+                    tracing::debug!(%error, cause, "handshake failed");
+                }
+                Err(error) => tracing::error!(%error, "a handshake panicked"),
+            },
+        }
+    }
+}
+
+async fn handshake(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    config: Arc<ListenConfig>,
+    permit: Permit,
+) -> Result<(Link, LinkEvents), ConnectError> {
+    let Permit { link: guard, address: _counted_until_ready } = permit;
+    stream.set_nodelay(true).map_err(failed(Phase::Tcp))?;
+    let ListenDeadlines { proof_of_work, tls, peer_header, hello } = config.deadlines;
+    match &config.mode {
+        ListenMode::Tls { identity, pow_difficulty } => {
+            let work = demand_work(&mut stream, *pow_difficulty);
+            within(Phase::ProofOfWork, proof_of_work, work).await?;
+            let handshake = accept_tls(stream, identity.configs(clock::unix_now())?.server);
+            let (stream, key) = within(Phase::Tls, tls, handshake).await?;
+            let peer = VerifiedPeer::from_tls(key, address);
+            start(stream, Side::Accepting, peer, config.limits, hello, guard).await
+        }
+        ListenMode::BehindRouter => {
+            let header = within(Phase::PeerHeader, peer_header, read_peer_header(&mut stream)).await?;
+            let peer = VerifiedPeer::from_inbound_router(&header);
+            start(stream, Side::Accepting, peer, config.limits, hello, guard).await
+        }
+    }
+}
