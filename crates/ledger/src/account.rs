@@ -81,21 +81,13 @@ impl ClientAccount {
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct WorkerAccount {
-    /// Proved by the worker when the account was opened, not earned in this ledger.
-    pub(crate) brought_forward: AdjustedTokens,
     pub(crate) earned: AdjustedTokens,
     pub(crate) running: u32,
 }
 
 impl WorkerAccount {
     pub(crate) fn totals(&self) -> WorkerTotals {
-        WorkerTotals { earned: self.total(), running: self.running }
-    }
-
-    fn total(&self) -> AdjustedTokens {
-        self.brought_forward
-            .checked_add(self.earned)
-            .expect("a hold is refused when the total it could lead to does not fit")
+        WorkerTotals { earned: self.earned, running: self.running }
     }
 }
 

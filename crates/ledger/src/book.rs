@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use units::{AdjustedTokens, AmountOverflow, NanoTon};
+use units::{AdjustedTokens, NanoTon};
 
 use crate::account::{ClientAccount, WorkerAccount};
 use crate::{ClientFunds, ClientLimits, PriceTable, WorkerTotals};
@@ -154,23 +154,6 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         self.workers.get(&worker).is_some_and(idle) && self.workers.remove(&worker).is_some()
     }
 
-    /// Raises a worker's total to `proved`, an amount that this proxy once signed and has forgotten. A lower
-    /// amount changes nothing.
-    ///
-    /// # Errors
-    /// [`ReserveError::UnknownWorker`] without an account; [`ReserveError::Exhausted`] if the total would leave
-    /// the range of messages.
-    pub fn bring_forward(&mut self, worker: K, proved: AdjustedTokens) -> Result<(), ReserveError> {
-        let promised = self.promised().map_err(|_overflow| ReserveError::Exhausted)?;
-        let account = self.workers.get_mut(&worker).ok_or(ReserveError::UnknownWorker)?;
-        let forward = account.brought_forward.max(proved.saturating_sub(account.earned));
-        if !fits(forward, promised) {
-            return Err(ReserveError::Exhausted);
-        }
-        account.brought_forward = forward;
-        Ok(())
-    }
-
     /// How far a client may go; `None` without an account.
     #[must_use]
     pub fn client(&self, client: K) -> Option<ClientLimits> {
@@ -189,17 +172,20 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     /// [`ReserveError`]; nothing changed then.
     pub fn reserve(&mut self, client: K, worker: K, amount: AdjustedTokens) -> Result<Hold, ReserveError> {
         let limits = self.client(client).ok_or(ReserveError::UnknownClient)?;
-        let forward = self.workers.get(&worker).ok_or(ReserveError::UnknownWorker)?.brought_forward;
+        if !self.workers.contains_key(&worker) {
+            return Err(ReserveError::UnknownWorker);
+        }
         if amount > limits.available {
             return Err(ReserveError::Insufficient { needed: amount, available: limits.available });
         }
         // Bounding the sum of everything charged and held here is what lets `post` add without a check.
         let exhausted = |_overflow| ReserveError::Exhausted;
-        let promised = self.promised().and_then(|sum| sum.checked_add(amount)).map_err(exhausted)?;
+        let promised = self.sums.clients_charged.checked_add(self.sums.held).map_err(exhausted)?;
+        let promised = promised.checked_add(amount).map_err(exhausted)?;
         self.prices.price_per_token().charge(promised).map_err(exhausted)?;
         let next_hold = self.next_hold.checked_add(1).ok_or(ReserveError::Exhausted)?;
         let client_running = limits.running.checked_add(1).ok_or(ReserveError::Exhausted)?;
-        if !fits(forward, promised) || !fits(limits.used, promised) {
+        if limits.used.checked_add(promised).map_err(exhausted)? > TOTAL_MAX {
             return Err(ReserveError::Exhausted);
         }
 
@@ -229,7 +215,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         let worker_earned = {
             let account = self.workers.get_mut(&pending.worker).expect(PARTIES_STAY);
             account.earned = sum(account.earned, charged);
-            account.totals().earned
+            account.earned
         };
         self.note_charge(charged);
         Ok(Posted { charged, capped: counted.saturating_sub(charged), client_used, worker_earned })
@@ -298,11 +284,6 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
             "client charges equal worker earnings and proxy fees in nanotons"
         );
     }
-
-    /// The most that this ledger may come to charge without another hold.
-    fn promised(&self) -> Result<AdjustedTokens, AmountOverflow> {
-        self.sums.clients_charged.checked_add(self.sums.held)
-    }
 }
 
 const PARTIES_STAY: &str = "accounts with a pending transfer are never forgotten";
@@ -311,8 +292,4 @@ const BOUNDED: &str = "a hold is refused when the sums it could lead to do not f
 
 fn sum(left: AdjustedTokens, right: AdjustedTokens) -> AdjustedTokens {
     left.checked_add(right).expect(BOUNDED)
-}
-
-fn fits(forward: AdjustedTokens, promised: AdjustedTokens) -> bool {
-    forward.checked_add(promised).is_ok_and(|total| total <= TOTAL_MAX)
 }

@@ -11,7 +11,6 @@ const WORKERS: u8 = 3;
 #[derive(Clone, Debug)]
 enum Step {
     Fund { client: u8, balance: u64, stake: u64, used_on_chain: u64 },
-    Prove { worker: u8, tokens: u64 },
     Reserve { client: u8, worker: u8, amount: u64 },
     Post { hold: usize, counted: u64 },
     Void { hold: usize },
@@ -25,7 +24,6 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..CLIENTS, funds.clone(), funds, 0..1000_u64).prop_map(|(client, balance, stake, used_on_chain)| {
             Step::Fund { client, balance, stake, used_on_chain }
         }),
-        1 => (0..WORKERS, amount.clone()).prop_map(|(worker, tokens)| Step::Prove { worker, tokens }),
         6 => (0..CLIENTS, 0..WORKERS, amount.clone())
             .prop_map(|(client, worker, amount)| Step::Reserve { client, worker, amount }),
         5 => (any::<usize>(), amount).prop_map(|(hold, counted)| Step::Post { hold, counted }),
@@ -75,16 +73,6 @@ proptest! {
                     let used_before = ledger.client(client).map(|limits| limits.used);
                     ledger.open_client(client, funds(balance, stake, used_on_chain));
                     prop_assert!(ledger.client(client).map(|limits| limits.used) >= used_before);
-                }
-                Step::Prove { worker, tokens: proved } => {
-                    let before = ledger.worker(worker);
-                    if ledger.bring_forward(worker, tokens(proved)).is_ok() {
-                        let after = ledger.worker(worker).unwrap();
-                        prop_assert!(after.earned >= tokens(proved));
-                        prop_assert!(after.earned >= before.unwrap().earned);
-                    } else {
-                        prop_assert_eq!(ledger.worker(worker), before);
-                    }
                 }
                 Step::Reserve { client, worker, amount } => {
                     let amount = tokens(amount);
@@ -210,19 +198,18 @@ fn accounts_with_business_are_not_forgotten() {
 }
 
 #[test]
-fn what_the_chain_and_a_proof_know_is_brought_forward_once() {
+fn what_the_chain_knows_is_brought_forward_once() {
     let mut ledger = ledger(1, 1);
     ledger.open_client(1, funds(100, 100, 40));
     ledger.open_client(1, funds(100, 100, 40));
     assert_eq!(ledger.client(1).unwrap().used, tokens(40));
     assert_eq!(ledger.client(1).unwrap().available, tokens(100));
 
-    ledger.bring_forward(1, tokens(70)).unwrap();
     let hold = ledger.reserve(1, 1, tokens(10)).unwrap();
     ledger.post(hold, tokens(10)).unwrap();
-    ledger.bring_forward(1, tokens(75)).unwrap();
-    assert_eq!(ledger.worker(1).unwrap().earned, tokens(80));
-    ledger.bring_forward(1, tokens(81)).unwrap();
-    assert_eq!(ledger.worker(1).unwrap().earned, tokens(81));
+    ledger.open_client(1, funds(90, 100, 50));
+    assert_eq!(ledger.client(1).unwrap().used, tokens(50), "the chain learned of our own charge");
+    ledger.open_client(1, funds(90, 100, 51));
+    assert_eq!(ledger.client(1).unwrap().used, tokens(51));
     assert_eq!(ledger.audit(), Ok(()));
 }
