@@ -313,12 +313,24 @@ impl Core {
     /// Gives up every running request and closes every link.
     pub fn shut_down(&mut self, now: Now) {
         self.draining = true;
-        while let Some(request) = self.running.any() {
-            self.abandon(request, now);
-        }
-        let links: Vec<_> = self.clients.keys().chain(self.workers.keys()).copied().collect();
-        for link in links {
-            self.close(link, "the proxy shuts down", now);
+        self.end_everything("the proxy shuts down", now);
+    }
+
+    /// Works on newer terms from now on.
+    ///
+    /// If only lists and versions changed, workers that the lists no longer allow lose their links. If the params
+    /// changed, so did every contract: all links close, and the books of the new contract begin at zero.
+    pub fn adopt(&mut self, terms: Terms, now: Now) {
+        if self.terms.shares_contracts(&terms) {
+            self.terms = terms;
+            for link in self.disallowed_workers() {
+                self.close(link, "the root configuration no longer allows this worker", now);
+            }
+        } else {
+            self.end_everything("the params of the root configuration changed", now);
+            self.accounts = Accounts::default();
+            self.ledger = Ledger::new(*terms.prices());
+            self.terms = terms;
         }
     }
 
@@ -328,16 +340,22 @@ impl Core {
         self.running.len()
     }
 
-    /// Whether any worker would take a request now.
+    /// How many links of clients and of workers there are, in whatever stage.
+    #[must_use]
+    pub fn links_len(&self) -> (usize, usize) {
+        (self.clients.len(), self.workers.len())
+    }
+
+    /// Whether any worker takes part.
     #[must_use]
     pub fn has_enabled_worker(&self) -> bool {
         self.market.has_enabled_worker()
     }
 
-    /// Whether the operator lets the proxy take part.
+    /// Whether the proxy takes part: the operator lets it, and it does not shut down.
     #[must_use]
-    pub fn is_enabled(&self) -> bool {
-        self.enabled
+    pub fn takes_part(&self) -> bool {
+        self.enabled && !self.draining
     }
 
     /// Recomputes the sums of all accounts. Costs time in proportion to their number.
@@ -354,13 +372,19 @@ impl Core {
         &self.terms
     }
 
-    fn takes_part(&self) -> bool {
-        self.enabled && !self.draining
-    }
-
     fn close(&mut self, link: LinkId, reason: &'static str, now: Now) {
         self.closed(link, now);
         self.outbox.push_back(Action::Close { link, reason });
+    }
+
+    fn end_everything(&mut self, reason: &'static str, now: Now) {
+        while let Some(request) = self.running.any() {
+            self.abandon(request, now);
+        }
+        let links: Vec<_> = self.clients.keys().chain(self.workers.keys()).copied().collect();
+        for link in links {
+            self.close(link, reason, now);
+        }
     }
 
     fn send(&mut self, link: LinkId, message: Bytes) {

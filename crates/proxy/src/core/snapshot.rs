@@ -11,14 +11,6 @@ use super::{Core, LinkId};
 /// Everything an operator may see. Addresses are as deployed peers write them.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Whether the proxy takes part.
-    pub enabled: bool,
-    /// Running requests.
-    pub running: usize,
-    /// Client links, in whatever stage.
-    pub client_links: usize,
-    /// Worker links, in whatever stage.
-    pub worker_links: usize,
     /// What was charged, and where it went.
     pub totals: Totals,
     /// Clients with an account, by address.
@@ -116,15 +108,6 @@ impl Core {
         });
         let mut connections: Vec<_> = introduced.collect();
         connections.sort_by_key(|connection| connection.link);
-        Snapshot {
-            enabled: self.enabled,
-            running: self.running.len(),
-            client_links: self.clients.len(),
-            worker_links: self.workers.len(),
-            totals: self.ledger.totals(),
-            clients,
-            workers,
-            connections,
-        }
+        Snapshot { totals: self.ledger.totals(), clients, workers, connections }
     }
 }

@@ -30,6 +30,11 @@ pub enum TermsError {
     /// The root configuration pays workers more than clients pay.
     #[error("the root configuration cannot be used")]
     Prices(#[from] FeeAbovePrice),
+    /// The network plays with real money.
+    #[error(
+        "this proxy follows no chain, so it works in test networks only: the root configuration has is_test false"
+    )]
+    RealMoney,
 }
 
 impl Terms {
@@ -39,7 +44,7 @@ impl Terms {
     /// attested image and a model that the root configuration lists.
     ///
     /// # Errors
-    /// [`TermsError`] if the prices of the root configuration contradict each other.
+    /// [`TermsError`] if the prices of the root configuration contradict each other, or it is not of a test network.
     pub fn new(
         root: RootConfig,
         root_address: &Address,
@@ -50,6 +55,9 @@ impl Terms {
         check_worker_hashes: bool,
     ) -> Result<Self, TermsError> {
         let params = &root.params;
+        if !params.is_test {
+            return Err(TermsError::RealMoney);
+        }
         let multipliers = Multipliers {
             prompt: params.multipliers.prompt,
             cached: params.multipliers.cached,
@@ -95,6 +103,11 @@ impl Terms {
     #[must_use]
     pub fn address_text(&self, address: &Address) -> String {
         address.to_wire_text(self.is_testnet)
+    }
+
+    /// Whether `other` works with the same contracts at the same prices: then only lists and versions differ.
+    pub(super) fn shares_contracts(&self, other: &Self) -> bool {
+        (self.contract, self.prices) == (other.contract, other.prices)
     }
 
     pub(super) const fn prices(&self) -> &PriceTable {

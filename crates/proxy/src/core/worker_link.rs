@@ -6,8 +6,7 @@ use bytes::Bytes;
 use market::{Offer, WorkerId};
 use rand::Rng as _;
 use ton::Address;
-use ton::payment::{self, PaymentKind};
-use units::{AdjustedTokens, Coefficient, ModelName, ProtocolVersion};
+use units::{Coefficient, ImageHash, ModelName, ProtocolVersion};
 use wire::{DecodeError, StatusCode, worker};
 
 use super::accounts::{Freshness, Side};
@@ -70,8 +69,11 @@ impl Core {
             (Step::Compare, Some(account), worker::Query::CompareBalanceWithProxy(query)) => {
                 self.compare_balance(link, account, &query, now)
             }
-            (Step::CompareExtended, Some(account), worker::Query::ExtendedCompareBalanceWithProxy(query)) => {
-                self.compare_balance_extended(link, account, &query)
+            // Deployed proxies stay here for ever. There is nothing more to compare: the signing key is as young as
+            // the ledger, so nothing was ever signed that the ledger does not know.
+            (Step::CompareExtended, _, worker::Query::ExtendedCompareBalanceWithProxy(_)) => {
+                self.set_step(link, Step::Complete);
+                Ok(wire::encode(&worker::ExtendedCompareBalanceWithProxyResult { error_code: 0 }))
             }
             (Step::Complete, _, worker::Query::ProxyHandshakeComplete(query)) => {
                 self.set_step(link, Step::Done);
@@ -104,9 +106,8 @@ impl Core {
     ) -> Result<Bytes, Refusal> {
         let refused = |code, message: String| Err(Refusal::closing(code, message));
         let violation = StatusCode::PROTOCOL_VIOLATION;
-        let checks_hashes = self.terms.checks_worker_hashes();
         let image_hash = self.workers.get(&link).and_then(|worker| worker.peer.image_hash);
-        if checks_hashes && !image_hash.is_some_and(|hash| self.terms.root().allows_worker_image(&hash)) {
+        if !self.allows_image(image_hash) {
             let found = image_hash.map_or_else(|| "none".to_owned(), |hash| hash.to_string());
             return refused(
                 violation,
@@ -129,7 +130,7 @@ impl Core {
         let Some(proxies) = positive(deployment.proxy_cnt) else {
             return refused(violation, "proxy_cnt must be at least 1".to_owned());
         };
-        if checks_hashes && !self.terms.root().allows_model(&model) {
+        if !self.allows_model(&model) {
             return refused(violation, format!("model {model} is not in the root contract"));
         }
         let protocol = negotiate(params.proto_range.as_ref())?;
@@ -160,8 +161,8 @@ impl Core {
         }))
     }
 
-    /// A worker may remember more than we do, after we lost our memory: then it is asked for a proof. Its
-    /// numbers are compared, never taken over.
+    /// A worker's numbers are compared, never taken over: one that claims more than we know is told so and goes
+    /// on with what we know.
     fn compare_balance(
         &mut self,
         link: LinkId,
@@ -184,31 +185,6 @@ impl Core {
             max_tokens: standing.total,
             error_code: i32::from(!agrees),
         }))
-    }
-
-    /// The proof that counts is our own signature: a payment in `other` is a debt whatever we have forgotten.
-    /// Deployed workers send nothing here and go on with what we know.
-    fn compare_balance_extended(
-        &mut self,
-        link: LinkId,
-        account: Address,
-        query: &worker::ExtendedCompareBalanceWithProxy<'_>,
-    ) -> Result<Bytes, Refusal> {
-        if !query.other.is_empty() {
-            let proved = self.proved_earnings(account, query.other)?;
-            let adopted = self.ledger.bring_forward(account, proved);
-            adopted.map_err(|error| Refusal::closing(StatusCode::FAILURE, error.to_string()))?;
-        }
-        self.set_step(link, Step::Complete);
-        Ok(wire::encode(&worker::ExtendedCompareBalanceWithProxyResult { error_code: 0 }))
-    }
-
-    fn proved_earnings(&self, account: Address, boc: &[u8]) -> Result<AdjustedTokens, Refusal> {
-        let contract = self.accounts.contract(Side::Worker, &account).ok_or_else(no_account)?;
-        let key = self.terms.public_key();
-        let payment = payment::verify(boc, PaymentKind::WorkerPayout, &contract, key)
-            .map_err(|error| Refusal::closing(StatusCode::ERROR, error.to_string()))?;
-        Ok(payment.tokens())
     }
 
     pub(super) fn packet_from_worker(
@@ -238,6 +214,26 @@ impl Core {
             }
             answer => self.worker_answered(link, &answer, now),
         }
+    }
+
+    /// Links of workers that the lists of the root configuration do not allow.
+    pub(super) fn disallowed_workers(&self) -> Vec<LinkId> {
+        let disallowed = self.workers.iter().filter(|(_, worker)| {
+            let is_allowed = |party: &WorkerParty| {
+                self.allows_image(worker.peer.image_hash) && self.allows_model(&party.model)
+            };
+            worker.party.as_ref().is_some_and(|party| !is_allowed(party))
+        });
+        disallowed.map(|(link, _)| *link).collect()
+    }
+
+    fn allows_image(&self, image_hash: Option<ImageHash>) -> bool {
+        let is_listed = |hash| self.terms.root().allows_worker_image(&hash);
+        !self.terms.checks_worker_hashes() || image_hash.is_some_and(is_listed)
+    }
+
+    fn allows_model(&self, model: &ModelName) -> bool {
+        !self.terms.checks_worker_hashes() || self.terms.root().allows_model(model)
     }
 
     /// The link is gone. Its requests fail now, not when their time is over.

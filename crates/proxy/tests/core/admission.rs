@@ -1,11 +1,11 @@
 //! Every row of the checks that a request passes, and the form of a refusal in each version.
 
 use bytes::Bytes;
-use cocoon_proxy::core::{Limits, LinkId, Outcome};
+use cocoon_proxy::core::{Limits, LinkId, Outcome, Terms};
 use units::{Multiplier, NanoTon};
 use wire::{client, http, worker};
 
-use crate::world::{World, http_request, root, run_query, terms, worker_params};
+use crate::world::{World, http_request, key, owner, root, run_query, terms, worker_params};
 
 /// What a refused client reads, in any version.
 #[derive(Debug, PartialEq)]
@@ -251,6 +251,14 @@ fn version_0_hears_the_old_form() {
     };
     assert_eq!((error.error_code, error.error.to_str()), (621, Ok("unknown model no/such")));
     assert_eq!(error.request_tokens_used.total_tokens_used, 0);
+}
+
+#[test]
+fn networks_with_real_money_are_refused() {
+    let mut real = root();
+    real.params.is_test = false;
+    let refused = Terms::new(real, &owner(2), &owner(3), owner(4), key(), false, true).unwrap_err();
+    assert!(refused.to_string().contains("is_test false"), "{refused}");
 }
 
 #[test]

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use cocoon_proxy::core::{LinkId, Outcome};
 use wire::{TokensUsed, client, http, proxy, worker};
 
-use crate::world::{World, final_info, http_request, http_response, run_query, tokens};
+use units::ConfigVersion;
+
+use crate::world::{World, final_info, http_request, http_response, root, run_query, terms, tokens};
 
 /// A world with one running request.
 struct Running {
@@ -86,7 +88,7 @@ impl Running {
         assert_eq!((used, reserved), (u64::try_from(charged).unwrap(), 0));
         let earned = self.world.snapshot().workers.first().map_or(0, |worker| worker.earned.get());
         assert_eq!(earned, used);
-        if self.world.closed(self.client).is_none() && self.world.snapshot().client_links > 0 {
+        if self.world.closed(self.client).is_none() && self.world.core.links_len().0 > 0 {
             let message = self.next();
             let client::FromProxy::ClientRequestPayment(payment) = wire::decode(&message).unwrap() else {
                 panic!();
@@ -327,6 +329,45 @@ fn a_worker_that_closes_while_others_run_takes_only_its_own() {
     world.lose(workers[0]);
     assert_eq!(world.core.running_len(), 10);
     assert!(world.reports.iter().all(|report| report.worker == Some(workers[0])));
+}
+
+#[test]
+fn newer_lists_take_effect_and_keep_the_books() {
+    let mut running = running();
+    let mut newer = root();
+    newer.version = ConfigVersion::new(4);
+    running.world.core.adopt(terms(newer.clone(), false), running.world.now);
+    running.world.collect();
+    assert_eq!(running.world.core.running_len(), 1);
+    let http = http_request(b"{}");
+    let query = client::RunQueryEx { min_config_version: 4, ..run_query(&http, 2) };
+    running.world.packet(running.client, &query);
+    assert_eq!(running.world.core.running_len(), 2);
+
+    // Checking the lists, which are empty, is newer terms too.
+    running.world.core.adopt(terms(newer, true), running.world.now);
+    running.world.collect();
+    assert_eq!(running.refusal().1, "653");
+    let reason = "the root configuration no longer allows this worker";
+    assert_eq!(running.world.closed(running.worker), Some(reason));
+    assert_eq!(running.world.closed(running.client), None);
+}
+
+#[test]
+fn newer_params_mean_other_contracts_and_new_books() {
+    let mut running = running();
+    let contract = running.world.core.terms().contract_text().to_owned();
+    let mut newer = root();
+    newer.params.params_version += 1;
+    running.world.core.adopt(terms(newer, false), running.world.now);
+    running.world.collect();
+    assert_eq!(running.refusal().1, "653");
+    for link in [running.client, running.worker] {
+        assert_eq!(running.world.closed(link), Some("the params of the root configuration changed"));
+    }
+    assert!(running.world.snapshot().clients.is_empty());
+    assert_ne!(running.world.core.terms().contract_text(), contract);
+    running.world.client(50, 2);
 }
 
 #[test]

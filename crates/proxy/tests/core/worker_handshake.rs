@@ -1,12 +1,12 @@
 //! A worker introduces itself, compares balances and takes part.
 
 use cocoon_proxy::core::{Limits, LinkId, PeerFacts};
-use ton::payment::{self, PaymentKind};
-use ton::{Address, model_hash};
+use ton::model_hash;
+use ton::payment::PaymentKind;
 use units::{AdjustedTokens, ImageHash, ModelName};
 use wire::{client, worker};
 
-use crate::world::{FULL_MODEL, World, compare, key, owner, root, terms, verified, worker_params};
+use crate::world::{FULL_MODEL, World, compare, owner, root, terms, verified, worker_params};
 
 fn own_text() -> String {
     owner(60).to_wire_text(false)
@@ -173,46 +173,6 @@ fn a_worker_that_remembers_more_gets_on_and_is_not_believed() {
         assert!(world.core.has_enabled_worker());
         assert_eq!(world.snapshot().workers[0].earned, AdjustedTokens::ZERO);
     }
-}
-
-#[test]
-fn our_own_signature_proves_what_we_have_forgotten() {
-    let payment_for = |tokens, contract: &str, signer: &ed25519_dalek::SigningKey| {
-        let (contract, _flags) = Address::parse(contract).unwrap();
-        let tokens = AdjustedTokens::new(tokens);
-        payment::sign(signer, PaymentKind::WorkerPayout, 1, tokens, &contract, &owner(4))
-    };
-    let extended = |world: &mut World, link, boc: &[u8]| {
-        world.query(link, &compare(700, 700, 700)).unwrap();
-        let query = worker::ExtendedCompareBalanceWithProxy { tokens_committed_to_db: 700, other: boc };
-        world.query(link, &query)
-    };
-
-    let mut world = World::new();
-    let (link, contract) = introduced(&mut world);
-    extended(&mut world, link, &payment_for(700, &contract, &key())).unwrap();
-    world.query(link, &worker::ProxyHandshakeComplete { is_disabled: false }).unwrap();
-    let answer = world.query(link, &worker::UpdatePaymentStatus {}).unwrap();
-    let status: worker::PaymentStatus<'_> = wire::decode(&answer).unwrap();
-    assert_eq!((status.db_tokens, status.max_tokens), (700, 700));
-    assert_eq!(verified(&status.signed_payment, PaymentKind::WorkerPayout, &contract), 700);
-
-    let stranger = ed25519_dalek::SigningKey::from_bytes(&[8; 32]);
-    let other_contract = owner(9).to_wire_text(false);
-    for forged in [
-        payment_for(700, &contract, &stranger),
-        payment_for(700, &other_contract, &key()),
-        b"no payment".to_vec(),
-    ] {
-        let mut world = World::new();
-        let (link, _contract) = introduced(&mut world);
-        assert_eq!(extended(&mut world, link, &forged).unwrap_err().0, 602);
-        assert!(world.closed(link).is_some());
-    }
-    let mut world = World::new();
-    let (link, contract) = introduced(&mut world);
-    let impossible = payment_for(u64::MAX, &contract, &key());
-    assert_eq!(extended(&mut world, link, &impossible).unwrap_err().0, 601);
 }
 
 #[test]
