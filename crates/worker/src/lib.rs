@@ -2,3 +2,4 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod session;

@@ -1,0 +1,244 @@
+//! From a fresh link to a session: the worker's side.
+//!
+//! Each state holds what was checked so far and consumes itself on the proxy's answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ton::{Address, AddressFlags, RootConfig, contracts};
+use units::{AdjustedTokens, Coefficient, ModelName, ProtocolVersion, PublicKey};
+use wire::{TlStr, client::ProtoRange, proxy, worker};
+
+use super::account::{Accounts, Contracts, Totals};
+use super::{Session, SessionError, payment_of, tokens};
+
+/// What a worker is, independent of model and proxy.
+#[derive(Clone, Debug)]
+pub struct Party {
+    /// Receives the earnings.
+    pub owner: Address,
+    /// The root contract.
+    pub root: Address,
+    /// Which network the texts of addresses are for.
+    pub is_testnet: bool,
+}
+
+/// What a worker offers on one link.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// The model, by its full name.
+    pub model: ModelName,
+    /// The price.
+    pub coefficient: Coefficient,
+    /// Requests at once over all proxies.
+    pub max_active_requests: i32,
+    /// Proxies that this model is offered to.
+    pub proxy_cnt: i32,
+}
+
+/// `connectToProxy` was sent.
+pub struct ExpectConnected {
+    party: Party,
+    config: Arc<RootConfig>,
+    coefficient: Coefficient,
+}
+
+/// The balances are being compared.
+pub struct ExpectComparison {
+    session: Session,
+    /// What we said. Other links to the same proxy may learn more meanwhile.
+    remembered: Totals,
+}
+
+/// The proxy knows of fewer earnings than we do.
+pub struct ExpectExtended {
+    session: Session,
+}
+
+/// Everything agrees.
+pub struct ExpectCompleted {
+    session: Session,
+}
+
+/// How the comparison of balances ended.
+pub enum Compared {
+    /// Both know the same.
+    Agreed(ExpectCompleted),
+    /// The proxy lost earnings that it had not stored; the query makes it say so.
+    Behind(ExpectExtended, Bytes),
+}
+
+/// Versions of the deployed workers. A proxy older than the negotiation answers without a version, which means 0
+/// and is understood too.
+const PROTOCOLS: ProtoRange = ProtoRange {
+    min_proto_version: ProtocolVersion::V1.number(),
+    max_proto_version: ProtocolVersion::LATEST.number(),
+};
+
+impl ExpectConnected {
+    /// The first query.
+    #[must_use]
+    pub fn begin(party: Party, config: Arc<RootConfig>, offer: &Offer) -> (Self, Bytes) {
+        let owner = party.owner.to_wire_text(party.is_testnet);
+        let query = wire::encode(&worker::ConnectToProxy {
+            params: worker::Params {
+                worker_owner_address: owner.as_str().into(),
+                model: offer.model.full().into(),
+                coefficient: offer.coefficient.get().cast_signed(),
+                deployment: Some(worker::Deployment {
+                    is_test: config.params.is_test,
+                    proxy_cnt: offer.proxy_cnt,
+                    max_active_requests: offer.max_active_requests,
+                }),
+                proto_range: Some(PROTOCOLS),
+            },
+        });
+        (Self { party, config, coefficient: offer.coefficient }, query)
+    }
+
+    /// Checks who the proxy is. Both contracts are computed here and never taken from the proxy.
+    ///
+    /// # Errors
+    /// [`SessionError`] if anything about the proxy does not follow from our root configuration.
+    pub fn handle(
+        self,
+        answer: &[u8],
+        accounts: &Accounts,
+    ) -> Result<(ExpectComparison, Bytes), SessionError> {
+        let worker::ConnectedToProxy { params, worker_sc_address } = wire::decode(answer)?;
+        if params.is_test.is_none() && params.proto_version.is_none() {
+            return Err(SessionError::TooOld);
+        }
+        let (ours, theirs) = (self.config.params.is_test, params.is_test.unwrap_or(false));
+        if ours != theirs {
+            return Err(SessionError::TestMode { ours, theirs });
+        }
+        let chosen = params.proto_version.unwrap_or(ProtocolVersion::V0.number());
+        let protocol = ProtocolVersion::from_number(chosen).ok_or(SessionError::Protocol { chosen })?;
+        let contracts = self.contracts(&params, worker_sc_address)?;
+        accounts.open(contracts)?;
+        let remembered = accounts.with(&contracts.proxy, |account| account.totals());
+        let query = wire::encode(&worker::CompareBalanceWithProxy {
+            tokens_committed_to_blockchain: remembered.signed.get().cast_signed(),
+            tokens_committed_to_db: remembered.stored.get().cast_signed(),
+            max_tokens: remembered.earned.get().cast_signed(),
+        });
+        let session = Session::new(protocol, contracts.proxy, self.coefficient);
+        Ok((ExpectComparison { session, remembered }, query))
+    }
+
+    fn contracts(
+        &self,
+        params: &proxy::Params<'_>,
+        worker_address: TlStr<'_>,
+    ) -> Result<Contracts, SessionError> {
+        let Party { owner, root, is_testnet } = &self.party;
+        let proxy_key = PublicKey::new(params.proxy_public_key);
+        let (proxy_owner, _any_form) = address("owner", params.proxy_owner_address)?;
+
+        let proxy = contracts::proxy_address(&self.config, &proxy_owner, &proxy_key, root);
+        expect("proxy", params.proxy_sc_address, proxy, *is_testnet)?;
+        let worker = contracts::worker_address(&self.config, owner, &proxy, &proxy_key);
+        expect("worker", worker_address, worker, *is_testnet)?;
+        Ok(Contracts { proxy_key, proxy, worker, params_version: self.config.params.params_version })
+    }
+}
+
+fn address(which: &'static str, text: TlStr<'_>) -> Result<(Address, Option<AddressFlags>), SessionError> {
+    let text = text.to_str().map_err(|_not_utf8| SessionError::AddressText { which })?;
+    Address::parse(text).map_err(|source| SessionError::Address { which, source })
+}
+
+/// The account must be the computed one, and its text have the one form of the deployed network.
+fn expect(
+    which: &'static str,
+    text: TlStr<'_>,
+    computed: Address,
+    is_testnet: bool,
+) -> Result<(), SessionError> {
+    let (claimed, flags) = address(which, text)?;
+    if claimed != computed {
+        return Err(SessionError::Contract { which, claimed, computed });
+    }
+    if flags != Some(AddressFlags { bounceable: false, testnet: is_testnet }) {
+        return Err(SessionError::AddressForm { which });
+    }
+    Ok(())
+}
+
+impl ExpectComparison {
+    /// Checks that the proxy still knows what it owes, and that it signed for what is signed.
+    ///
+    /// # Errors
+    /// [`SessionError`] if there is no valid payment, or a total fell that a proxy must not lose.
+    pub fn handle(mut self, answer: &[u8], accounts: &Accounts) -> Result<Compared, SessionError> {
+        let result: worker::CompareBalanceWithProxyResult<'_> = wire::decode(answer)?;
+        let stored = tokens("stored", result.tokens_committed_to_db)?;
+        let earned = tokens("earned", result.max_tokens)?;
+        let payment = payment_of(&result.signed_payment).ok_or(SessionError::NoPayment)?;
+        let Totals { signed: signed_known, stored: stored_known, earned: earned_known } = self.remembered;
+
+        let proxy = self.session.proxy_contract;
+        let signed = accounts.with(&proxy, |account| account.take_payment(payment))?;
+        not_lower("signed", signed, signed_known)?;
+        not_lower("stored", stored, stored_known)?;
+        self.session.seen = Totals { signed, stored, earned };
+        if result.error_code == 0 {
+            not_lower("earned", earned, earned_known)?;
+            accounts.with(&proxy, |account| account.raise(stored, earned));
+            return Ok(Compared::Agreed(ExpectCompleted { session: self.session }));
+        }
+        let query = wire::encode(&worker::ExtendedCompareBalanceWithProxy {
+            tokens_committed_to_db: stored_known.get().cast_signed(),
+            other: &[],
+        });
+        Ok(Compared::Behind(ExpectExtended { session: self.session }, query))
+    }
+}
+
+pub(super) fn not_lower(
+    total: &'static str,
+    said: AdjustedTokens,
+    known: AdjustedTokens,
+) -> Result<(), SessionError> {
+    if said < known { Err(SessionError::Lower { total, said, known }) } else { Ok(()) }
+}
+
+impl ExpectExtended {
+    /// Accepts the loss: the tokens were never stored, and the next comparison is made from what is left. (Proxies
+    /// of the deployed network do not get further than this on the same connection, but do on the next.)
+    ///
+    /// # Errors
+    /// [`SessionError::ComparisonRefused`] if the proxy does not agree.
+    pub fn handle(self, answer: &[u8], accounts: &Accounts) -> Result<ExpectCompleted, SessionError> {
+        let result: worker::ExtendedCompareBalanceWithProxyResult = wire::decode(answer)?;
+        if result.error_code != 0 {
+            return Err(SessionError::ComparisonRefused { code: result.error_code });
+        }
+        let Session { proxy_contract, seen, .. } = &self.session;
+        accounts.with(proxy_contract, |account| {
+            let lost = account.totals().earned.saturating_sub(seen.earned);
+            tracing::warn!(%lost, "a proxy lost earnings that it had not stored");
+            account.write_off_to(seen.earned);
+            account.raise(seen.stored, seen.earned);
+        });
+        Ok(ExpectCompleted { session: self.session })
+    }
+}
+
+impl ExpectCompleted {
+    /// The last query.
+    #[must_use]
+    pub fn query(is_disabled: bool) -> Bytes {
+        wire::encode(&worker::ProxyHandshakeComplete { is_disabled })
+    }
+
+    /// The session may begin.
+    ///
+    /// # Errors
+    /// [`SessionError::Malformed`] if the proxy says anything but that.
+    pub fn handle(self, answer: &[u8]) -> Result<Session, SessionError> {
+        let worker::ProxyHandshakeCompleted {} = wire::decode(answer)?;
+        Ok(self.session)
+    }
+}
