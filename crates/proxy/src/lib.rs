@@ -1,10 +1,29 @@
 //! The proxy's role: it admits clients and workers, routes requests, meters them and keeps the accounts.
 //!
-//! [`core`] decides everything and does nothing: it is fed with events and yields actions. The rest of the crate is a
-//! shell around it: listeners, links, timers, statistics, the operator's HTTP interface.
+//! [`core`] decides everything and does nothing: it is fed with events and yields actions. [`start`] puts the shell
+//! around it: listeners, links, timers, statistics, the operator's HTTP port. The protocol is that of the deployed
+//! network, versions 0 to 2; peers of it may be on either side.
 //!
-//! It refuses to read prompts and answers, to run models, and to follow a chain: it works on a root configuration
-//! that it is given.
+//! It refuses to read prompts and answers, to run models, and to follow a chain: it works on a root configuration that
+//! it is given, in test networks only.
+//!
+//! Invariants beyond those of [`core`]:
+//! - The lock around the core is never held across an await, and what the core decides first is sent first.
+//! - A peer that does not take what it asked for loses its link; nobody waits for it.
+//! - The key that signs payments lives as long as the books that they are signed from.
 #![forbid(unsafe_code)]
 
 pub mod core;
+
+mod config;
+mod face;
+mod network;
+mod program;
+mod shell;
+mod state;
+mod stats;
+
+pub use config::{Config, ConfigError};
+pub use network::NetworkError;
+pub use program::{Proxy, StartError, start};
+pub use state::StateError;

@@ -64,7 +64,6 @@ impl Core {
             let client = Addressee { protocol: party.protocol, request_id: query.request_id };
             let span = Span { started: now, first_answer: None, ended: now };
             let info = FinalInfo::new(&AdjustedUsage::default(), &span, &WorkerTold::default(), debug);
-            self.send(link, answer::refusal(&client, &failure, &info));
             self.outbox.push_back(Action::Report(Report {
                 request_id: RequestId::new(query.request_id),
                 outcome: Outcome::Rejected,
@@ -76,6 +75,7 @@ impl Core {
                 charged: AdjustedUsage::default(),
                 capped: AdjustedTokens::ZERO,
             }));
+            self.send(link, answer::refusal(&client, &failure, &info));
         }
     }
 

@@ -154,6 +154,18 @@ impl Core {
             Last::Head(_) | Last::Part(_) => 0,
             Last::Failure(failure) => failure.code.code(),
         };
+        // Before anybody hears of the end, so that who hears of it finds it counted.
+        self.outbox.push_back(Action::Report(Report {
+            request_id: RequestId::new(request.client.request_id),
+            outcome,
+            code,
+            worker: Some(request.worker_link),
+            duration,
+            bytes_received: request.bytes_received,
+            bytes_sent: request.bytes_sent,
+            charged,
+            capped,
+        }));
         if let Some(link) = request.client_link {
             let message = match last {
                 Last::Head(response) => answer::head(&request.client, response, Progress::Done(&info)),
@@ -170,17 +182,6 @@ impl Core {
         self.tell_client(&request, request_tokens, now);
         self.forget_unused_account(Side::Client, request.client_account);
         self.forget_unused_account(Side::Worker, request.worker_account);
-        self.outbox.push_back(Action::Report(Report {
-            request_id: RequestId::new(request.client.request_id),
-            outcome,
-            code,
-            worker: Some(request.worker_link),
-            duration,
-            bytes_received: request.bytes_received,
-            bytes_sent: request.bytes_sent,
-            charged,
-            capped,
-        }));
     }
 
     /// Ends a hold with what was counted. Returns the charge by kind, and what was counted beyond the hold.

@@ -1,0 +1,179 @@
+//! What an operator sets.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use ton::{Address, AddressParseError};
+use units::PublicKey;
+
+/// Configuration of a proxy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where health, statistics and actions are served. Default: `127.0.0.1:11000`.
+    pub http: SocketAddr,
+    /// Where workers connect. Default: `127.0.0.1:11001`.
+    pub workers: SocketAddr,
+    /// Where clients connect. Default: `127.0.0.1:11002`.
+    pub clients: SocketAddr,
+    /// Whether both listeners stand behind a router of the deployed network on this host, which does proof of work
+    /// and TLS. They must then listen on loopback. Default: false, this process does both.
+    pub behind_router: bool,
+    /// Bits of proof of work that peers do before TLS, 0 to 28. Deployed proxies ask for 20, half a second of one
+    /// core. Default: 16.
+    pub pow_difficulty: u8,
+    /// File with the root configuration (JSON). It is read again every minute. Default: `root.json`.
+    pub root_config: PathBuf,
+    /// Address of the root contract, in any text form. Default: empty; must be set.
+    pub root_address: String,
+    /// Address of the wallet that owns the proxy contract, in any text form. Default: empty, which stands for an
+    /// owner derived from the proxy's own key.
+    pub owner_address: String,
+    /// Whether addresses are written for the test network of TON. Default: false.
+    pub is_testnet: bool,
+    /// Whether workers must attest an image, and serve a model, of the root contract's lists. Default: false.
+    pub check_worker_hashes: bool,
+    /// Folder for the proxy's key and token. Default: `proxy-state`.
+    pub state: PathBuf,
+    /// How long running requests may go on at shutdown, in seconds. Default: 15.
+    #[serde(with = "seconds")]
+    pub drain_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self {
+            http: loopback(11_000),
+            workers: loopback(11_001),
+            clients: loopback(11_002),
+            behind_router: false,
+            pow_difficulty: 16,
+            root_config: "root.json".into(),
+            root_address: String::new(),
+            owner_address: String::new(),
+            is_testnet: false,
+            check_worker_hashes: false,
+            state: "proxy-state".into(),
+            drain_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+/// A configuration that cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A value that can never work.
+    #[error("{key} must be {expected}")]
+    Value {
+        /// Key of the configuration.
+        key: &'static str,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// An address that is none.
+    #[error("{key} is no address")]
+    Address {
+        /// Key of the configuration.
+        key: &'static str,
+        /// Why.
+        source: AddressParseError,
+    },
+}
+
+/// More bits than this no deployed peer is willing to work for.
+const POW_DIFFICULTY_MAX: u8 = 28;
+
+impl Config {
+    /// Checks what can be checked without looking at files or the network.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.pow_difficulty > POW_DIFFICULTY_MAX {
+            return Err(ConfigError::Value { key: "pow_difficulty", expected: "0 to 28" });
+        }
+        self.root_address()?;
+        self.owner(&PublicKey::new([0; 32]))?;
+        Ok(())
+    }
+
+    pub(crate) fn root_address(&self) -> Result<Address, ConfigError> {
+        if self.root_address.is_empty() {
+            let expected = "set: the address of the network's root contract";
+            return Err(ConfigError::Value { key: "root_address", expected });
+        }
+        address("root_address", &self.root_address)
+    }
+
+    /// The owner, or who stands for one: the proxy works in test networks only, where nothing is at stake.
+    pub(crate) fn owner(&self, own_key: &PublicKey) -> Result<Address, ConfigError> {
+        match self.owner_address.as_str() {
+            "" => Ok(Address::new(0, *own_key.as_bytes())),
+            text => address("owner_address", text),
+        }
+    }
+}
+
+fn address(key: &'static str, text: &str) -> Result<Address, ConfigError> {
+    match Address::parse(text) {
+        Ok((address, _any_form)) => Ok(address),
+        Err(source) => Err(ConfigError::Address { key, source }),
+    }
+}
+
+/// A duration as a number of seconds.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(duration.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config { root_address: format!("0:{}", "09".repeat(32)), ..Config::default() }
+    }
+
+    #[test]
+    fn a_configuration_survives_its_text_and_defaults_fill_it() {
+        let config = Config { drain_timeout: Duration::from_millis(1500), ..config() };
+        let text = serde_json::to_string(&config).unwrap();
+        assert!(text.contains("\"drain_timeout\":1.5"));
+        assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
+        assert_eq!(serde_json::from_str::<Config>("{}").unwrap(), Config::default());
+        assert!(serde_json::from_str::<Config>("{\"worker\":1}").is_err());
+        assert!(serde_json::from_str::<Config>("{\"drain_timeout\":-1}").is_err());
+    }
+
+    #[test]
+    fn impossible_values_are_refused_by_their_key() {
+        assert!(config().check().is_ok());
+        let refused = |config: Config| config.check().unwrap_err().to_string();
+        assert!(refused(Config::default()).contains("root_address must be set"));
+        assert!(refused(Config { root_address: "x".into(), ..config() }).contains("root_address"));
+        assert!(refused(Config { owner_address: "x".into(), ..config() }).contains("owner_address"));
+        assert!(refused(Config { pow_difficulty: 29, ..config() }).contains("pow_difficulty"));
+        assert!(Config { pow_difficulty: 28, ..config() }.check().is_ok());
+    }
+
+    #[test]
+    fn an_unnamed_owner_follows_from_the_key() {
+        let key = PublicKey::new([5; 32]);
+        assert_eq!(config().owner(&key).unwrap(), Address::new(0, [5; 32]));
+        let named = Config { owner_address: format!("0:{}", "07".repeat(32)), ..config() };
+        assert_eq!(named.owner(&key).unwrap(), Address::new(0, [7; 32]));
+    }
+}

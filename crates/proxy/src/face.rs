@@ -1,0 +1,196 @@
+//! The proxy's local HTTP port: health, statistics, metrics, and the operator's switches.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use admin::{AdminConfig, Token};
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use units::ImageHash;
+
+use crate::core::{ClientSnapshot, ConnectionSnapshot, WorkerSnapshot};
+use crate::network::Party;
+use crate::shell::Shell;
+
+/// What every wallet and contract counts as holding where there is no chain: as in the deployed software, 100 TON.
+const PSEUDO_NANOTONS: u64 = 100_000_000_000;
+/// The wallet's number of messages there.
+const PSEUDO_WALLET_SEQNO: u32 = 7;
+
+/// What the port shows and changes.
+#[derive(Debug)]
+pub(crate) struct Face {
+    pub(crate) shell: Arc<Shell>,
+    pub(crate) party: Arc<Party>,
+}
+
+/// All routes of the port.
+pub(crate) fn router(face: &Arc<Face>, token: Token) -> Router {
+    let mut registry = Registry::with_prefix("cocoon_proxy");
+    face.shell.stats.register(&mut registry);
+    registry.register_collector(Box::new(Gauges(Arc::clone(&face.shell))));
+    let (for_missing, for_stats) = (Arc::clone(face), Arc::clone(face));
+    let pages = admin::router(AdminConfig {
+        missing: Box::new(move || for_missing.missing()),
+        stats: Box::new(move || for_stats.stats()),
+        registry,
+    });
+    let actions = Router::new()
+        .route("/request/enable", post(enable))
+        .route("/request/disable", post(disable))
+        .with_state(Arc::clone(face));
+    pages.merge(admin::guard(token, actions))
+}
+
+async fn enable(State(face): State<Arc<Face>>) -> String {
+    face.switch(true)
+}
+
+async fn disable(State(face): State<Arc<Face>>) -> String {
+    face.switch(false)
+}
+
+impl Face {
+    fn switch(&self, enabled: bool) -> String {
+        self.shell.feed(|core, _now| core.set_enabled(enabled));
+        tracing::info!(enabled, "switched by the operator");
+        json!({ "enabled": enabled }).to_string()
+    }
+
+    /// What keeps the proxy from running requests, one sentence each.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let (takes_part, has_worker) = self.shell.look(|core| (core.takes_part(), core.has_enabled_worker()));
+        let reasons = [
+            (takes_part, "the proxy is disabled or shuts down"),
+            (has_worker, "no enabled worker is connected"),
+        ];
+        reasons.iter().filter(|(holds, _)| !holds).map(|(_, reason)| (*reason).to_owned()).collect()
+    }
+
+    /// The body of `/jsonstats`: the members of deployed proxies, and a few beside them.
+    fn stats(&self) -> Value {
+        let now = tokio::time::Instant::now().into_std();
+        let Party { root_address, owner, wallet, is_testnet, check_worker_hashes, read_at, .. } =
+            &*self.party;
+        let text = |address: &ton::Address| address.to_wire_text(*is_testnet);
+        // Everything is copied out under the lock; the text is made after it.
+        let (snapshot, root, contract, takes_part, running) = self.shell.look(|core| {
+            let terms = core.terms();
+            let contract = terms.contract_text().to_owned();
+            (core.snapshot(), terms.root().clone(), contract, core.takes_part(), core.running_len())
+        });
+        let connection = |connection: &ConnectionSnapshot| {
+            let rates = self.shell.stats.worker_rates(connection.link, now);
+            let image_hash = connection.image_hash.unwrap_or(ImageHash::new([0; 32]));
+            json!({
+                "owner_address": connection.owner,
+                "model": connection.model.full(),
+                "worker_hash": image_hash.to_string(),
+                "coefficient": connection.coefficient.get(),
+                "running_queries": connection.running,
+                "queries_10m": rates.queries,
+                "queries_time_10m": rates.time,
+                "worker_queries_time_10m": rates.time,
+                "queries_success_10m": rates.success,
+                "enabled": connection.enabled,
+            })
+        };
+        json!({
+            "status": {
+                "wallet_balance": PSEUDO_NANOTONS,
+                // Nobody attests this process yet, so nothing contradicts its image.
+                "actual_image_hash": true,
+                "ton_last_synced_at": read_at.load(Ordering::Relaxed),
+                "enabled": takes_part,
+                "git_commit": env!("CARGO_PKG_VERSION"),
+                "git_commit_data": "",
+                "requests_in_flight": running,
+            },
+            "stats": self.shell.stats.json(now),
+            "wallet": {
+                "address": text(wallet),
+                "balance": PSEUDO_NANOTONS,
+                "seqno": PSEUDO_WALLET_SEQNO,
+                "pending_transactions_cnt": 0,
+                "active_transactions_cnt": 0,
+            },
+            "localconfig": {
+                "root_address": text(root_address),
+                "owner_address": text(owner),
+                "check_worker_hashes": check_worker_hashes,
+            },
+            "smartcontract": {
+                "address": contract,
+                "params_version": root.params.params_version,
+                "balance": PSEUDO_NANOTONS,
+                "ready_for_withdraw": 0,
+            },
+            "old_instances": [],
+            "root_contract_config": admin::root_contract_config(&root, *is_testnet),
+            "workers": snapshot.workers.iter().map(worker_stats).collect::<Vec<_>>(),
+            "worker_connections": snapshot.connections.iter().map(connection).collect::<Vec<_>>(),
+            "clients": snapshot.clients.iter().map(client_stats).collect::<Vec<_>>(),
+            "totals": {
+                "tokens": snapshot.totals.tokens,
+                "held_tokens": snapshot.totals.held,
+                "client_charges": snapshot.totals.charged,
+                "worker_earnings": snapshot.totals.earned,
+                "proxy_fees": snapshot.totals.fees,
+            },
+        })
+    }
+}
+
+fn worker_stats(worker: &WorkerSnapshot) -> Value {
+    json!({
+        "owner_address": worker.owner,
+        "sc_address": worker.contract,
+        "earned_tokens": worker.earned,
+        // Nothing is paid out where there is no chain.
+        "unpayed_tokens": worker.earned,
+        "paying_now": false,
+        "running_queries": worker.running,
+    })
+}
+
+fn client_stats(client: &ClientSnapshot) -> Value {
+    let limits = &client.limits;
+    json!({
+        "owner_address": client.owner,
+        "sc_address": client.contract,
+        "used_tokens": limits.used,
+        // Nothing is charged where there is no chain.
+        "tokens_to_charge": limits.used,
+        "available_tokens": limits.available,
+        "reserved_tokens": limits.reserved,
+        "running_queries": limits.running,
+        "closing": false,
+        "closed": false,
+    })
+}
+
+/// States that are read when somebody asks.
+#[derive(Debug)]
+struct Gauges(Arc<Shell>);
+
+impl Collector for Gauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let ((clients, workers), running) = self.0.look(|core| (core.links_len(), core.running_len()));
+        for (name, help, value) in [
+            ("client_links", "Links of clients", clients),
+            ("worker_links", "Links of workers", workers),
+            ("requests_in_flight", "Requests that run", running),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
+    }
+}

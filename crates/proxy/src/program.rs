@@ -1,0 +1,190 @@
+//! The proxy as a program.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use admin::{Token, TokenError};
+use ed25519_dalek::SigningKey;
+use rand::RngExt as _;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use ton::ContractCode;
+use ton::contracts::wallet_address;
+use transport::identity::IdentitySource;
+use transport::{ListenConfig, ListenMode, Listener};
+
+use crate::config::{Config, ConfigError};
+use crate::core::{Core, Limits};
+use crate::face::{self, Face};
+use crate::network::{self, NetworkError, Party};
+use crate::shell::{Shell, Side};
+use crate::state::{StateError, wallet_key};
+
+/// How long links may take to send their last bytes and close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a proxy does not start. Always the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A value of the configuration.
+    #[error("the configuration cannot work")]
+    Config(#[from] ConfigError),
+    /// The root configuration.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The state folder.
+    #[error("the proxy's state cannot be used")]
+    State(#[from] StateError),
+    /// The token of the guarded actions.
+    #[error("the token for guarded actions cannot be used")]
+    Token(#[from] TokenError),
+    /// A port is not to be had.
+    #[error("cannot listen on {address} for {purpose}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Who would connect there.
+        purpose: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A running proxy. Dropping it stops everything at once; [`Proxy::shutdown`] drains first.
+#[derive(Debug)]
+pub struct Proxy {
+    face: Arc<Face>,
+    http: SocketAddr,
+    workers: SocketAddr,
+    clients: SocketAddr,
+    drain_timeout: Duration,
+    links: TaskTracker,
+    tasks: TaskTracker,
+    accepting: CancellationToken,
+    stop: DropGuard,
+}
+
+/// Listens for clients, workers and the operator.
+///
+/// # Errors
+/// [`StartError`] if the configuration, a file or a port cannot be used.
+pub async fn start(config: Config) -> Result<Proxy, StartError> {
+    config.check()?;
+    let own_key = wallet_key(&config.state)?;
+    let token = Token::load_or_create(&config.state.join("admin.token"))?;
+    let owner = config.owner(&own_key)?;
+    let party = Arc::new(Party {
+        root_config: config.root_config.clone(),
+        root_address: config.root_address()?,
+        owner,
+        // The wallet's code comes with the chain; until then an empty one gives each key its own address.
+        wallet: wallet_address(&ContractCode::empty(), &own_key, &owner),
+        // The books live in memory, so the key that signs them does too: another start is another contract, whose
+        // totals begin at zero. A key that outlived its books would sign lower totals than before, which no peer
+        // accepts.
+        machine_key: SigningKey::from_bytes(&rand::rng().random()),
+        is_testnet: config.is_testnet,
+        check_worker_hashes: config.check_worker_hashes,
+        read_at: AtomicU64::new(0),
+    });
+    let core = Core::new(party.terms().await?, Limits::default(), rand::rng().random());
+    let shell = Arc::new(Shell::new(core));
+
+    let listen = ListenConfig { mode: listen_mode(&config), ..ListenConfig::default() };
+    let bind = |address, purpose| move |source| StartError::Bind { address, purpose, source };
+    let workers = Listener::bind(config.workers, listen.clone()).await;
+    let workers = workers.map_err(bind(config.workers, "workers"))?;
+    let clients = Listener::bind(config.clients, listen).await;
+    let clients = clients.map_err(bind(config.clients, "clients"))?;
+    let http = TcpListener::bind(config.http).await.map_err(bind(config.http, "HTTP"))?;
+    let http_address = http.local_addr().map_err(bind(config.http, "HTTP"))?;
+    let (workers_address, clients_address) = (workers.local_addr(), clients.local_addr());
+
+    let stop = CancellationToken::new();
+    let accepting = stop.child_token();
+    let (links, tasks) = (TaskTracker::new(), TaskTracker::new());
+    for (listener, side) in [(workers, Side::Workers), (clients, Side::Clients)] {
+        let shell = Arc::clone(&shell);
+        let accept = shell.accept(listener, side, links.clone(), stop.clone());
+        tasks.spawn(accepting.clone().run_until_cancelled_owned(accept));
+    }
+    let watch = Arc::clone(&shell).watch_deadlines();
+    tasks.spawn(stop.clone().run_until_cancelled_owned(watch));
+    let follow = network::follow(Arc::clone(&party), Arc::clone(&shell));
+    tasks.spawn(stop.clone().run_until_cancelled_owned(follow));
+    let face = Arc::new(Face { shell, party });
+    tasks.spawn(admin::serve(http, face::router(&face, token), stop.clone()));
+    Ok(Proxy {
+        face,
+        http: http_address,
+        workers: workers_address,
+        clients: clients_address,
+        drain_timeout: config.drain_timeout,
+        links,
+        tasks,
+        accepting,
+        stop: stop.drop_guard(),
+    })
+}
+
+fn listen_mode(config: &Config) -> ListenMode {
+    if config.behind_router {
+        return ListenMode::BehindRouter;
+    }
+    // Both listeners show the same identity, made anew every hour and never written down.
+    ListenMode::Tls { identity: IdentitySource::generated(), pow_difficulty: config.pow_difficulty }
+}
+
+impl Proxy {
+    /// Where the local port listens.
+    #[must_use]
+    pub const fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Where workers connect.
+    #[must_use]
+    pub const fn workers_address(&self) -> SocketAddr {
+        self.workers
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub const fn clients_address(&self) -> SocketAddr {
+        self.clients
+    }
+
+    /// What keeps the proxy from running requests, one sentence each; empty when it is ready.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        self.face.missing()
+    }
+
+    /// Takes no more links and requests, lets those that run finish within the configured time, and closes all
+    /// links.
+    pub async fn shutdown(self) {
+        let Self { face, drain_timeout, links, tasks, accepting, stop, .. } = self;
+        let shell = &face.shell;
+        accepting.cancel();
+        shell.feed(|core, _now| core.begin_drain());
+        if timeout(drain_timeout, shell.until_idle()).await.is_err() {
+            let running = shell.look(Core::running_len);
+            tracing::warn!(running, "requests were cut at shutdown");
+        }
+        shell.feed(Core::shut_down);
+        links.close();
+        if timeout(CLOSE_TIMEOUT, links.wait()).await.is_err() {
+            tracing::warn!(links = links.len(), "links were cut at shutdown");
+        }
+        drop(stop);
+        tasks.close();
+        if timeout(CLOSE_TIMEOUT, tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = tasks.len(), "tasks were cut at shutdown");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The core with its surroundings: links feed it, its actions go back to links, a task watches its deadlines.
+//!
+//! The core stands behind one short lock. Actions are carried out under it, so that what the core decided first is
+//! also sent first; nothing under the lock waits.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use transport::clock::unix_now;
+use transport::{IncomingQuery, Link, LinkEvent, LinkEvents, Listener, Responder, SendError};
+
+use crate::core::{Action, Core, LinkId, Now, PeerFacts, QueryToken, Report};
+use crate::stats::Stats;
+
+/// Everything that the tasks of a proxy share.
+#[derive(Debug)]
+pub(crate) struct Shell {
+    state: Mutex<State>,
+    /// The earliest deadline has changed.
+    deadline_moved: Notify,
+    /// No request runs any more.
+    idle: Notify,
+    pub(crate) stats: Stats,
+}
+
+#[derive(Debug)]
+struct State {
+    core: Core,
+    links: HashMap<LinkId, Link>,
+    waiting: HashMap<QueryToken, Responder>,
+    next_query: u64,
+    /// What the watcher of deadlines sleeps for.
+    watched_deadline: Option<Instant>,
+}
+
+/// Which listener a link came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Clients,
+    Workers,
+}
+
+impl Shell {
+    pub(crate) fn new(core: Core) -> Self {
+        let state = State {
+            core,
+            links: HashMap::new(),
+            waiting: HashMap::new(),
+            next_query: 0,
+            watched_deadline: None,
+        };
+        Self {
+            state: Mutex::new(state),
+            deadline_moved: Notify::new(),
+            idle: Notify::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Accepts links for as long as it is polled. Each gets a task of `links`, which ends at `stop` at the latest.
+    pub(crate) async fn accept(
+        self: Arc<Self>,
+        mut listener: Listener,
+        side: Side,
+        links: TaskTracker,
+        stop: CancellationToken,
+    ) {
+        while let Some((link, events)) = listener.accept().await {
+            links.spawn(Arc::clone(&self).serve(link, events, side, stop.clone()));
+        }
+    }
+
+    /// Feeds the core with what comes on one link, until the link ends.
+    async fn serve(self: Arc<Self>, link: Link, mut events: LinkEvents, side: Side, stop: CancellationToken) {
+        let id = LinkId(link.id());
+        tracing::debug!(link = id.0, ?side, "link opened");
+        self.opened(id, link, side);
+        loop {
+            match stop.run_until_cancelled(events.next()).await.flatten() {
+                Some(LinkEvent::Packet(message)) => self.feed(|core, now| core.packet(id, &message, now)),
+                Some(LinkEvent::Query(query)) => self.query(id, query),
+                Some(LinkEvent::Closed(reason)) => {
+                    tracing::debug!(link = id.0, ?side, %reason, "link closed");
+                    break;
+                }
+                None => break,
+            }
+        }
+        self.closed(id);
+    }
+
+    fn opened(&self, id: LinkId, link: Link, side: Side) {
+        let facts = PeerFacts { image_hash: link.peer().image_hash() };
+        let mut state = self.lock();
+        state.links.insert(id, link);
+        match side {
+            Side::Clients => state.core.client_opened(id),
+            Side::Workers => {
+                self.stats.worker_joined(id);
+                state.core.worker_opened(id, facts);
+            }
+        }
+    }
+
+    fn closed(&self, id: LinkId) {
+        self.feed(|core, now| core.closed(id, now));
+        self.lock().links.remove(&id);
+        self.stats.worker_left(id);
+    }
+
+    fn query(&self, link: LinkId, IncomingQuery { message, responder }: IncomingQuery) {
+        let mut state = self.lock();
+        let token = QueryToken(state.next_query);
+        state.next_query += 1;
+        state.waiting.insert(token, responder);
+        self.feed_locked(&mut state, |core, now| core.query(link, token, &message, now));
+    }
+
+    /// Tells the core about an event, and carries out what it decides.
+    pub(crate) fn feed(&self, event: impl FnOnce(&mut Core, Now)) {
+        self.feed_locked(&mut self.lock(), event);
+    }
+
+    fn feed_locked(&self, state: &mut State, event: impl FnOnce(&mut Core, Now)) {
+        let now = now();
+        event(&mut state.core, now);
+        while let Some(action) = state.core.poll_action() {
+            state.carry_out(action, now, &self.stats);
+        }
+        if state.core.running_len() == 0 {
+            self.idle.notify_waiters();
+        }
+        let next = state.core.poll_timeout();
+        if next.is_some_and(|next| state.watched_deadline.is_none_or(|watched| next < watched)) {
+            self.deadline_moved.notify_one();
+        }
+    }
+
+    /// Lets the core give up requests in time.
+    pub(crate) async fn watch_deadlines(self: Arc<Self>) {
+        loop {
+            let deadline = {
+                let mut state = self.lock();
+                state.watched_deadline = state.core.poll_timeout();
+                state.watched_deadline
+            };
+            let elapsed = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = elapsed => self.feed(Core::handle_timeout),
+                () = self.deadline_moved.notified() => {}
+            }
+        }
+    }
+
+    /// Returns when no request runs.
+    pub(crate) async fn until_idle(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.look(|core| core.running_len() == 0) {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Looks at the core.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Core) -> T) -> T {
+        look(&self.lock().core)
+    }
+
+    /// The core asserts its sums. A lock that broke in the middle of an event guards books nobody can vouch for, so
+    /// nothing goes on with them.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("the books are in order: no event broke off in the middle")
+    }
+}
+
+impl State {
+    fn carry_out(&mut self, action: Action, now: Now, stats: &Stats) {
+        match action {
+            Action::Answer { query, message } => {
+                if let Some(responder) = self.waiting.remove(&query) {
+                    responder.answer(message);
+                }
+            }
+            Action::Refuse { query, code, message } => {
+                if let Some(responder) = self.waiting.remove(&query) {
+                    responder.refuse(code, &message);
+                }
+            }
+            Action::Send { link, message } => {
+                let sent = self.links.get(&link).map_or(Ok(()), |link| link.try_send(message));
+                let reason = match sent {
+                    // A closed link says so itself, as its last event.
+                    Ok(()) | Err(SendError::Closed) => return,
+                    Err(SendError::QueueFull) => "the peer does not take what it asked for",
+                    Err(SendError::TooLarge { .. }) => "a message fits into no frame",
+                };
+                self.close(link, reason);
+                self.core.closed(link, now);
+            }
+            Action::Vouch { link } => {
+                if let Some(link) = self.links.get(&link) {
+                    link.handshake_complete();
+                }
+            }
+            Action::Close { link, reason } => self.close(link, reason),
+            Action::Report(report) => {
+                log(&report);
+                stats.record(&report, now.instant);
+            }
+        }
+    }
+
+    fn close(&mut self, link: LinkId, reason: &'static str) {
+        if let Some(link) = self.links.remove(&link) {
+            link.close(reason);
+        }
+    }
+}
+
+fn log(report: &Report) {
+    let Report { request_id, outcome, code, duration, .. } = report;
+    tracing::debug!(%request_id, ?outcome, code, duration_ms = duration.as_millis(), "request ended");
+}
+
+fn now() -> Now {
+    Now { instant: tokio::time::Instant::now().into_std(), unix: unix_now() }
+}

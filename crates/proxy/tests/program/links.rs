@@ -1,0 +1,210 @@
+//! Links, deadlines and the shutdown.
+
+use cocoon_proxy::{Config, StartError, start};
+use ton::RootConfig;
+use wire::worker;
+
+use crate::peers::{Peer, World, config, http_exchange, owner};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_travels_piece_by_piece() {
+    let world = World::new().await;
+    let (mut client, mut worker) = (world.client(50).await, world.worker(60).await);
+    for number in 0..3 {
+        client.run_query(number, 60.0).await;
+        let request_id = worker.next_request().await;
+        worker.answer_head(request_id).await;
+        assert_eq!(client.next_answer().await, (Some(200), vec![], false));
+        worker.answer_part(request_id, b"first", None).await;
+        assert_eq!(client.next_answer().await, (None, b"first".to_vec(), false));
+        worker.answer_part(request_id, b"last", Some(7)).await;
+        assert_eq!(client.next_answer().await, (None, b"last".to_vec(), true));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_requests_share_two_links() {
+    let world = World::new().await;
+    let (mut client, mut worker) = (world.client(50).await, world.worker(60).await);
+    for number in 0..100 {
+        client.run_query(number, 60.0).await;
+    }
+    let mut requests = Vec::new();
+    for _ in 0..100 {
+        requests.push(worker.next_request().await);
+    }
+    for request_id in &requests {
+        worker.answer_head(*request_id).await;
+        worker.answer_part(*request_id, b"x", Some(1)).await;
+    }
+    let mut ended = 0;
+    while ended < 100 {
+        let (_, _, is_last) = client.next_answer().await;
+        ended += usize::from(is_last);
+    }
+    let (_, stats) = world.http("GET /jsonstats", None).await;
+    let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+    assert_eq!(stats["clients"][0]["used_tokens"], 100);
+    assert_eq!(stats["workers"][0]["earned_tokens"], 100);
+    let totals = &stats["totals"];
+    assert_eq!((&totals["client_charges"], &totals["worker_earnings"]), (&200.into(), &100.into()));
+    assert_eq!(totals["proxy_fees"], 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_ends_when_its_time_is_over() {
+    let world = World::new().await;
+    let (mut client, mut worker) = (world.client(50).await, world.worker(60).await);
+    client.run_query(1, 3000.0).await;
+    worker.next_request().await;
+    client.run_query(2, 0.05).await;
+    worker.next_request().await;
+    let (status, _, is_last) = client.next_answer().await;
+    assert_eq!((status, is_last), (Some(504), true), "the later request has the earlier deadline");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_worker_fails_its_requests_at_once() {
+    let world = World::new().await;
+    let (mut client, mut worker) = (world.client(50).await, world.worker(60).await);
+    client.run_query(1, 3000.0).await;
+    worker.next_request().await;
+    drop(worker);
+    assert_eq!(client.next_answer().await.0, Some(502));
+    client.run_query(2, 3000.0).await;
+    assert_eq!(client.next_answer().await.0, Some(503));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_nothing_loses_its_link_and_nobody_else_waits() {
+    let world = World::new().await;
+    let (greedy, mut client) = (world.client(50).await, world.client(51).await);
+    let mut worker = world.worker(60).await;
+    greedy.run_query(1, 3000.0).await;
+    let flooded = worker.next_request().await;
+    worker.answer_head(flooded).await;
+    // More than the queue for the client, its own, and the system's buffers between them hold.
+    let part = vec![0; 1 << 20];
+    for _ in 0..32 {
+        worker.answer_part(flooded, &part, None).await;
+    }
+    client.run_query(2, 3000.0).await;
+    let request_id = worker.next_request().await;
+    worker.answer_head(request_id).await;
+    worker.answer_part(request_id, b"x", Some(1)).await;
+    assert_eq!(client.next_answer().await.0, Some(200));
+    let mut greedy = greedy;
+    while greedy.next().await.is_some() {}
+    // The worker goes on and is paid for it.
+    worker.answer_part(flooded, b"x", Some(9)).await;
+    loop {
+        let message = worker.next().await.unwrap();
+        if let worker::FromProxy::WorkerRequestPayment(payment) = wire::decode(&message).unwrap()
+            && payment.request_id == flooded
+        {
+            assert_eq!(payment.request_tokens, 9);
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_message_costs_one_link() {
+    let world = World::new().await;
+    let (mut bad, mut good) = (world.client(50).await, world.client(51).await);
+    let mut cut = wire::encode(&wire::worker::EnabledDisabled { disabled: 1 }).to_vec();
+    let mut worker = world.worker(60).await;
+    cut.truncate(6);
+    worker.link.send(cut.into()).await.unwrap();
+    assert_eq!(worker.next().await, None);
+    let mut request = wire::encode(&wire::client::GetWorkerTypes {}).to_vec();
+    request.extend_from_slice(&[0; 4]);
+    bad.link.query(request.into(), std::time::Duration::from_secs(60)).await.unwrap_err();
+    assert_eq!(bad.next().await, None);
+    good.run_query(1, 10.0).await;
+    assert_eq!(good.next_answer().await.0, Some(503));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_lets_requests_finish() {
+    let world = World::new().await;
+    let (mut client, mut worker) = (world.client(50).await, world.worker(60).await);
+    client.run_query(1, 3000.0).await;
+    let request_id = worker.next_request().await;
+    worker.answer_head(request_id).await;
+    client.next_answer().await;
+    let (clients_address, http) = (world.proxy.clients_address(), world.proxy.http_address());
+    let stopped = tokio::spawn(world.proxy.shutdown());
+    while !http_exchange(http, "GET /readyz", None).await.1.contains("shuts down") {}
+    client.run_query(2, 3000.0).await;
+    assert_eq!(client.next_answer().await.0, Some(503), "nothing new is taken");
+    worker.answer_part(request_id, b"last", Some(3)).await;
+    assert_eq!(client.next_answer().await, (None, b"last".to_vec(), true));
+    while client.next().await.is_some() {}
+    while worker.next().await.is_some() {}
+    stopped.await.unwrap();
+    assert!(tokio::net::TcpStream::connect(clients_address).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_does_not_wait_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { drain_timeout: std::time::Duration::from_millis(50), ..config(&folder) };
+    let world = World { proxy: start(config).await.unwrap(), folder };
+    let (mut client, mut worker) = (world.client(50).await, world.worker(60).await);
+    client.run_query(1, 3000.0).await;
+    worker.next_request().await;
+    world.proxy.shutdown().await;
+    assert_eq!(client.next_answer().await.0, Some(502), "the request is given up in words");
+    while client.next().await.is_some() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_start_is_another_contract_of_the_same_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let world =
+            World { proxy: start(config(&folder)).await.unwrap(), folder: tempfile::tempdir().unwrap() };
+        let (_, stats) = world.http("GET /jsonstats", None).await;
+        let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        seen.push((text(&stats["localconfig"]["owner_address"]), text(&stats["smartcontract"]["address"])));
+        world.proxy.shutdown().await;
+    }
+    assert_eq!(seen[0].0, seen[1].0);
+    assert_ne!(seen[0].1, seen[1].1, "new books need a new contract");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_start_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |config: Config| async { start(config).await.unwrap_err() };
+    let sound = config(&folder);
+    let unset = Config { root_address: String::new(), ..sound.clone() };
+    assert!(matches!(refused(unset).await, StartError::Config(_)));
+    let missing = Config { root_config: folder.path().join("nothing"), ..sound.clone() };
+    assert!(matches!(refused(missing).await, StartError::Network(_)));
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    assert!(matches!(refused(Config { state: file, ..sound.clone() }).await, StartError::State(_)));
+    let taken = tokio::net::TcpListener::bind(sound.clients).await.unwrap();
+    let busy = Config { clients: taken.local_addr().unwrap(), ..sound.clone() };
+    assert!(matches!(refused(busy).await, StartError::Bind { purpose: "clients", .. }));
+    let exposed = Config { behind_router: true, workers: "0.0.0.0:0".parse().unwrap(), ..sound.clone() };
+    assert!(matches!(refused(exposed).await, StartError::Bind { purpose: "workers", .. }));
+
+    let mut root = RootConfig::pseudo(owner(1));
+    root.params.worker_fee_per_token = units::NanoTon::new(1);
+    std::fs::write(&sound.root_config, root.to_pseudo_json().unwrap()).unwrap();
+    assert!(matches!(refused(sound).await, StartError::Network(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_on_the_wrong_port_is_refused() {
+    let world = World::new().await;
+    let lost = Peer::connect(world.proxy.workers_address()).await;
+    let query = wire::encode(&wire::client::GetWorkerTypes {});
+    let refusal = lost.link.query(query, std::time::Duration::from_secs(60)).await.unwrap_err();
+    assert!(matches!(refusal, transport::QueryError::Refused { .. }), "{refusal}");
+}

@@ -1,0 +1,6 @@
+//! The proxy as a program, on real sockets, between peers that know the protocol and nothing else.
+#![cfg(test)]
+
+mod face;
+mod links;
+mod peers;
