@@ -140,8 +140,9 @@ impl Core {
         let worker_id = picked.map_err(|reason| no_worker(reason, &wish.model))?;
         let worker_link = LinkId(worker_id.get());
         let worker = self.workers.get(&worker_link).and_then(|worker| worker.party.as_ref());
-        let worker = worker.expect("the market lists introduced workers only").clone();
-        let hold = self.ledger.reserve(party.account, worker.account, to_reserve).map_err(|error| {
+        let worker = worker.expect("the market lists introduced workers only");
+        let (worker_account, worker_protocol) = (worker.account, worker.protocol);
+        let hold = self.ledger.reserve(party.account, worker_account, to_reserve).map_err(|error| {
             let message = format!("client balance is too low: to_reserve={to_reserve}: {error}");
             Failure::new(StatusCode::ERROR, message)
         })?;
@@ -152,7 +153,7 @@ impl Core {
             client_account: party.account,
             client: Addressee { protocol: party.protocol, request_id: wish.request_id },
             worker_link,
-            worker_account: worker.account,
+            worker_account,
             hop_id: self.hop_id(link, &wish.request_id),
             wants_notes: wish.debug,
             started: now,
@@ -166,7 +167,7 @@ impl Core {
         let key = self.running.insert(request, hold);
         self.clients.get_mut(&link).expect("it was there above").running.insert(wish.request_id, key);
         self.workers.get_mut(&worker_link).expect("it was there above").running.insert(hop_id, key);
-        self.forward(worker_id, worker.account, worker.protocol, hop_id, wish, now);
+        self.forward(worker_id, worker_account, worker_protocol, hop_id, wish, now);
         Ok(())
     }
 

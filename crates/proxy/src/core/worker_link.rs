@@ -24,7 +24,7 @@ pub(super) struct WorkerLink {
 }
 
 /// Who is at the other end.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct WorkerParty {
     pub(super) account: Address,
     pub(super) protocol: ProtocolVersion,
