@@ -16,11 +16,13 @@
 //! - [`serve`] ends: after the stop it waits a bounded time for answers in progress.
 #![forbid(unsafe_code)]
 
+mod root_config;
 mod router;
 mod serve;
 mod stat_row;
 mod token;
 
+pub use root_config::root_contract_config;
 pub use router::{AdminConfig, router};
 pub use serve::{DRAIN_MAX, serve};
 pub use stat_row::StatRow;

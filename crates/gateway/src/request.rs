@@ -155,6 +155,18 @@ impl RequestBody {
         &self.model
     }
 
+    /// Length of the body as received, in bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Never: a body without members is refused.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
     /// Whether server-sent events are asked for.
     #[must_use]
     pub const fn stream(&self) -> bool {

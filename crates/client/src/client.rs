@@ -1,0 +1,249 @@
+//! The client as a library.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use gateway::server::{Model, ModelWorker};
+use gateway::{ApiError, ErrorKind, RequestBody};
+use rand::RngExt as _;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use transport::SendError;
+use units::{Coefficient, RequestId};
+
+use crate::answer::{Answer, Record};
+use crate::config::{Config, StartError};
+use crate::link::{Answering, Connection, keep_connected};
+use crate::session::{End, RequestMessage, Step};
+use crate::shared::Shared;
+
+/// A client of the network. Cheap to clone; connections are kept until the last clone is gone or
+/// [`Client::shutdown`] is called.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) shared: Arc<Shared>,
+    tasks: Arc<Tasks>,
+}
+
+struct Tasks {
+    stop: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Why [`Client::connect`] gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The configuration cannot be used.
+    #[error("the client cannot start")]
+    Start(#[from] StartError),
+    /// No proxy became ready within the configured timeout.
+    #[error("no proxy became ready within {} s: {}", timeout_s, problems.join("; "))]
+    NoProxy {
+        /// How long was waited, in seconds.
+        timeout_s: u64,
+        /// What went wrong last, for each connection.
+        problems: Vec<String>,
+    },
+}
+
+/// A request is offered to at most this many connections.
+const ATTEMPTS_MAX: usize = 3;
+
+impl Client {
+    /// Starts to connect to proxies, and returns at once. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`] if the configuration cannot be used.
+    pub fn open(config: Config) -> Result<Self, StartError> {
+        let shared = Arc::new(Shared::new(config)?);
+        let tasks = Tasks { stop: CancellationToken::new(), tracker: TaskTracker::new() };
+        for slot in 0..shared.config.proxy_connections {
+            let (shared, stop) = (Arc::clone(&shared), tasks.stop.clone());
+            tasks.tracker.spawn(stop.run_until_cancelled_owned(keep_connected(shared, slot)));
+        }
+        let (following, stop) = (Arc::clone(&shared), tasks.stop.clone());
+        tasks.tracker.spawn(stop.run_until_cancelled_owned(async move { following.follow_root().await }));
+        tasks.tracker.close();
+        Ok(Self { shared, tasks: Arc::new(tasks) })
+    }
+
+    /// As [`Client::open`], and waits until a proxy is ready, at most the configured timeout of a request.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if the configuration cannot be used or no proxy became ready.
+    pub async fn connect(config: Config) -> Result<Self, ConnectError> {
+        let timeout = config.timeout;
+        let client = Self::open(config)?;
+        match tokio::time::timeout(timeout, client.ready()).await {
+            Ok(()) => Ok(client),
+            Err(_elapsed) => {
+                let problems =
+                    client.shared.slots.all().into_iter().filter_map(|slot| slot.problem).collect();
+                Err(ConnectError::NoProxy { timeout_s: timeout.as_secs(), problems })
+            }
+        }
+    }
+
+    /// Waits until a proxy is ready.
+    pub async fn ready(&self) {
+        let mut count = self.shared.pool.count();
+        // The sender lives in `shared`, so waiting cannot fail.
+        let _count = count.wait_for(|count| *count > 0).await;
+    }
+
+    /// The models of all connected proxies, with the workers that serve them now.
+    ///
+    /// # Errors
+    /// [`ApiError`] if no proxy is ready or none answers.
+    pub async fn models(&self) -> Result<Vec<Model>, ApiError> {
+        let connections = self.shared.pool.all();
+        let asked = connections.iter().map(|connection| connection.ask_models());
+        let mut models: BTreeMap<String, Vec<ModelWorker>> = BTreeMap::new();
+        let (mut answered, mut failure) = (false, None);
+        for answer in join_all(asked).await {
+            match answer {
+                Ok(list) => {
+                    answered = true;
+                    for model in list {
+                        models.entry(model.id).or_default().extend(model.workers);
+                    }
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            _ if answered => Ok(models.into_iter().map(|(id, workers)| Model { id, workers }).collect()),
+            Some(error) => Err(error),
+            None => Err(no_proxy()),
+        }
+    }
+
+    /// Runs one request up to the head of its answer. Dropping the future or the answer gives it up.
+    ///
+    /// # Errors
+    /// [`ApiError`] if it was refused or failed before the head came.
+    pub async fn run(&self, request: &RequestBody) -> Result<Answer, ApiError> {
+        self.run_as(RequestId::new(rand::rng().random()), request).await
+    }
+
+    /// As [`Client::run`] under a known id.
+    pub(crate) async fn run_as(&self, id: RequestId, request: &RequestBody) -> Result<Answer, ApiError> {
+        let Shared { config, .. } = &*self.shared;
+        let mut record = Record::start(Arc::clone(&self.shared), request);
+        let outcome = async {
+            let timeout = request.timeout().unwrap_or(config.timeout);
+            let body = request.for_wire(config.request_defaults());
+            let default_ceiling = Coefficient::new(config.max_coefficient.into());
+            let message = RequestMessage {
+                id,
+                route: request.route(),
+                model: request.model(),
+                tokens_max: request.tokens_max(config.request_defaults())?,
+                max_coefficient: request
+                    .max_coefficient()
+                    .unwrap_or_else(|| default_ceiling.expect("the configuration was checked at the start")),
+                timeout,
+                enable_debug: request.enable_debug(),
+                config_version: self.shared.root().version,
+                body: &body,
+            };
+            let deadline = Instant::now() + timeout;
+            match tokio::time::timeout_at(deadline, self.head(&message)).await {
+                Ok(Ok((first, answering))) => Ok((first, answering, deadline)),
+                Ok(Err(error)) => Err(error),
+                Err(_elapsed) => Err(timed_out()),
+            }
+        };
+        match outcome.await {
+            Ok((first, answering, deadline)) => Answer::new(id, first, answering, deadline, record),
+            Err(error) => {
+                record.failed(None);
+                Err(error)
+            }
+        }
+    }
+
+    /// Offers the request to connections until one takes it; returns what its answer begins with.
+    ///
+    /// A request that a proxy refused before the head, for a reason that another proxy may not have, was not
+    /// charged and goes to the next connection.
+    async fn head(&self, message: &RequestMessage<'_>) -> Result<(Step, Answering), ApiError> {
+        let mut tried: Vec<Arc<Connection>> = Vec::new();
+        loop {
+            let next = self.shared.pool.pick(message.model, &tried);
+            let Some(connection) = next else { return Err(no_proxy()) };
+            tried.push(Arc::clone(&connection));
+            let may_go_on = tried.len() < ATTEMPTS_MAX && self.shared.pool.has_other(&tried);
+            let mut answering = connection.requests.open(message.id)?;
+            match connection.link.send(message.encode(connection.session.protocol)).await {
+                Ok(()) => {}
+                Err(SendError::TooLarge { .. }) => {
+                    let text = "the body does not fit one message of the network with its envelope";
+                    return Err(ApiError::new(ErrorKind::BodyTooLarge, text));
+                }
+                Err(SendError::Closed | SendError::QueueFull) if may_go_on => continue,
+                Err(SendError::Closed | SendError::QueueFull) => {
+                    return Err(ApiError::new(ErrorKind::ProxyLost, "the connection to the proxy ended"));
+                }
+            }
+            let step = std::future::poll_fn(|context| answering.poll_step(context)).await;
+            match &step {
+                Step { head: None, end: Some(End::Failed(error, _)), .. } if may_go_on && is_local(error) => {
+                }
+                _ => return Ok((step, answering)),
+            }
+        }
+    }
+
+    /// What keeps the client from answering requests; empty when it is ready.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let ready = self.shared.pool.all();
+        if ready.is_empty() {
+            let problems: Vec<String> =
+                self.shared.slots.all().into_iter().filter_map(|slot| slot.problem).collect();
+            let why = if problems.is_empty() { "connecting".to_owned() } else { problems.join("; ") };
+            return vec![format!("a ready proxy ({why})")];
+        }
+        let has_worker = ready.iter().any(|connection| connection.has_workers());
+        if has_worker { Vec::new() } else { vec!["a worker with a model".to_owned()] }
+    }
+
+    /// Closes all connections; requests in progress fail.
+    pub async fn shutdown(self) {
+        self.tasks.stop.cancel();
+        self.tasks.tracker.wait().await;
+    }
+}
+
+/// Whether another proxy may well answer otherwise.
+fn is_local(error: &ApiError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnknownModel
+            | ErrorKind::NoReadyWorker
+            | ErrorKind::PriceCeilingTooLow
+            | ErrorKind::BalanceTooLow
+            | ErrorKind::ClientClosing
+            | ErrorKind::ProxyUnavailable
+            | ErrorKind::ConfigVersionTooLow
+    )
+}
+
+fn no_proxy() -> ApiError {
+    ApiError::new(ErrorKind::ProxyUnavailable, "no proxy is connected and ready")
+}
+
+pub(crate) fn timed_out() -> ApiError {
+    ApiError::new(ErrorKind::Timeout, "the answer was not complete within the request's timeout")
+}
+
+#[cfg(test)]
+mod tests;

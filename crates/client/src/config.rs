@@ -1,0 +1,227 @@
+//! What an operator sets.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gateway::RequestDefaults;
+use gateway::server::ServerConfig;
+use serde::{Deserialize, Serialize};
+use ton::{Address, AddressParseError, PseudoRootError, RootConfig};
+
+use crate::state::StateError;
+
+/// Configuration of a client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the HTTP API listens. Default: `127.0.0.1:10000`. Whoever reaches it spends this client's balance.
+    pub http: SocketAddr,
+    /// File with the root configuration (JSON). Default: `root.json`.
+    pub root_config: PathBuf,
+    /// Address of the root contract, in any text form. Default: empty; must be set.
+    pub root_address: String,
+    /// Address of the owner's wallet, in any text form. Default: empty, which in test networks stands for an
+    /// owner derived from the client's own key.
+    pub owner_address: String,
+    /// Whether addresses are written for the test network of TON. Default: false.
+    pub is_testnet: bool,
+    /// Whether proxies must attest an image of the root contract's list. Default: false; always so outside test
+    /// networks.
+    pub check_proxy_hashes: bool,
+    /// Folder for the client's keys. Default: `client-state`.
+    pub state: PathBuf,
+    /// Proxies to stay connected to. Default: 1.
+    pub proxy_connections: usize,
+    /// SOCKS5 address of a router that makes the TLS connections. Default: none, connections are made here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub router: Option<SocketAddr>,
+    /// Limit of generated tokens for requests that set none. Default: 4096.
+    pub max_tokens: u32,
+    /// Price ceiling in thousandths for requests that set none. Default: 4000.
+    pub max_coefficient: u32,
+    /// Time for requests that set none, in seconds. Default: 120.
+    #[serde(with = "seconds")]
+    pub timeout: Duration,
+    /// Largest accepted request body in bytes. Default: 15 MiB.
+    pub body_len_max: usize,
+    /// Requests that run at once; more are refused. Default: 4096.
+    pub requests_max: usize,
+    /// Bytes of an answer that may wait for a slow application; beyond, its request fails. Default: 4 MiB.
+    pub waiting_len_max: usize,
+    /// Origin of web pages that may call the API, or `*`. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors_origin: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let server = ServerConfig::default();
+        Self {
+            http: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10_000)),
+            root_config: "root.json".into(),
+            root_address: String::new(),
+            owner_address: String::new(),
+            is_testnet: false,
+            check_proxy_hashes: false,
+            state: "client-state".into(),
+            proxy_connections: 1,
+            router: None,
+            max_tokens: 4096,
+            max_coefficient: 4000,
+            timeout: Duration::from_secs(120),
+            body_len_max: server.body_len_max,
+            requests_max: server.requests_max,
+            waiting_len_max: 4 * 1024 * 1024,
+            cors_origin: None,
+        }
+    }
+}
+
+impl Config {
+    pub(crate) const fn request_defaults(&self) -> RequestDefaults {
+        RequestDefaults { max_tokens: self.max_tokens }
+    }
+
+    pub(crate) fn server(&self) -> ServerConfig {
+        ServerConfig {
+            body_len_max: self.body_len_max.min(ServerConfig::BODY_LEN_LIMIT),
+            requests_max: self.requests_max,
+            cors_origin: self.cors_origin.clone(),
+            ..ServerConfig::default()
+        }
+    }
+
+    /// Refuses values that can never work.
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        let refused = |key, expected| Err(StartError::Value { key, expected });
+        if self.proxy_connections == 0 {
+            return refused("proxy_connections", "at least 1");
+        }
+        if self.max_tokens == 0 || i32::try_from(self.max_tokens).is_err() {
+            return refused("max_tokens", "1 to 2147483647");
+        }
+        if units::Coefficient::new(self.max_coefficient.into()).is_err() {
+            return refused("max_coefficient", "0 to 999999999");
+        }
+        if self.timeout.is_zero() {
+            return refused("timeout", "more than 0 seconds");
+        }
+        Ok(())
+    }
+
+    /// Reads the root configuration.
+    pub(crate) fn read_root(&self) -> Result<RootConfig, StartError> {
+        let path = || self.root_config.clone();
+        let text = std::fs::read_to_string(&self.root_config)
+            .map_err(|source| StartError::RootRead { path: path(), source })?;
+        RootConfig::from_pseudo_json(&text).map_err(|source| StartError::RootParse { path: path(), source })
+    }
+}
+
+/// A duration as a number of seconds.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(duration.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// Why a client does not start. Always the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A value that can never work.
+    #[error("{key} must be {expected}")]
+    Value {
+        /// Key of the configuration.
+        key: &'static str,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// No root configuration.
+    #[error("cannot read the root configuration {}", path.display())]
+    RootRead {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A root configuration that cannot be used.
+    #[error("the root configuration {} cannot be used", path.display())]
+    RootParse {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: PseudoRootError,
+    },
+    /// An address that is none.
+    #[error("{key} is no address")]
+    Address {
+        /// Key of the configuration.
+        key: &'static str,
+        /// Why.
+        source: AddressParseError,
+    },
+    /// A key or secret that cannot be used.
+    #[error("the client's keys cannot be used")]
+    State(#[from] StateError),
+    /// The HTTP port is not to be had.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The token of the guarded actions cannot be used.
+    #[error("the token for guarded actions cannot be used")]
+    Token(#[from] admin::TokenError),
+}
+
+/// Parses the address under `key`.
+pub(crate) fn address(key: &'static str, text: &str) -> Result<Address, StartError> {
+    match Address::parse(text) {
+        Ok((address, _any_form)) => Ok(address),
+        Err(source) => Err(StartError::Address { key, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_survives_its_text_and_defaults_fill_it() {
+        let config = Config { timeout: Duration::from_millis(1500), ..Config::default() };
+        let text = serde_json::to_string(&config).unwrap();
+        assert!(text.contains("\"timeout\":1.5"));
+        assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
+        let config: Config = serde_json::from_str("{\"timeout\":7}").unwrap();
+        assert_eq!(config, Config { timeout: Duration::from_secs(7), ..Config::default() });
+    }
+
+    #[test]
+    fn unknown_keys_and_impossible_values_are_refused() {
+        assert!(serde_json::from_str::<Config>("{\"time_out\":7}").is_err());
+        assert!(serde_json::from_str::<Config>("{\"timeout\":-1}").is_err());
+        let ok = Config::default();
+        assert!(ok.check().is_ok());
+        for refused in [
+            Config { proxy_connections: 0, ..ok.clone() },
+            Config { max_tokens: 0, ..ok.clone() },
+            Config { max_tokens: 1 << 31, ..ok.clone() },
+            Config { max_coefficient: 1_000_000_000, ..ok.clone() },
+            Config { timeout: Duration::ZERO, ..ok },
+        ] {
+            assert!(matches!(refused.check(), Err(StartError::Value { .. })));
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! One link to a proxy, from the handshake to its end.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway::ApiError;
+use gateway::server::Model;
+use rand::RngExt as _;
+use transport::{CloseReason, Link, LinkEvent, LinkEvents, QueryError};
+use wire::client::{PaymentStatus, UpdatePaymentStatus};
+use wire::{DecodeError, StatusCode};
+
+use super::Requests;
+use crate::session::{ExpectConnected, FromProxy, Models, Session, SessionError};
+use crate::shared::Shared;
+
+/// Deadlines of the deployed network.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The long way waits for a transaction.
+const AUTHORIZE_TIMEOUT: Duration = Duration::from_secs(300);
+const PAYMENT_STATUS_TIMEOUT: Duration = Duration::from_secs(60);
+const MODELS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often models are asked for while no worker is known: soon at first, since a network that has just been
+/// started gets its first worker within a moment.
+const MODELS_SOONEST: Duration = Duration::from_millis(200);
+/// How often models are asked for at last, and while workers are known.
+const MODELS_LATEST: Duration = Duration::from_secs(10);
+
+/// Why a link to a proxy was given up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    /// The proxy did not answer, or refused.
+    #[error("the proxy did not complete the handshake")]
+    Query(#[from] QueryError),
+    /// The proxy said something that we do not accept.
+    #[error("the proxy was refused")]
+    Session(#[from] SessionError),
+    /// The proxy broke the protocol in the session.
+    #[error("the proxy misbehaved")]
+    Misbehaved(#[source] SessionError),
+    /// The link ended.
+    #[error("the link ended")]
+    Closed(#[source] CloseReason),
+}
+
+impl Ended {
+    /// Whether there was a session before.
+    pub(super) const fn was_ready(&self) -> bool {
+        matches!(self, Self::Closed(_) | Self::Misbehaved(_))
+    }
+}
+
+/// A link that is ready for requests.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) link: Link,
+    pub(crate) session: Session,
+    pub(crate) requests: Arc<Requests>,
+    models: Mutex<Vec<Model>>,
+}
+
+impl Connection {
+    pub(super) fn has_worker_for(&self, name: &str) -> bool {
+        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        models.iter().any(|model| model.id == name && !model.workers.is_empty())
+    }
+
+    /// Asks the proxy for its models and keeps the answer.
+    ///
+    /// # Errors
+    /// [`ApiError`] if it does not answer or the answer makes no sense.
+    pub(crate) async fn ask_models(&self) -> Result<Vec<Model>, ApiError> {
+        let protocol = self.session.protocol;
+        let answer =
+            self.link.query(Models::query(protocol), MODELS_TIMEOUT).await.map_err(|error| match error {
+                QueryError::Refused { code, message } => ApiError::from_wire(code.code(), &message),
+                QueryError::Timeout => {
+                    ApiError::from_wire(652, "the proxy did not say in time which models it has")
+                }
+                QueryError::Closed | QueryError::TooLarge { .. } => {
+                    ApiError::from_wire(651, "the connection to the proxy ended")
+                }
+            })?;
+        let models = Models::read(protocol, &answer).map_err(|_malformed: DecodeError| {
+            ApiError::new(gateway::ErrorKind::PeerMisbehaved, "the proxy's list of models cannot be read")
+        })?;
+        models.clone_into(&mut self.models.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(models)
+    }
+
+    /// Whether any model has a worker.
+    pub(crate) fn has_workers(&self) -> bool {
+        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        models.iter().any(|model| !model.workers.is_empty())
+    }
+}
+
+/// Does the handshake on a fresh link and keeps the connection in the pool until the link ends.
+pub(crate) async fn serve(shared: &Shared, link: Link, mut events: LinkEvents, slot: usize) -> Ended {
+    let session = match handshake(shared, &link).await {
+        Ok(session) => session,
+        Err(ended) => {
+            link.close("handshake failed");
+            return ended;
+        }
+    };
+    let requests = Requests::new(shared.config.waiting_len_max);
+    let connection = Arc::new(Connection { link, session, requests, models: Mutex::new(Vec::new()) });
+    let _ready = Ready::enter(shared, &connection, slot);
+    let ended = tokio::select! {
+        ended = receive(shared, &connection, &mut events) => ended,
+        never = follow_payments(shared, &connection) => match never {},
+        never = follow_models(&connection) => match never {},
+    };
+    connection.link.close("session over");
+    ended
+}
+
+async fn handshake(shared: &Shared, link: &Link) -> Result<Session, Ended> {
+    let image = link.peer().image_hash();
+    let (expect, query) = ExpectConnected::begin(shared.party.clone(), shared.root(), image)?;
+    let answer = link.query(query, CONNECT_TIMEOUT).await?;
+    let (expect, query) = expect.handle(&answer, &shared.accounts)?;
+    let answer = link.query(query, AUTHORIZE_TIMEOUT).await?;
+    Ok(expect.handle(&answer, &shared.accounts)?)
+}
+
+/// Membership in the pool. However the connection ends, its requests end with it.
+struct Ready<'s> {
+    shared: &'s Shared,
+    connection: Arc<Connection>,
+    slot: usize,
+}
+
+impl<'s> Ready<'s> {
+    fn enter(shared: &'s Shared, connection: &Arc<Connection>, slot: usize) -> Self {
+        shared.slots.ready(slot, Some(connection.session.proxy_contract));
+        shared.pool.add(Arc::clone(connection));
+        Self { shared, connection: Arc::clone(connection), slot }
+    }
+}
+
+impl Drop for Ready<'_> {
+    fn drop(&mut self) {
+        self.shared.pool.remove(&self.connection);
+        self.shared.slots.ready(self.slot, None);
+        self.connection.requests.fail_all();
+    }
+}
+
+/// Reads what the proxy sends until the link ends.
+async fn receive(shared: &Shared, connection: &Connection, events: &mut LinkEvents) -> Ended {
+    loop {
+        match events.next().await {
+            Some(LinkEvent::Packet(frame)) => {
+                if let Err(error) = take(shared, connection, &frame) {
+                    connection.link.close("malformed message");
+                    return Ended::Misbehaved(error);
+                }
+            }
+            Some(LinkEvent::Query(query)) => {
+                query.responder.refuse(StatusCode::PROTOCOL_VIOLATION, "a client answers no queries");
+            }
+            Some(LinkEvent::Closed(reason)) => return Ended::Closed(reason),
+            None => return Ended::Closed(CloseReason::Local("session over")),
+        }
+    }
+}
+
+/// Takes one message of the proxy.
+fn take(shared: &Shared, connection: &Connection, frame: &Bytes) -> Result<(), SessionError> {
+    let account = &connection.session.proxy_contract;
+    match wire::decode(frame) {
+        Ok(FromProxy::ClientRequestPayment(message)) => shared.accounts.with(account, |account| {
+            account.adopt(&message.signed_payment, message.db_tokens, message.max_tokens)
+        }),
+        Ok(FromProxy::SignedPayment(payment)) => {
+            shared.accounts.with(account, |account| account.take_payment(&payment));
+            Ok(())
+        }
+        Ok(answer) => {
+            if !connection.requests.deliver(&answer, frame) {
+                // The protocol has no cancel: the rest of a request that was given up still comes.
+                shared.stats.ignored_message();
+            }
+            Ok(())
+        }
+        // Newer proxies may know more than we do.
+        Err(DecodeError::UnknownConstructor { id }) => {
+            tracing::debug!(id, "ignored a message of an unknown kind");
+            Ok(())
+        }
+        Err(malformed) => Err(malformed.into()),
+    }
+}
+
+/// Asks again and again where the account stands.
+async fn follow_payments(shared: &Shared, connection: &Connection) -> std::convert::Infallible {
+    loop {
+        let pause = rand::rng().random_range(10.0..20.0);
+        tokio::time::sleep(Duration::from_secs_f64(pause)).await;
+        let query = wire::encode(&UpdatePaymentStatus {});
+        let Ok(answer) = connection.link.query(query, PAYMENT_STATUS_TIMEOUT).await else {
+            // A link that fails ends by itself; a refusal leaves the account as it is.
+            continue;
+        };
+        let adopted =
+            wire::decode(&answer).map_err(SessionError::from).and_then(|status: PaymentStatus<'_>| {
+                shared.accounts.with(&connection.session.proxy_contract, |account| {
+                    account.adopt(&status.signed_payment, status.db_tokens, status.max_tokens)
+                })
+            });
+        if let Err(error) = adopted {
+            tracing::warn!(error = &error as &dyn std::error::Error, "ignored a payment status");
+        }
+    }
+}
+
+/// Asks again and again which models the proxy has.
+async fn follow_models(connection: &Connection) -> std::convert::Infallible {
+    let mut pause = MODELS_SOONEST;
+    loop {
+        if let Err(error) = connection.ask_models().await {
+            tracing::debug!(%error, "a proxy did not say which models it has");
+        }
+        if connection.has_workers() {
+            pause = MODELS_LATEST;
+        }
+        tokio::time::sleep(pause).await;
+        pause = if connection.has_workers() { MODELS_LATEST } else { (pause * 3 / 2).min(MODELS_LATEST) };
+    }
+}

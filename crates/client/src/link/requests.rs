@@ -1,0 +1,136 @@
+//! Requests in flight on one connection: who waits for which answer, and how much of it is waiting.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use gateway::{ApiError, ErrorKind};
+use tokio::sync::mpsc;
+use units::RequestId;
+
+use crate::session::{AnswerState, FromProxy, Step, request_of};
+
+/// What a waiting step costs beside its bytes, so that a flood of empty parts is bounded too.
+const STEP_LEN: usize = 256;
+
+/// The open requests of one connection.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    /// `None` once the connection ended: nothing may be opened any more.
+    open: Mutex<Option<HashMap<RequestId, Open>>>,
+    /// Most bytes that may wait for one slow reader.
+    waiting_len_max: usize,
+}
+
+#[derive(Debug)]
+struct Open {
+    state: AnswerState,
+    steps: mpsc::UnboundedSender<Step>,
+    waiting_len: Arc<AtomicUsize>,
+}
+
+/// The waiting side of one request. Dropping it gives the request up: later messages for it are passed over.
+#[derive(Debug)]
+pub(crate) struct Answering {
+    id: RequestId,
+    requests: Arc<Requests>,
+    // Bounded by `waiting_len_max`, not by a number of steps.
+    steps: mpsc::UnboundedReceiver<Step>,
+    waiting_len: Arc<AtomicUsize>,
+}
+
+impl Requests {
+    pub(crate) fn new(waiting_len_max: usize) -> Arc<Self> {
+        Arc::new(Self { open: Mutex::new(Some(HashMap::new())), waiting_len_max })
+    }
+
+    /// Starts to wait for the answer to `id`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ProxyLost`] if the connection has ended.
+    pub(crate) fn open(self: &Arc<Self>, id: RequestId) -> Result<Answering, ApiError> {
+        let (sender, steps) = mpsc::unbounded_channel();
+        let waiting_len = Arc::new(AtomicUsize::new(0));
+        match self.lock().as_mut().map(|open| open.entry(id)) {
+            None => return Err(proxy_lost()),
+            Some(Entry::Occupied(_)) => {
+                return Err(ApiError::new(ErrorKind::Internal, "the id of the request is in use"));
+            }
+            Some(Entry::Vacant(place)) => {
+                let waiting_len = Arc::clone(&waiting_len);
+                place.insert(Open { state: AnswerState::ExpectHead, steps: sender, waiting_len });
+            }
+        }
+        Ok(Answering { id, requests: Arc::clone(self), steps, waiting_len })
+    }
+
+    /// Hands a message, read from `frame`, to the request it belongs to. Returns whether one waits for it.
+    pub(crate) fn deliver(&self, message: &FromProxy<'_>, frame: &Bytes) -> bool {
+        let Some(id) = request_of(message) else { return false };
+        let mut guard = self.lock();
+        let Some(Entry::Occupied(mut place)) = guard.as_mut().map(|open| open.entry(id)) else {
+            return false;
+        };
+        let open = place.get_mut();
+        let mut step = open.state.handle(message, frame);
+        let len = step.bytes.len() + STEP_LEN;
+        if open.waiting_len.fetch_add(len, Ordering::Relaxed) + len > self.waiting_len_max {
+            let message = "the answer was not read as fast as it came";
+            step = Step::failed(ApiError::new(ErrorKind::ReaderTooSlow, message));
+        }
+        let is_over = step.end.is_some();
+        let is_waited_for = open.steps.send(step).is_ok();
+        if is_over || !is_waited_for {
+            place.remove();
+        }
+        is_waited_for
+    }
+
+    /// The connection ended: every open request fails now, and no new one starts.
+    pub(crate) fn fail_all(&self) {
+        let open = self.lock().take().unwrap_or_default();
+        for request in open.into_values() {
+            // Whoever does not wait any more needs no word.
+            let _gone = request.steps.send(Step::failed(proxy_lost()));
+        }
+    }
+
+    /// How many requests are open.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().as_ref().map_or(0, HashMap::len)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<HashMap<RequestId, Open>>> {
+        // Entries are whole or absent at every step, also after a panic elsewhere.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn proxy_lost() -> ApiError {
+    ApiError::new(ErrorKind::ProxyLost, "the connection to the proxy ended before the answer did")
+}
+
+impl Answering {
+    /// The next step of the answer. After the last one, `Pending` for ever.
+    pub(crate) fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+        match std::task::ready!(self.steps.poll_recv(context)) {
+            Some(step) => {
+                self.waiting_len.fetch_sub(step.bytes.len() + STEP_LEN, Ordering::Relaxed);
+                Poll::Ready(step)
+            }
+            // The sender goes only after a last step or with the connection's own end, which sends one.
+            None => Poll::Ready(Step::failed(proxy_lost())),
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if let Some(open) = self.requests.lock().as_mut() {
+            open.remove(&self.id);
+        }
+    }
+}

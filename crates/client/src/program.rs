@@ -1,0 +1,193 @@
+//! The client as a program: the API, its health and its statistics on one port.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use admin::AdminConfig;
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use futures_util::future::BoxFuture;
+use gateway::ApiError;
+use gateway::server::{Inference, InferenceRequest, InferenceResponse, Model};
+use http::header::CONTENT_TYPE;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Client, Config, StartError};
+
+/// A running client program.
+pub struct Running {
+    client: Client,
+    http: SocketAddr,
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+/// Starts to connect, and serves the API.
+///
+/// # Errors
+/// [`StartError`] if the configuration cannot be used or the port is taken.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    let address = config.http;
+    let bind = |source| StartError::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(bind)?;
+    let http = listener.local_addr().map_err(bind)?;
+    let client = Client::open(config)?;
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(admin::serve(listener, router(&client), stop.clone()));
+    Ok(Running { client, http, stop, server })
+}
+
+impl Running {
+    /// Where the API listens.
+    #[must_use]
+    pub const fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// The client behind the API.
+    #[must_use]
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Takes no more requests, lets those in progress finish for a bounded time, and closes all connections.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        if let Err(error) = self.server.await {
+            tracing::error!(%error, "the HTTP server ended badly");
+        }
+        self.client.shutdown().await;
+    }
+}
+
+impl Inference for Client {
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, ApiError>> {
+        Box::pin(self.models())
+    }
+
+    fn run(&self, request: InferenceRequest) -> BoxFuture<'_, Result<InferenceResponse, ApiError>> {
+        Box::pin(async move {
+            let mut answer = self.run_as(request.id, &request.body).await?;
+            let (status, headers) = (answer.status, std::mem::take(&mut answer.headers));
+            Ok(InferenceResponse { status, headers, body: answer.into_body() })
+        })
+    }
+}
+
+fn router(client: &Client) -> Router {
+    let mut registry = Registry::default();
+    client.shared.stats.register(&mut registry);
+    let (for_missing, for_stats) = (client.clone(), client.clone());
+    let pages = admin::router(AdminConfig {
+        missing: Box::new(move || for_missing.missing()),
+        stats: Box::new(move || stats(&for_stats)),
+        registry,
+    });
+    let debug_log =
+        Router::new().route("/request/debuglogentry", get(debug_entry)).with_state(client.clone());
+    gateway::server::router(Arc::new(client.clone()), client.shared.config.server())
+        .merge(pages)
+        .merge(debug_log)
+}
+
+/// The latest debug object of a request, by the name its application gave it; `{}` when there is none.
+async fn debug_entry(State(client): State<Client>, RawQuery(query): RawQuery) -> impl IntoResponse {
+    let query = query.unwrap_or_default();
+    let guid = query.split('&').find_map(|pair| pair.strip_prefix("request_guid=")).map(percent_decoded);
+    let entry = guid.and_then(|guid| client.shared.debug_log.find(&guid));
+    ([(CONTENT_TYPE, "application/json")], entry.unwrap_or_else(|| "{}".to_owned()))
+}
+
+/// Undoes `%XX` (RFC 3986, section 2.1); anything else stays as it is.
+fn percent_decoded(text: &str) -> String {
+    let (mut decoded, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let [first, tail @ ..] = rest {
+        let mut byte = [0];
+        let is_escape =
+            *first == b'%' && tail.len() >= 2 && hex::decode_to_slice(&tail[..2], &mut byte).is_ok();
+        decoded.push(if is_escape { byte[0] } else { *first });
+        rest = if is_escape { &tail[2..] } else { tail };
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// What every wallet and every client contract counts as holding where there is no chain: as in the deployed
+/// software, 100 TON and 10^6 TON.
+const PSEUDO_WALLET_NANOTONS: u64 = 100_000_000_000;
+const PSEUDO_CONTRACT_NANOTONS: u64 = 1_000_000_000_000_000;
+
+/// The body of `/jsonstats`, with the members that the deployed network has.
+fn stats(client: &Client) -> Value {
+    let shared = &client.shared;
+    let (root, is_testnet) = (shared.root(), shared.config.is_testnet);
+    let text = |address: &ton::Address| address.to_wire_text(is_testnet);
+    let connections: Vec<Value> = shared
+        .slots
+        .all()
+        .iter()
+        .map(|slot| {
+            json!({
+                "address": slot.target.map(|target| format!("[{target}]")),
+                "is_ready": slot.proxy_contract.is_some(),
+                "proxy_sc_address": slot.proxy_contract.as_ref().map(text),
+                "problem": slot.problem,
+            })
+        })
+        .collect();
+    let payed = units::NanoTon::new(PSEUDO_CONTRACT_NANOTONS).buys(root.params.price_per_token);
+    let proxies: Vec<Value> = shared
+        .accounts
+        .all()
+        .iter()
+        .map(|account| {
+            json!({
+                "proxy_sc_address": text(&account.contracts.proxy),
+                "proxy_public_key": account.contracts.proxy_key.to_string().to_uppercase(),
+                "sc_address": text(&account.contracts.client),
+                "state": 0,
+                "tokens_used_proxy_committed_to_blockchain": account.totals.signed,
+                "tokens_used_proxy_committed_to_db": account.totals.stored,
+                "tokens_used_proxy_max": account.totals.used,
+                "tokens_charged": 0,
+                // A price of zero buys without limit.
+                "tokens_payed": payed.map_or(u64::MAX, units::AdjustedTokens::get),
+            })
+        })
+        .collect();
+    let requests: usize = shared.pool.all().iter().map(|connection| connection.requests.len()).sum();
+    json!({
+        "status": {
+            "wallet_balance": PSEUDO_WALLET_NANOTONS,
+            "ton_last_synced_at": transport::clock::unix_now().as_secs(),
+            "enabled": true,
+            "version": env!("CARGO_PKG_VERSION"),
+            "running_requests": requests,
+        },
+        "stats": shared.stats.json(Instant::now().into_std()),
+        "wallet": {
+            "address": text(&shared.party.wallet),
+            "balance": PSEUDO_WALLET_NANOTONS,
+            "seqno": 7,
+            "pending_transactions_cnt": 0,
+            "active_transactions_cnt": 0,
+        },
+        "localconf": {
+            "root_address": shared.config.root_address,
+            "owner_address": shared.config.owner_address,
+            "check_proxy_hash": shared.config.check_proxy_hashes,
+        },
+        "root_contract_config": admin::root_contract_config(&root, is_testnet),
+        "proxy_connections": connections,
+        "proxies": proxies,
+    })
+}
+
+#[cfg(test)]
+mod tests;

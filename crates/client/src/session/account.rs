@@ -1,0 +1,120 @@
+//! What this client owes to each proxy, as far as this process has seen.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ton::Address;
+use ton::payment::{self, PaymentError, PaymentKind};
+use units::{AdjustedTokens, PublicKey};
+use wire::proxy::SignedPayment;
+
+use super::SessionError;
+
+/// A proxy's contract and ours with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Contracts {
+    /// Signs charges.
+    pub(crate) proxy_key: PublicKey,
+    /// The proxy's contract.
+    pub(crate) proxy: Address,
+    /// Our contract under it, which pays.
+    pub(crate) client: Address,
+}
+
+/// Adjusted tokens over the life of a client contract.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Signed by the proxy, so it can charge them on chain.
+    pub(crate) signed: AdjustedTokens,
+    /// Stored durably by the proxy.
+    pub(crate) stored: AdjustedTokens,
+    /// Used, stored or not.
+    pub(crate) used: AdjustedTokens,
+}
+
+/// The account with one proxy. Totals only grow: what was seen once is not forgotten because a proxy says less.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Account {
+    pub(crate) contracts: Contracts,
+    pub(crate) totals: Totals,
+}
+
+impl Account {
+    /// Takes over what the proxy says. A charge counts only if it verifies and is larger than the known one; a
+    /// bad one is reported and otherwise passed over, since it costs nobody anything.
+    ///
+    /// # Errors
+    /// [`SessionError::Negative`] if a count is below zero.
+    pub(crate) fn adopt(
+        &mut self,
+        payment: &SignedPayment<'_>,
+        stored: i64,
+        used: i64,
+    ) -> Result<(), SessionError> {
+        let stored = tokens("stored", stored)?;
+        let used = tokens("used", used)?;
+        self.take_payment(payment);
+        self.totals.stored = self.totals.stored.max(stored);
+        self.totals.used = self.totals.used.max(used);
+        Ok(())
+    }
+
+    /// Takes over a charge, if there is one, it verifies and is larger than the known one.
+    pub(crate) fn take_payment(&mut self, payment: &SignedPayment<'_>) {
+        match self.verified(payment) {
+            Ok(Some(signed)) => self.totals.signed = self.totals.signed.max(signed),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "ignored a charge"),
+        }
+    }
+
+    fn verified(&self, payment: &SignedPayment<'_>) -> Result<Option<AdjustedTokens>, PaymentError> {
+        let SignedPayment::Payment { data } = payment else { return Ok(None) };
+        let Contracts { proxy_key, client, .. } = &self.contracts;
+        payment::verify(data, PaymentKind::ClientCharge, client, proxy_key)
+            .map(|payment| Some(payment.tokens()))
+    }
+}
+
+fn tokens(total: &'static str, tokens: i64) -> Result<AdjustedTokens, SessionError> {
+    match u64::try_from(tokens) {
+        Ok(count) => Ok(AdjustedTokens::new(count)),
+        Err(_) => Err(SessionError::Negative { total, tokens }),
+    }
+}
+
+/// The accounts with all proxies seen so far, by proxy contract.
+#[derive(Debug, Default)]
+pub(crate) struct Accounts(Mutex<HashMap<Address, Account>>);
+
+impl Accounts {
+    /// Opens the account behind `contracts`, or finds it unchanged.
+    ///
+    /// # Errors
+    /// [`SessionError::Changed`] if the proxy contract is known with another key or another client contract.
+    pub(crate) fn open(&self, contracts: Contracts) -> Result<(), SessionError> {
+        let fresh = Account { contracts, totals: Totals::default() };
+        let mut accounts = self.lock();
+        if accounts.entry(contracts.proxy).or_insert(fresh).contracts != contracts {
+            return Err(SessionError::Changed);
+        }
+        Ok(())
+    }
+
+    /// Works on the account of a proxy whose handshake opened it.
+    pub(crate) fn with<T>(&self, proxy: &Address, work: impl FnOnce(&mut Account) -> T) -> T {
+        work(self.lock().get_mut(proxy).expect("the handshake opens the account, and none is ever removed"))
+    }
+
+    /// A copy of all accounts, in a stable order.
+    pub(crate) fn all(&self) -> Vec<Account> {
+        let mut all: Vec<Account> = self.lock().values().copied().collect();
+        all.sort_by_key(|account| account.contracts.proxy);
+        all
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Address, Account>> {
+        // Every change is a single assignment, so a panic elsewhere leaves no half-made account.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

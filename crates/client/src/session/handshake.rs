@@ -1,0 +1,207 @@
+//! From a fresh link to a session: the client's side.
+//!
+//! Each state holds what was checked so far and consumes itself on the proxy's answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use ton::{Address, AddressFlags, RootConfig, contracts};
+use units::{ImageHash, ProtocolVersion, PublicKey};
+use wire::client::{
+    self, AuthorizationWithProxy, AuthorizeWithProxyLong, AuthorizeWithProxyShort, ConnectToProxy,
+    ConnectedToProxy, ProtoRange, ProxyConnectionAuth,
+};
+use wire::{TlStr, proxy};
+
+use super::{Accounts, Contracts, SessionError};
+
+/// Who the client is, independent of the proxy.
+#[derive(Clone, Debug)]
+pub(crate) struct Party {
+    /// The node wallet, which owns the client contracts.
+    pub(crate) wallet: Address,
+    /// The root contract.
+    pub(crate) root: Address,
+    /// Which network the texts of addresses are for.
+    pub(crate) is_testnet: bool,
+    /// Whether a proxy must run an image of the root contract's list. Always so outside test networks.
+    pub(crate) check_proxy_hashes: bool,
+    /// Proves to a proxy that we own the client contract.
+    pub(crate) secret: Secret,
+}
+
+/// What a client shows to authorise without a transaction. Its hash stands on chain, so it must not be
+/// guessable, and never empty.
+#[derive(Clone)]
+pub(crate) struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps the text of a secret.
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    fn hash(&self) -> [u8; 32] {
+        Sha256::digest(self.0.as_bytes()).into()
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(<redacted>)")
+    }
+}
+
+/// `connectToProxy` was sent.
+pub(crate) struct ExpectConnected {
+    party: Party,
+    config: Arc<RootConfig>,
+}
+
+/// An authorisation was sent.
+pub(crate) struct ExpectAuthorization {
+    session: Session,
+}
+
+/// An agreed link to one proxy.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    /// Version of requests; answers of every version are understood.
+    pub(crate) protocol: ProtocolVersion,
+    /// Names the account.
+    pub(crate) proxy_contract: Address,
+}
+
+/// Versions that we speak. Deployed clients offer 1 to 2; a proxy that knows no versions answers without one,
+/// which means 0 and is understood too.
+const PROTOCOLS: ProtoRange = ProtoRange {
+    min_proto_version: ProtocolVersion::V1.number(),
+    max_proto_version: ProtocolVersion::LATEST.number(),
+};
+
+impl ExpectConnected {
+    /// The first query to a proxy that attested `image`.
+    ///
+    /// # Errors
+    /// [`SessionError::NotAttested`] or [`SessionError::ImageNotAllowed`] if images are checked. Then nothing is
+    /// sent to the proxy.
+    pub(crate) fn begin(
+        party: Party,
+        config: Arc<RootConfig>,
+        image: Option<ImageHash>,
+    ) -> Result<(Self, Bytes), SessionError> {
+        if party.check_proxy_hashes || !config.params.is_test {
+            let image = image.ok_or(SessionError::NotAttested)?;
+            if !config.allows_proxy_image(&image) {
+                return Err(SessionError::ImageNotAllowed);
+            }
+        }
+        let owner = party.wallet.to_wire_text(party.is_testnet);
+        let query = wire::encode(&ConnectToProxy {
+            params: client::Params {
+                client_owner_address: owner.as_str().into(),
+                is_test: Some(config.params.is_test),
+                proto_range: Some(PROTOCOLS),
+            },
+            min_config_version: config.version.get().cast_signed(),
+        });
+        Ok((Self { party, config }, query))
+    }
+
+    /// Checks who the proxy is and authorises. Both contracts are computed here and never taken from the proxy.
+    ///
+    /// The short way shows the secret, but only to a proxy that already knows its hash. Otherwise the long way
+    /// is taken; in networks without a chain proxies accept it at once.
+    ///
+    /// # Errors
+    /// [`SessionError`] if anything about the proxy does not follow from our root configuration, or it is not
+    /// what it was before.
+    pub(crate) fn handle(
+        self,
+        answer: &[u8],
+        accounts: &Accounts,
+    ) -> Result<(ExpectAuthorization, Bytes), SessionError> {
+        let connected: ConnectedToProxy<'_> = wire::decode(answer)?;
+        let params = &connected.params;
+        if params.is_test.is_none() && params.proto_version.is_none() {
+            return Err(SessionError::TooOld);
+        }
+        let (ours, theirs) = (self.config.params.is_test, params.is_test.unwrap_or(false));
+        if ours != theirs {
+            return Err(SessionError::TestMode { ours, theirs });
+        }
+        let chosen = params.proto_version.unwrap_or(ProtocolVersion::V0.number());
+        let protocol = ProtocolVersion::from_number(chosen).ok_or(SessionError::Protocol { chosen })?;
+        let contracts = self.contracts(params, connected.client_sc_address)?;
+        accounts.open(contracts)?;
+        accounts.with(&contracts.proxy, |account| account.take_payment(&connected.signed_payment));
+        let query = match connected.auth {
+            ProxyConnectionAuth::Short { secret_hash, .. } if secret_hash == self.party.secret.hash() => {
+                wire::encode(&AuthorizeWithProxyShort { data: self.party.secret.0.as_bytes() })
+            }
+            ProxyConnectionAuth::Short { .. } | ProxyConnectionAuth::Long { .. } => {
+                wire::encode(&AuthorizeWithProxyLong {})
+            }
+        };
+        let session = Session { protocol, proxy_contract: contracts.proxy };
+        Ok((ExpectAuthorization { session }, query))
+    }
+
+    fn contracts(
+        &self,
+        params: &proxy::Params<'_>,
+        client_address: TlStr<'_>,
+    ) -> Result<Contracts, SessionError> {
+        let Party { wallet, root, is_testnet, .. } = &self.party;
+        let proxy_key = PublicKey::new(params.proxy_public_key);
+        let (proxy_owner, _any_form) = address("owner", params.proxy_owner_address)?;
+        let proxy = contracts::proxy_address(&self.config, &proxy_owner, &proxy_key, root);
+        expect("proxy", params.proxy_sc_address, proxy, *is_testnet)?;
+        let client = contracts::client_address(&self.config, wallet, &proxy, &proxy_key);
+        expect("client", client_address, client, *is_testnet)?;
+        Ok(Contracts { proxy_key, proxy, client })
+    }
+}
+
+fn address(which: &'static str, text: TlStr<'_>) -> Result<(Address, Option<AddressFlags>), SessionError> {
+    let text = text.to_str().map_err(|_not_utf8| SessionError::AddressText { which })?;
+    Address::parse(text).map_err(|source| SessionError::Address { which, source })
+}
+
+/// The account must be the computed one, and its text have the one form of the deployed network.
+fn expect(
+    which: &'static str,
+    text: TlStr<'_>,
+    computed: Address,
+    is_testnet: bool,
+) -> Result<(), SessionError> {
+    let (claimed, flags) = address(which, text)?;
+    if claimed != computed {
+        return Err(SessionError::Contract { which, claimed, computed });
+    }
+    if flags != Some(AddressFlags { bounceable: false, testnet: is_testnet }) {
+        return Err(SessionError::AddressForm { which });
+    }
+    Ok(())
+}
+
+impl ExpectAuthorization {
+    /// Takes over where the account stands; the session may begin.
+    ///
+    /// # Errors
+    /// [`SessionError::Unauthorized`] if the proxy refused, [`SessionError::Negative`] for a senseless total.
+    pub(crate) fn handle(self, answer: &[u8], accounts: &Accounts) -> Result<Session, SessionError> {
+        match wire::decode(answer)? {
+            AuthorizationWithProxy::Success(success) => {
+                let (stored, used) = (success.tokens_committed_to_db, success.max_tokens);
+                let proxy = &self.session.proxy_contract;
+                accounts.with(proxy, |account| account.adopt(&success.signed_payment, stored, used))?;
+                Ok(self.session)
+            }
+            AuthorizationWithProxy::Failed(failed) => {
+                Err(SessionError::Unauthorized { code: failed.error_code })
+            }
+        }
+    }
+}

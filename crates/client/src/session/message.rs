@@ -1,0 +1,132 @@
+//! Messages of an agreed session.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway::Route;
+use gateway::server::{Model, ModelWorker};
+use units::{Coefficient, ConfigVersion, ProtocolVersion, RequestId};
+use wire::client::{self, GetWorkerTypes, GetWorkerTypesV2, RunQuery, RunQueryEx};
+use wire::{DecodeError, http};
+
+pub(crate) use wire::client::FromProxy;
+
+/// One request, ready for the wire.
+pub(crate) struct RequestMessage<'a> {
+    pub(crate) id: RequestId,
+    pub(crate) route: Route,
+    pub(crate) model: &'a str,
+    pub(crate) body: &'a Bytes,
+    pub(crate) tokens_max: u32,
+    pub(crate) max_coefficient: Coefficient,
+    pub(crate) timeout: Duration,
+    pub(crate) enable_debug: bool,
+    /// The proxy must follow the root contract at least this far.
+    pub(crate) config_version: ConfigVersion,
+}
+
+/// The part of the request's time that is left to the proxy, so that its refusal arrives before our own timer.
+const TIMEOUT_SHARE: f64 = 0.95;
+
+impl RequestMessage<'_> {
+    /// The message in a version of the protocol.
+    ///
+    /// The HTTP head says nothing about the application: no address, program, cookie or key of it reaches a
+    /// worker. `Host` and `Content-Length` are there for engines behind deployed workers, which pass them on.
+    pub(crate) fn encode(&self, protocol: ProtocolVersion) -> Bytes {
+        let len = self.body.len().to_string();
+        let headers = [
+            ("Host", "cocoon"),
+            ("Accept", "*/*"),
+            ("Content-Type", "application/json"),
+            ("Content-Length", len.as_str()),
+        ];
+        let query = wire::encode(&http::Request {
+            method: "POST".into(),
+            url: self.route.path().into(),
+            http_version: "HTTP/1.1".into(),
+            headers: headers
+                .map(|(name, value)| http::Header { name: name.into(), value: value.into() })
+                .into(),
+            payload: self.body,
+        });
+        let model_name = self.model.into();
+        let max_coefficient = self.max_coefficient.get().cast_signed();
+        let max_tokens = self.tokens_max.cast_signed();
+        let timeout = self.timeout.as_secs_f64() * TIMEOUT_SHARE;
+        let request_id = *self.id.as_bytes();
+        let min_config_version = self.config_version.get().cast_signed();
+        match protocol {
+            ProtocolVersion::V0 => wire::encode(&RunQuery {
+                model_name,
+                query: &query,
+                max_coefficient,
+                max_tokens,
+                timeout,
+                request_id,
+                min_config_version,
+            }),
+            ProtocolVersion::V1 | ProtocolVersion::V2 => wire::encode(&RunQueryEx {
+                model_name,
+                query: &query,
+                max_coefficient,
+                max_tokens,
+                timeout,
+                request_id,
+                min_config_version,
+                enable_debug: Some(self.enable_debug),
+            }),
+        }
+    }
+}
+
+/// The question which models a proxy has, and its answer.
+pub(crate) struct Models;
+
+impl Models {
+    /// The query in a version of the protocol.
+    pub(crate) fn query(protocol: ProtocolVersion) -> Bytes {
+        match protocol {
+            ProtocolVersion::V0 => wire::encode(&GetWorkerTypes {}),
+            ProtocolVersion::V1 | ProtocolVersion::V2 => wire::encode(&GetWorkerTypesV2 {}),
+        }
+    }
+
+    /// Reads the answer. Protocol 0 names no single workers: it gives one entry for all of a model, with the
+    /// lowest price.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if it is none.
+    pub(crate) fn read(protocol: ProtocolVersion, answer: &[u8]) -> Result<Vec<Model>, DecodeError> {
+        // What cannot be, a negative count, is shown as none.
+        let count = |number: i32| u32::try_from(number).unwrap_or(0);
+        let model =
+            |name: wire::TlStr<'_>, workers| Model { id: name.to_string_lossy().into_owned(), workers };
+        match protocol {
+            ProtocolVersion::V0 => {
+                let client::WorkerTypes { types } = wire::decode(answer)?;
+                let one = |entry: &client::WorkerType<'_>| {
+                    let worker = ModelWorker {
+                        coefficient: count(entry.coefficient_min),
+                        running_requests: 0,
+                        max_running_requests: 0,
+                    };
+                    model(entry.name, vec![worker; usize::from(entry.active_workers > 0)])
+                };
+                Ok(types.iter().map(one).collect())
+            }
+            ProtocolVersion::V1 | ProtocolVersion::V2 => {
+                let client::WorkerTypesV2 { types } = wire::decode(answer)?;
+                let worker = |entry: &client::WorkerInstanceV2| ModelWorker {
+                    coefficient: count(entry.coefficient),
+                    running_requests: count(entry.active_requests),
+                    max_running_requests: count(entry.max_active_requests),
+                };
+                let one = |entry: &client::WorkerTypeV2<'_>| {
+                    model(entry.name, entry.workers.iter().map(worker).collect())
+                };
+                Ok(types.iter().map(one).collect())
+            }
+        }
+    }
+}
