@@ -27,7 +27,7 @@ use crate::link::{Command, IncomingQuery, LinkEvent, Responder, Shared};
 const WRITE_LEN_MAX: usize = 256 * 1024;
 
 /// Free space for a read on a quiet link, and what its buffers keep.
-const READ_LEN_MIN: usize = 4 * 1024;
+const READ_LEN_MIN: usize = 2 * 1024;
 /// Free space for a read on a busy link. No announced length makes it more.
 const READ_LEN_MAX: usize = 64 * 1024;
 
@@ -114,8 +114,8 @@ where
         .await
     }
 
-    /// Runs the link to its end.
-    pub(crate) async fn run(mut self) {
+    /// Runs the link to its end. Boxed, since a future keeps two copies of what it is given by value.
+    pub(crate) async fn run(mut self: Box<Self>) {
         let reason = poll_fn(|context| self.poll(context)).await;
         tracing::debug!(link = self.shared.id, %reason, "link closed");
         let is_ours = matches!(reason, CloseReason::Local(_));

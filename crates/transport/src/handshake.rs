@@ -143,7 +143,7 @@ where
     G: Send + 'static,
 {
     let shared = Arc::new(Shared::new(peer, limits));
-    let mut driver = Driver::new(stream, side, shared.clone(), guard);
+    let mut driver = Box::new(Driver::new(stream, side, shared.clone(), guard));
     let hello = async { driver.ready().await.map_err(ConnectError::Hello) };
     within(Phase::Hello, hello_deadline, hello).await?;
     tokio::spawn(driver.run());

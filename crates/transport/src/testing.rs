@@ -34,6 +34,6 @@ pub fn peer(public_key: Option<PublicKey>, image_hash: Option<ImageHash>) -> Ver
 
 fn start(stream: DuplexStream, side: Side, peer: VerifiedPeer) -> (Link, LinkEvents) {
     let shared = Arc::new(Shared::new(peer, LinkLimits::default()));
-    tokio::spawn(Driver::new(stream, side, shared.clone(), ()).run());
+    tokio::spawn(Box::new(Driver::new(stream, side, shared.clone(), ())).run());
     (Link::new(shared.clone()), LinkEvents::new(shared))
 }

@@ -353,11 +353,17 @@ async fn unanswered_queries_of_a_lost_application_are_refused() {
     assert_eq!(refusal[..12], [&3i64.to_le_bytes()[..], &code].concat());
 }
 
+/// A driver that no task runs.
+fn driver_over(stream: DuplexStream) -> Driver<DuplexStream, ()> {
+    let shared = Arc::new(Shared::new(testing::peer(None, None), LinkLimits::default()));
+    Driver::new(stream, Side::Accepting, shared, ())
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dropped_task_ends_the_link() {
     let (ours, _theirs) = duplex(64);
-    let shared = Arc::new(Shared::new(testing::peer(None, None), LinkLimits::default()));
-    let driver = Driver::new(ours, Side::Connecting, shared.clone(), ());
+    let driver = driver_over(ours);
+    let shared = driver.shared.clone();
     let (link, mut events) = (Link::new(shared.clone()), LinkEvents::new(shared));
     let asked = tokio::spawn({
         let link = link.clone();
@@ -374,8 +380,7 @@ async fn a_dropped_task_ends_the_link() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_link_keeps_little_memory() {
     let (ours, _theirs) = duplex(64);
-    let shared = Arc::new(Shared::new(testing::peer(None, None), LinkLimits::default()));
-    let mut driver = Driver::new(ours, Side::Accepting, shared, ());
+    let mut driver = driver_over(ours);
     driver.input.reserve(100_000);
     driver.connection.outgoing().reserve(100_000);
     driver.release_buffers();
@@ -383,6 +388,8 @@ async fn an_idle_link_keeps_little_memory() {
     assert!(driver.connection.outgoing().capacity() <= READ_LEN_MIN);
     let state = size_of::<Driver<DuplexStream, ()>>();
     assert!(state <= 1024, "the state of a link takes {state} bytes");
+    let task = size_of_val(&Box::new(driver_over(duplex(64).0)).run());
+    assert!(task <= 512, "besides that, its task takes {task} bytes");
 
     // What has begun to arrive stays.
     driver.input.extend_from_slice(&[1; 3]);
@@ -394,8 +401,7 @@ async fn an_idle_link_keeps_little_memory() {
 #[tokio::test(start_paused = true)]
 async fn announced_bytes_take_no_memory_before_they_come() {
     let (ours, _theirs) = duplex(64);
-    let shared = Arc::new(Shared::new(testing::peer(None, None), LinkLimits::default()));
-    let mut driver = Driver::new(ours, Side::Accepting, shared, ());
+    let mut driver = driver_over(ours);
     driver.input.extend_from_slice(&(1u32 << 24).to_le_bytes());
     driver.reserve_input();
     assert!(driver.input.capacity() <= 2 * READ_LEN_MAX);
