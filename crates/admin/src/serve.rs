@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How long answers in progress may go on after the stop.
-pub const DRAIN_MAX: Duration = Duration::from_secs(30);
+pub const DRAIN_MAX: Duration = Duration::from_secs(15);
 /// How long a request's head may take, and a connection may wait for its next request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections at once; more wait in the kernel's queue.

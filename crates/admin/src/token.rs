@@ -10,8 +10,8 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use http::StatusCode;
-use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ALLOW, AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use http::{Method, StatusCode};
 use rand::RngExt as _;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
@@ -100,24 +100,27 @@ impl Token {
     }
 }
 
-/// Lets the routes of `actions` run only with `token`. Paths keep answering 405 to other methods, so declare
-/// actions with `post` alone.
+/// Lets the routes of `actions` run only as POST and only with `token`; another method gets 405 whatever it shows.
 pub fn guard(token: Token, actions: Router) -> Router {
     actions.route_layer(middleware::from_fn_with_state(token, check))
 }
 
 async fn check(State(token): State<Token>, request: Request, next: Next) -> Response {
-    if request.method() == http::Method::POST {
-        let presented = request.headers().get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
-        if !presented.strip_prefix(b"Bearer ").is_some_and(|presented| token.matches(presented)) {
-            let message = "this action needs the header \"Authorization: Bearer TOKEN\" with the token from the \
-                           file admin.token in the state folder of the role";
-            let mut response = json_response(StatusCode::UNAUTHORIZED, &json!({ "error": message }));
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return response;
-        }
+    if request.method() != Method::POST {
+        let message = "this action changes something: send it as POST";
+        let mut response = json_response(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": message }));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return response;
     }
-    next.run(request).await
+    let presented = request.headers().get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
+    if presented.strip_prefix(b"Bearer ").is_some_and(|presented| token.matches(presented)) {
+        return next.run(request).await;
+    }
+    let message = "this action needs the header \"Authorization: Bearer TOKEN\" with the token from the file \
+                   admin.token in the state folder of the role";
+    let mut response = json_response(StatusCode::UNAUTHORIZED, &json!({ "error": message }));
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
 }
 
 #[cfg(test)]

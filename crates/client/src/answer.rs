@@ -49,6 +49,8 @@ pub struct Answer {
     waiting: VecDeque<Bytes>,
     end: Option<End>,
     is_over: bool,
+    /// A proxy's refusal in the form of an answer.
+    is_refusal: bool,
     debug: Option<DebugWriter>,
     cost: Option<Cost>,
     record: Record,
@@ -67,6 +69,7 @@ impl Answer {
         mut record: Record,
     ) -> Result<Self, ApiError> {
         record.answer_start = unix_seconds();
+        let is_refusal = first.refusal().is_some();
         let (head, bytes, end) = match first {
             Step { head: Some(head), bytes, end } => (head, bytes, end),
             Step { end: Some(End::Failed(error, info)), .. } => {
@@ -90,6 +93,7 @@ impl Answer {
             waiting: VecDeque::new(),
             end: None,
             is_over: false,
+            is_refusal,
             debug,
             cost: None,
             record,
@@ -155,7 +159,11 @@ impl Answer {
         match self.end.take()? {
             End::Complete(info) => {
                 self.cost = self.record.cost(&info);
-                let debug = self.record.succeeded(&info, self.cost);
+                let debug = if self.is_refusal {
+                    self.record.failed(Some(&info))
+                } else {
+                    self.record.succeeded(&info, self.cost)
+                };
                 if let (Some(writer), Some(debug)) = (self.debug.take(), debug) {
                     self.waiting.push_back(writer.finish(&debug));
                 }
@@ -215,7 +223,7 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn start(shared: Arc<Shared>, request: &RequestBody) -> Self {
         let started = Instant::now();
-        shared.stats.started(started.into_std(), request.len());
+        shared.stats.started(started.into_std(), request.body_len());
         Self {
             price_per_token: shared.root().params.price_per_token,
             shared,
@@ -243,9 +251,10 @@ impl Record {
         self.debug(Some(info))
     }
 
-    pub(crate) fn failed(&mut self, info: Option<&FinalInfo>) {
+    /// Returns the debug object, if one was asked for.
+    pub(crate) fn failed(&mut self, info: Option<&FinalInfo>) -> Option<serde_json::Value> {
         self.outcome = Outcome::Failed;
-        self.debug(info);
+        self.debug(info)
     }
 
     fn debug(&self, info: Option<&FinalInfo>) -> Option<serde_json::Value> {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use units::{TokenCount, Usage};
 
+use crate::session::refusal;
 use crate::{Answer, Client, Cost};
 
 /// A chat request. Everything the API knows beyond the methods here goes through [`ChatRequest::with`].
@@ -125,7 +126,7 @@ impl Client {
         let (status, headers) = (answer.status, answer.headers.clone());
         let (body, cost) = answer.collect().await?;
         if !status.is_success() {
-            return Err(refusal(status, &headers, &body));
+            return Err(refused(status, &headers, &body));
         }
         let json: Value = serde_json::from_slice(&body).map_err(|_no_json| no_json())?;
         let choice = &json["choices"][0];
@@ -147,7 +148,7 @@ impl Client {
         if !answer.status.is_success() {
             let (status, headers) = (answer.status, answer.headers.clone());
             let (body, _cost) = answer.collect().await?;
-            return Err(refusal(status, &headers, &body));
+            return Err(refused(status, &headers, &body));
         }
         Ok(ChatStream {
             answer,
@@ -255,14 +256,10 @@ fn no_json() -> ApiError {
     ApiError::new(ErrorKind::PeerMisbehaved, "the answer is not JSON")
 }
 
-/// The error in an answer that is a refusal: a proxy's by its code on the wire, else an engine's.
-fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {
-    let json: Value = serde_json::from_slice(body).unwrap_or_default();
-    let code = headers.get("x-cocoon-error-code").and_then(|code| code.to_str().ok()?.parse().ok());
-    match code {
-        Some(code) => ApiError::from_wire(code, json["error"]["message"].as_str().unwrap_or_default()),
-        None => error_of(&json, status),
-    }
+/// The error in an answer that is a refusal: a proxy's, else the engine's.
+fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {
+    refusal(headers, body)
+        .unwrap_or_else(|| error_of(&serde_json::from_slice(body).unwrap_or_default(), status))
 }
 
 fn error_of(json: &Value, status: StatusCode) -> ApiError {

@@ -16,7 +16,7 @@ use units::{Coefficient, RequestId};
 use crate::answer::{Answer, Record};
 use crate::config::{Config, StartError};
 use crate::link::{Answering, Connection, keep_connected};
-use crate::session::{End, RequestMessage, Step};
+use crate::session::{RequestMessage, Step};
 use crate::shared::Shared;
 
 /// A client of the network. Cheap to clone; connections are kept until the last clone is gone or
@@ -182,7 +182,11 @@ impl Client {
             let Some(connection) = next else { return Err(no_proxy()) };
             tried.push(Arc::clone(&connection));
             let may_go_on = tried.len() < ATTEMPTS_MAX && self.shared.pool.has_other(&tried);
-            let mut answering = connection.requests.open(message.id)?;
+            let mut answering = match connection.requests.open(message.id) {
+                Ok(answering) => answering,
+                Err(_lost) if may_go_on => continue,
+                Err(error) => return Err(error),
+            };
             match connection.link.send(message.encode(connection.session.protocol)).await {
                 Ok(()) => {}
                 Err(SendError::TooLarge { .. }) => {
@@ -195,10 +199,8 @@ impl Client {
                 }
             }
             let step = std::future::poll_fn(|context| answering.poll_step(context)).await;
-            match &step {
-                Step { head: None, end: Some(End::Failed(error, _)), .. } if may_go_on && is_local(error) => {
-                }
-                _ => return Ok((step, answering)),
+            if !may_go_on || !step.refusal().is_some_and(|error| is_local(&error)) {
+                return Ok((step, answering));
             }
         }
     }

@@ -181,9 +181,6 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
-    /// The token of the guarded actions cannot be used.
-    #[error("the token for guarded actions cannot be used")]
-    Token(#[from] admin::TokenError),
 }
 
 /// Parses the address under `key`.

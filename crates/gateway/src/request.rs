@@ -155,16 +155,10 @@ impl RequestBody {
         &self.model
     }
 
-    /// Length of the body as received, in bytes.
+    /// Length as received, in bytes.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn body_len(&self) -> usize {
         self.text.len()
-    }
-
-    /// Never: a body without members is refused.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.text.is_empty()
     }
 
     /// Whether server-sent events are asked for.

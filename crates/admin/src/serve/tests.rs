@@ -78,7 +78,9 @@ async fn actions_are_posts_with_the_token() {
     let action = move || async move {
         counted.fetch_add(1, Ordering::SeqCst);
     };
-    let actions = Router::new().route("/request/disable", post(action));
+    // Even a careless route does not run without POST and token.
+    let careless = get(|| async { "changed" });
+    let actions = Router::new().route("/request/disable", post(action)).route("/request/careless", careless);
     let (address, _stop, _task) = start(admin(&[]).merge(guard(token, actions))).await;
 
     let bearer = |text: &str| format!("content-length: 0\r\nauthorization: Bearer {text}\r\n");
@@ -92,6 +94,7 @@ async fn actions_are_posts_with_the_token() {
         assert_eq!(ask(address, method, "/request/disable", &bearer(text.trim())).await.0, 405);
         assert_eq!(ask(address, method, "/request/disable", none).await.0, 405);
     }
+    assert_eq!(ask(address, "GET", "/request/careless", &bearer(text.trim())).await.0, 405);
     assert_eq!(runs.load(Ordering::SeqCst), 0);
     assert_eq!(ask(address, "POST", "/request/disable", &bearer(text.trim())).await.0, 200);
     assert_eq!(runs.load(Ordering::SeqCst), 1);

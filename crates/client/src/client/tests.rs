@@ -427,35 +427,54 @@ async fn a_request_goes_to_another_proxy_when_the_first_has_no_worker() {
     let (mut one, _serving) = connected(&network, &client, Some(2)).await;
     let (mut two, _serving) = connected(&network, &client, Some(2)).await;
     // Only the first request is answered by whoever gets it; the second proxy serves what the first refused.
-    async fn answer_or_refuse(proxy: &mut Proxy<'_>, refusals: &std::cell::Cell<u32>) {
+    async fn answer_or_refuse(proxy: &mut Proxy<'_>, refusals: &std::cell::Cell<u32>, as_answer: bool) {
         while let Some(got) = proxy.next_request().await {
             let request_id = got.id;
             if refusals.get() == 0 {
                 refusals.set(1);
-                let (error_code, error) = (651, "no ready workers for modelm".into());
-                proxy.send(&QueryAnswerErrorEx {
-                    request_id,
-                    error_code,
-                    error,
-                    final_info: Some(final_info()),
-                });
+                if as_answer {
+                    proxy.send(&first(request_id, &refusal(), true));
+                } else {
+                    let (error_code, error) = (651, "no ready workers for modelm".into());
+                    proxy.send(&QueryAnswerErrorEx {
+                        request_id,
+                        error_code,
+                        error,
+                        final_info: Some(final_info()),
+                    });
+                }
             } else {
                 proxy.send(&first(request_id, &head(200, JSON, b"{}"), true));
                 return;
             }
         }
     }
-    let refusals = std::cell::Cell::new(0);
-    let mut answer = run(&client, CHAT, async || {
-        tokio::select! {
-            () = answer_or_refuse(&mut one, &refusals) => {}
-            () = answer_or_refuse(&mut two, &refusals) => {}
-        }
+    for as_answer in [false, true] {
+        let refusals = std::cell::Cell::new(0);
+        let mut answer = run(&client, CHAT, async || {
+            tokio::select! {
+                () = answer_or_refuse(&mut one, &refusals, as_answer) => {}
+                () = answer_or_refuse(&mut two, &refusals, as_answer) => {}
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(refusals.get(), 1);
+        assert_eq!(rest(&mut answer).await.unwrap(), "{}");
+    }
+}
+
+/// A proxy's refusal in the form that deployed clients understand.
+fn refusal() -> Bytes {
+    let error = ApiError::from_wire(651, "no ready workers for modelm");
+    let header = wire::http::Header { name: "X-Cocoon-Error-Code".into(), value: "651".into() };
+    wire::encode(&wire::http::Response {
+        http_version: "HTTP/1.1".into(),
+        status_code: error.status().as_u16().into(),
+        reason: "".into(),
+        headers: vec![header],
+        payload: &error.body(),
     })
-    .await
-    .unwrap();
-    assert_eq!(refusals.get(), 1);
-    assert_eq!(rest(&mut answer).await.unwrap(), "{}");
 }
 
 #[tokio::test(start_paused = true)]

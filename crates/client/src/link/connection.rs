@@ -220,15 +220,17 @@ async fn follow_payments(shared: &Shared, connection: &Connection) -> std::conve
 
 /// Asks again and again which models the proxy has.
 async fn follow_models(connection: &Connection) -> std::convert::Infallible {
-    let mut pause = MODELS_SOONEST;
+    let mut soon = MODELS_SOONEST;
     loop {
         if let Err(error) = connection.ask_models().await {
             tracing::debug!(%error, "a proxy did not say which models it has");
         }
         if connection.has_workers() {
-            pause = MODELS_LATEST;
+            soon = MODELS_SOONEST;
+            tokio::time::sleep(MODELS_LATEST).await;
+        } else {
+            tokio::time::sleep(soon).await;
+            soon = (soon * 3 / 2).min(MODELS_LATEST);
         }
-        tokio::time::sleep(pause).await;
-        pause = if connection.has_workers() { MODELS_LATEST } else { (pause * 3 / 2).min(MODELS_LATEST) };
     }
 }

@@ -52,6 +52,23 @@ impl Step {
     pub(crate) fn failed(error: ApiError) -> Self {
         Self { end: Some(End::Failed(error, None)), ..Self::default() }
     }
+
+    /// The failure, when this is a proxy's refusal in either form.
+    pub(crate) fn refusal(&self) -> Option<ApiError> {
+        match self {
+            Self { head: Some(head), bytes, end: Some(End::Complete(_)) } => refusal(&head.headers, bytes),
+            Self { head: None, end: Some(End::Failed(error, _)), .. } => Some(error.clone()),
+            Self { .. } => None,
+        }
+    }
+}
+
+/// The failure behind a refusal in the form of an answer. Deployed clients know no error before an answer, so
+/// proxies refuse with a complete one, and say the wire's code in a header.
+pub(crate) fn refusal(headers: &HeaderMap, body: &[u8]) -> Option<ApiError> {
+    let code = headers.get("x-cocoon-error-code")?.to_str().ok()?.parse().ok()?;
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    Some(ApiError::from_wire(code, body["error"]["message"].as_str().unwrap_or_default()))
 }
 
 /// Longest JSON of debug times that is kept.

@@ -12,7 +12,7 @@ mod message;
 mod tests;
 
 pub(crate) use account::{Accounts, Contracts};
-pub(crate) use answer::{AnswerState, End, FinalInfo, Step, request_of};
+pub(crate) use answer::{AnswerState, End, FinalInfo, Step, refusal, request_of};
 pub(crate) use error::SessionError;
 pub(crate) use handshake::{ExpectConnected, Party, Secret, Session};
 pub(crate) use message::{FromProxy, Models, RequestMessage};
