@@ -176,7 +176,8 @@ impl LinkEvents {
 
     /// The next event; `None` after [`LinkEvent::Closed`]. Nothing is lost when the future is dropped.
     ///
-    /// Events must be taken: while too many wait, the link reads nothing.
+    /// Events must be taken: while too many wait, the link reads nothing, and after 20 s without an answer to its ping
+    /// the connecting side gives up.
     pub async fn next(&mut self) -> Option<LinkEvent> {
         if self.taken.is_empty() {
             poll_fn(|context| {

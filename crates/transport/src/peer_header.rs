@@ -8,7 +8,6 @@
 use std::net::{IpAddr, SocketAddr};
 
 use sha2::{Digest as _, Sha256};
-use tl_proto::{TlError, TlRead as _, TlWrite as _};
 use units::{ImageHash, PublicKey};
 
 /// What a router says about a connection.
@@ -83,12 +82,6 @@ pub enum PeerHeaderError {
     },
 }
 
-impl From<TlError> for PeerHeaderError {
-    fn from(_error: TlError) -> Self {
-        Self::Malformed
-    }
-}
-
 impl PeerHeader {
     /// Largest body in bytes.
     pub const LEN_MAX: usize = 16_536;
@@ -109,30 +102,30 @@ impl PeerHeader {
     ///
     /// # Errors
     /// [`PeerHeaderError`] names what is wrong.
-    pub fn decode(mut body: &[u8]) -> Result<Self, PeerHeaderError> {
-        let rest = &mut body;
-        let attestation = match i32::read_from(rest)? {
+    pub fn decode(body: &[u8]) -> Result<Self, PeerHeaderError> {
+        let mut rest = Rest(body);
+        let attestation = match rest.int()? {
             0 => None,
-            1 => Some(match i32::read_from(rest)? {
-                0 => Attestation::Tdx(Box::new(TdxMeasurements {
-                    registers: read_registers(rest)?,
-                    report_data: <[u8; 64]>::read_from(rest)?,
-                })),
-                1 => Attestation::Sgx {
-                    mrenclave: <[u8; 32]>::read_from(rest)?,
-                    report_data: <[u8; 64]>::read_from(rest)?,
-                },
+            1 => Some(match rest.int()? {
+                0 => {
+                    let mut registers = [[0; 48]; 8];
+                    for register in &mut registers {
+                        *register = rest.take()?;
+                    }
+                    Attestation::Tdx(Box::new(TdxMeasurements { registers, report_data: rest.take()? }))
+                }
+                1 => Attestation::Sgx { mrenclave: rest.take()?, report_data: rest.take()? },
                 found => return Err(PeerHeaderError::UnknownForm { field: "attestation type", found }),
             }),
             found => return Err(PeerHeaderError::UnknownForm { field: "attestation flag", found }),
         };
-        let collateral_root_hash = <[u8; 48]>::read_from(rest)?;
-        let claims = <&[u8]>::read_from(rest)?;
+        let collateral_root_hash = rest.take()?;
+        let claims = rest.bytes()?;
         let public_key = claims.try_into().map(PublicKey::new);
         let public_key = public_key.or(Err(PeerHeaderError::KeyLength { found: claims.len() }))?;
-        let source = read_address(rest, "source")?;
-        let destination = read_address(rest, "destination")?;
-        if !rest.is_empty() {
+        let source = rest.address("source")?;
+        let destination = rest.address("destination")?;
+        if !rest.0.is_empty() {
             return Err(PeerHeaderError::Malformed);
         }
         Ok(Self { attestation, collateral_root_hash, public_key, source, destination })
@@ -142,25 +135,25 @@ impl PeerHeader {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut body = Vec::new();
-        i32::from(self.attestation.is_some()).write_to(&mut body);
+        put_int(&mut body, self.attestation.is_some().into());
         match &self.attestation {
             None => {}
             Some(Attestation::Tdx(measurements)) => {
-                0i32.write_to(&mut body);
+                put_int(&mut body, 0);
                 body.extend_from_slice(measurements.registers.as_flattened());
                 body.extend_from_slice(&measurements.report_data);
             }
             Some(Attestation::Sgx { mrenclave, report_data }) => {
-                1i32.write_to(&mut body);
+                put_int(&mut body, 1);
                 body.extend_from_slice(mrenclave);
                 body.extend_from_slice(report_data);
             }
         }
         body.extend_from_slice(&self.collateral_root_hash);
-        self.public_key.as_bytes().as_slice().write_to(&mut body);
+        put_short_bytes(&mut body, self.public_key.as_bytes());
         for address in [self.source, self.destination] {
-            address.ip().to_string().as_bytes().write_to(&mut body);
-            i32::from(address.port()).write_to(&mut body);
+            put_short_bytes(&mut body, address.ip().to_string().as_bytes());
+            put_int(&mut body, address.port().into());
         }
         let len = u32::try_from(body.len()).expect("every part has a fixed or small size");
         [len.to_le_bytes().as_slice(), &body].concat()
@@ -181,21 +174,51 @@ impl Attestation {
     }
 }
 
-fn read_registers(rest: &mut &[u8]) -> Result<[[u8; 48]; 8], PeerHeaderError> {
-    let mut registers = [[0; 48]; 8];
-    for register in &mut registers {
-        *register = <[u8; 48]>::read_from(rest)?;
+/// What is still to be read. Numbers and strings are those of TL.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], PeerHeaderError> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(PeerHeaderError::Malformed)?;
+        self.0 = rest;
+        Ok(*taken)
     }
-    Ok(registers)
+
+    fn int(&mut self) -> Result<i32, PeerHeaderError> {
+        self.take().map(i32::from_le_bytes)
+    }
+
+    /// A string: length, bytes, padding to a multiple of four. Its length fits two bytes, since the body does.
+    fn bytes(&mut self) -> Result<&'a [u8], PeerHeaderError> {
+        let (header_len, len) = match *self.0 {
+            [len @ 0..=253, ..] => (1, usize::from(len)),
+            [254, low, high, 0, ..] => (4, usize::from(u16::from_le_bytes([low, high]))),
+            [255, low, high, 0, 0, 0, 0, 0, ..] => (8, usize::from(u16::from_le_bytes([low, high]))),
+            _ => return Err(PeerHeaderError::Malformed),
+        };
+        let padded_len = (header_len + len).next_multiple_of(4);
+        let (string, rest) = self.0.split_at_checked(padded_len).ok_or(PeerHeaderError::Malformed)?;
+        self.0 = rest;
+        Ok(&string[header_len..][..len])
+    }
+
+    fn address(&mut self, field: &'static str) -> Result<SocketAddr, PeerHeaderError> {
+        let (ip, port) = (self.bytes()?, self.int()?);
+        let ip: Option<IpAddr> = str::from_utf8(ip).ok().and_then(|text| text.parse().ok());
+        let address = ip.zip(u16::try_from(port).ok()).map(SocketAddr::from);
+        address.ok_or(PeerHeaderError::Address { field })
+    }
 }
 
-fn read_address(rest: &mut &[u8], field: &'static str) -> Result<SocketAddr, PeerHeaderError> {
-    let ip = <&[u8]>::read_from(rest)?;
-    let port = i32::read_from(rest)?;
-    let ip: Option<IpAddr> = str::from_utf8(ip).ok().and_then(|text| text.parse().ok());
-    let port = u16::try_from(port).ok();
-    let address = ip.zip(port).map(SocketAddr::from);
-    address.ok_or(PeerHeaderError::Address { field })
+fn put_int(out: &mut Vec<u8>, number: i32) {
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put_short_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    let len = u8::try_from(bytes.len()).expect("keys and addresses have less than 254 bytes");
+    out.push(len);
+    out.extend_from_slice(bytes);
+    out.resize(out.len().next_multiple_of(4), 0);
 }
 
 #[cfg(test)]

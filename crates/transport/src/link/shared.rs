@@ -52,7 +52,7 @@ struct Queues {
     outgoing_cost: usize,
     is_vouched_for: bool,
     closing: Option<&'static str>,
-    /// The task, when it has seen the outgoing queue empty or full inboxes.
+    /// The task, unless it was woken since it last looked.
     task: Option<Waker>,
 
     incoming: VecDeque<LinkEvent>,
@@ -158,8 +158,8 @@ impl Shared {
         true
     }
 
-    /// For the task: moves all queued commands to the empty `taken`, and says that those of `encoded_cost` are gone.
-    /// If there was nothing to take, the waker is kept for the next command.
+    /// For the task: moves all queued commands to `taken` if that is empty, and learns that commands of `encoded_cost`
+    /// are gone. The waker is kept for the next change.
     pub(crate) fn take_commands(
         &self,
         taken: &mut VecDeque<Command>,

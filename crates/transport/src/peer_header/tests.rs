@@ -93,6 +93,20 @@ fn each_damaged_part_is_named() {
     }
 }
 
+#[test]
+fn strings_may_have_longer_headers_than_they_need() {
+    let body = example().encode().split_off(4);
+    let (before, key, after) = (&body[..52], &body[53..85], &body[88..]);
+    let longer = [before, &[254, 32, 0, 0], key, after].concat();
+    assert_eq!(PeerHeader::decode(&longer), Ok(example()));
+    let longest = [before, &[255, 32, 0, 0, 0, 0, 0, 0], key, after].concat();
+    assert_eq!(PeerHeader::decode(&longest), Ok(example()));
+    for lying in [[254, 32, 0, 1].as_slice(), &[255, 32, 0, 0, 0, 0, 0, 1], &[255, 32], &[254]] {
+        let lying = [before, lying, key, after].concat();
+        assert_eq!(PeerHeader::decode(&lying), Err(PeerHeaderError::Malformed));
+    }
+}
+
 fn any_attestation() -> impl Strategy<Value = Option<Attestation>> {
     let wide = |[low, high]: [[u8; 32]; 2]| {
         let mut bytes = [0; 64];
