@@ -46,7 +46,6 @@ pub struct ScriptedEngine {
     pub address: SocketAddr,
     pub prompts: mpsc::UnboundedReceiver<Prompt>,
     connections: Arc<AtomicUsize>,
-    probes: Arc<AtomicUsize>,
     status: tokio::sync::watch::Sender<StatusCode>,
     task: AbortHandle,
 }
@@ -59,24 +58,20 @@ impl ScriptedEngine {
         let address = listener.local_addr().unwrap();
         let (prompt_sender, prompts) = mpsc::unbounded_channel();
         let connections = Arc::new(AtomicUsize::new(0));
-        let probes = Arc::new(AtomicUsize::new(0));
         let (status, status_receiver) = tokio::sync::watch::channel(StatusCode::OK);
-        let counters = (connections.clone(), probes.clone());
+        let counter = connections.clone();
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 stream.set_nodelay(true).unwrap();
-                counters.0.fetch_add(1, Ordering::SeqCst);
-                let (prompts, probes, status) =
-                    (prompt_sender.clone(), counters.1.clone(), status_receiver.clone());
-                let service = service_fn(move |request| {
-                    serve(request, prompts.clone(), probes.clone(), *status.borrow())
-                });
+                counter.fetch_add(1, Ordering::SeqCst);
+                let (prompts, status) = (prompt_sender.clone(), status_receiver.clone());
+                let service = service_fn(move |request| serve(request, prompts.clone(), *status.borrow()));
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
         let task = task.abort_handle();
-        Self { address, prompts, connections, probes, status, task }
+        Self { address, prompts, connections, status, task }
     }
 
     pub fn url(&self) -> String {
@@ -90,10 +85,6 @@ impl ScriptedEngine {
 
     pub fn connection_count(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
-    }
-
-    pub fn probe_count(&self) -> usize {
-        self.probes.load(Ordering::SeqCst)
     }
 
     pub async fn next_prompt(&mut self) -> Prompt {
@@ -151,12 +142,10 @@ impl AnswerWriter {
 async fn serve(
     request: http::Request<Incoming>,
     prompts: mpsc::UnboundedSender<Prompt>,
-    probes: Arc<AtomicUsize>,
     status: StatusCode,
 ) -> Result<Response<Pieces>, BrokenOff> {
     let (head, body) = request.into_parts();
     if head.uri.path().ends_with("/v1/models") {
-        probes.fetch_add(1, Ordering::SeqCst);
         let (writer, pieces) = mpsc::channel(1);
         writer.try_send(Ok(Bytes::from_static(MODEL_LIST.as_bytes()))).unwrap();
         let mut response = Response::new(Pieces(pieces));

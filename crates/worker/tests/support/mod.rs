@@ -2,3 +2,5 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod engine;
+pub mod proxy;
+pub mod setup;

@@ -1,0 +1,88 @@
+//! The queries of the handshake, on a link.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use transport::{CloseReason, Link, LinkEvent, LinkEvents, QueryError};
+
+use super::{Common, LinkError};
+use crate::model::{Model, ModelState};
+use crate::network::Network;
+use crate::session::{Compared, ExpectCompleted, ExpectConnected, Offer, Session};
+
+/// How long each query may take.
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The handshake. Also says in which state the model was announced.
+pub(super) async fn shake_hands(
+    common: &Common,
+    model: &Model,
+    network: &Network,
+    link: &Link,
+    events: &mut LinkEvents,
+) -> Result<(Session, ModelState), LinkError> {
+    let config = &network.config;
+    if common.checks_proxy_hashes || !config.params.is_test {
+        let found = link.peer().image_hash();
+        if !found.is_some_and(|image| config.allows_proxy_image(&image)) {
+            return Err(LinkError::ProxyImage { found });
+        }
+    }
+    let ModelState { coefficient, .. } = model.state();
+    let proxy_cnt = common.proxy_connections.min(config.registered_proxies.len()).max(1);
+    let offer = Offer {
+        model: model.name.clone(),
+        coefficient,
+        max_active_requests: model.max_active_requests.into(),
+        proxy_cnt: i32::try_from(proxy_cnt).unwrap_or(i32::MAX),
+    };
+    let mut ask = Asker { link, events };
+    let (expected, query) = ExpectConnected::begin(common.party.clone(), Arc::clone(config), &offer);
+    let answer = ask.query("worker.connectToProxy", query).await?;
+    let (expected, query) = expected.handle(&answer, &common.accounts)?;
+    let answer = ask.query("worker.compareBalanceWithProxy", query).await?;
+    let expected = match expected.handle(&answer, &common.accounts)? {
+        Compared::Agreed(expected) => expected,
+        Compared::Behind(expected, query) => {
+            let answer = ask.query("worker.extendedCompareBalanceWithProxy", query).await?;
+            expected.handle(&answer, &common.accounts)?
+        }
+    };
+    // Whatever changes from here on is announced afterwards.
+    let announced = ModelState { coefficient, ..model.state() };
+    let query = ExpectCompleted::query(announced.is_disabled());
+    let answer = ask.query("worker.proxyHandshakeComplete", query).await?;
+    Ok((expected.handle(&answer)?, announced))
+}
+
+struct Asker<'a> {
+    link: &'a Link,
+    events: &'a mut LinkEvents,
+}
+
+impl Asker<'_> {
+    async fn query(&mut self, step: &'static str, query: Bytes) -> Result<Bytes, LinkError> {
+        match self.link.query(query, HANDSHAKE_TIMEOUT).await {
+            Ok(answer) => Ok(answer),
+            Err(QueryError::Closed) => Err(LinkError::Closed(close_reason(self.events).await)),
+            Err(QueryError::Refused { code, message }) => {
+                // The peer's words may be anything, so they are for those who look closely.
+                tracing::debug!(step, code = code.code(), message, "the proxy refused");
+                Err(LinkError::Refused { step, code })
+            }
+            Err(source) => Err(LinkError::Unanswered { step, source }),
+        }
+    }
+}
+
+/// Why a closed link closed.
+async fn close_reason(events: &mut LinkEvents) -> CloseReason {
+    loop {
+        match events.next().await {
+            Some(LinkEvent::Closed(reason)) => return reason,
+            Some(LinkEvent::Packet(_) | LinkEvent::Query(_)) => {}
+            None => return CloseReason::Peer,
+        }
+    }
+}

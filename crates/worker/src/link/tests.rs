@@ -1,0 +1,121 @@
+//! What takes minutes in the world: polls and changes of the configuration, on a paused clock.
+
+#![allow(unreachable_pub, dead_code, reason = "the scripted proxy is shared with the integration tests")]
+
+use ton::Address;
+use transport::{Link, LinkEvents, testing};
+use units::{Coefficient, ModelName};
+
+use super::handshake::HANDSHAKE_TIMEOUT;
+use super::work::PAYMENT_POLL_INTERVAL;
+use super::*;
+use crate::backend::{Backend, HttpBackend};
+
+#[path = "../../tests/support/proxy.rs"]
+mod proxy;
+
+use proxy::{ROOT, Said, ScriptedProxy};
+
+/// A worker's half: what its links share, a model whose engine nobody asks, and the current configuration.
+async fn worker(proxy: &ScriptedProxy) -> (Arc<Common>, Arc<Model>, Arc<Network>) {
+    let network = Arc::new(Network::new(proxy.root.clone()).unwrap());
+    let common = Common {
+        party: Party { owner: Address::new(0, [7; 32]), root: ROOT, is_testnet: false },
+        network: Arc::new(watch::Sender::new(Arc::clone(&network))),
+        accounts: Accounts::default(),
+        stats: Arc::default(),
+        connect: ConnectConfig::default(),
+        proxy_connections: 1,
+        checks_proxy_hashes: false,
+        stop: CancellationToken::new(),
+    };
+    let backend = Backend::Http(HttpBackend::new("http://127.0.0.1:1".parse().unwrap()));
+    let model = Model::new(ModelName::new("m").unwrap(), backend, Coefficient::ONE, 1);
+    (Arc::new(common), Arc::new(model), network)
+}
+
+/// Runs a link of the worker until it ends.
+async fn run(
+    common: Arc<Common>,
+    model: Arc<Model>,
+    network: Arc<Network>,
+    link: (Link, LinkEvents),
+) -> LinkError {
+    let (link, mut events) = link;
+    let (session, announced) = shake_hands(&common, &model, &network, &link, &mut events).await.unwrap();
+    work(&common, &model, &network, link, events, session, announced).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_link_asks_where_the_account_stands() {
+    let proxy = ScriptedProxy::start().await;
+    let (common, model, network) = worker(&proxy).await;
+    let (ours, theirs) = testing::pair();
+    let running = tokio::spawn(run(Arc::clone(&common), model, network, ours));
+    let mut peer = proxy.shake_hands(theirs.0, theirs.1).await;
+    for _ in 0..3 {
+        let before = Instant::now();
+        assert_eq!(peer.next().await, Said::PaymentPoll);
+        let passed = before.elapsed();
+        assert!(passed >= PAYMENT_POLL_INTERVAL.0 && passed <= PAYMENT_POLL_INTERVAL.1, "{passed:?}");
+    }
+    common.stop.cancel();
+    assert!(matches!(running.await.unwrap(), LinkError::Stopped));
+    assert_eq!(peer.next().await, Said::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_parameters_end_the_link_and_other_changes_do_not() {
+    let proxy = ScriptedProxy::start().await;
+    let (common, model, network) = worker(&proxy).await;
+    let (ours, theirs) = testing::pair();
+    let running = tokio::spawn(run(Arc::clone(&common), model, network, ours));
+    let mut peer = proxy.shake_hands(theirs.0, theirs.1).await;
+
+    let mut newer = proxy.root.clone();
+    newer.last_proxy_seqno += 1;
+    common.network.send_replace(Arc::new(Network::new(newer.clone()).unwrap()));
+    assert_eq!(peer.next().await, Said::PaymentPoll);
+    newer.params.params_version += 1;
+    common.network.send_replace(Arc::new(Network::new(newer).unwrap()));
+    assert_eq!(peer.next().await, Said::Closed);
+    assert!(matches!(running.await.unwrap(), LinkError::ConfigurationChanged));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_without_an_allowed_image_is_refused_where_images_are_checked() {
+    let image = ImageHash::new([5; 32]);
+    for (is_allowed, shown) in [(true, Some(image)), (false, Some(image)), (false, None)] {
+        let mut proxy = ScriptedProxy::start().await;
+        if is_allowed {
+            proxy.root.proxy_hashes.insert(image);
+        }
+        let (common, model, network) = worker(&proxy).await;
+        let mut common = Arc::into_inner(common).unwrap();
+        common.checks_proxy_hashes = true;
+        let server = testing::peer(None, shown);
+        let ((link, mut events), theirs) = testing::pair_between(server, testing::peer(None, None));
+        let ours = shake_hands(&common, &model, &network, &link, &mut events);
+        tokio::select! {
+            shaken = ours => match shaken {
+                Ok(_) => assert!(is_allowed),
+                Err(error) => {
+                    assert!(!is_allowed && matches!(error, LinkError::ProxyImage { found } if found == shown));
+                }
+            },
+            _ = async { proxy.shake_hands(theirs.0, theirs.1).await; std::future::pending::<()>().await } => {}
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_says_nothing_is_given_up() {
+    let proxy = ScriptedProxy::start().await;
+    let (common, model, network) = worker(&proxy).await;
+    let ((link, mut events), _silent) = testing::pair();
+    let before = Instant::now();
+    let error = shake_hands(&common, &model, &network, &link, &mut events).await.err().unwrap();
+    // The silence of the link or of the answer, whichever is noticed first.
+    assert!(matches!(error, LinkError::Closed(_) | LinkError::Unanswered { .. }), "{error:?}");
+    assert!(before.elapsed() <= HANDSHAKE_TIMEOUT);
+}

@@ -1,0 +1,246 @@
+//! A link after its handshake.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::RngExt as _;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::sleep;
+use transport::clock::unix_now;
+use transport::{CloseReason, Link, LinkEvent, LinkEvents, QueryError};
+use units::RequestId;
+use wire::worker::{EnabledDisabled, FromProxy, NewCoefficient, PaymentStatus, UpdatePaymentStatus};
+use wire::{DecodeError, StatusCode};
+
+use super::{Common, LinkError};
+use crate::answer::AnswerForm;
+use crate::model::{Model, ModelState};
+use crate::network::Network;
+use crate::request::{Admitted, Received, Refused, Work};
+use crate::session::Session;
+
+/// How often a proxy is asked where the account stands, at random between these.
+pub(super) const PAYMENT_POLL_INTERVAL: (Duration, Duration) =
+    (Duration::from_secs(10), Duration::from_secs(20));
+/// How long the proxy may take to say it.
+const PAYMENT_POLL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Refusals that may wait for a slow proxy before it counts as hostile.
+const REFUSALS_WAITING_MAX: usize = 1024;
+
+/// Everything after the handshake, until the link ends. All requests of the link end with it.
+pub(super) async fn work(
+    common: &Common,
+    model: &Arc<Model>,
+    network: &Network,
+    link: Link,
+    mut events: LinkEvents,
+    session: Session,
+    announced: ModelState,
+) -> LinkError {
+    let _counted = model.count_link();
+    let work = Arc::new(Work {
+        link: link.clone(),
+        model: Arc::clone(model),
+        prices: network.prices,
+        stats: Arc::clone(&common.stats),
+    });
+    let mut worker = Working {
+        common,
+        model,
+        session,
+        announced,
+        requests: JoinSet::new(),
+        payments: JoinSet::new(),
+        work,
+    };
+    let mut states = model.subscribe();
+    states.mark_changed();
+    let mut networks = common.network.subscribe();
+    loop {
+        let payment_pause = rand::rng().random_range(PAYMENT_POLL_INTERVAL.0..PAYMENT_POLL_INTERVAL.1);
+        let mut payment_due = std::pin::pin!(sleep(payment_pause));
+        loop {
+            let handled = tokio::select! {
+                event = events.next() => match event {
+                    Some(LinkEvent::Packet(message)) => worker.handle_packet(&message),
+                    Some(LinkEvent::Query(query)) => {
+                        let message = "a worker answers no queries";
+                        query.responder.refuse(StatusCode::PROTOCOL_VIOLATION, message);
+                        Ok(())
+                    }
+                    Some(LinkEvent::Closed(reason)) => Err(LinkError::Closed(reason)),
+                    None => Err(LinkError::Closed(CloseReason::Peer)),
+                },
+                Ok(()) = states.changed() => {
+                    let state = *states.borrow_and_update();
+                    worker.announce(state).await;
+                    Ok(())
+                }
+                Ok(()) = networks.changed() => {
+                    let params = networks.borrow_and_update().config.params.params_version;
+                    if params == network.config.params.params_version {
+                        Ok(())
+                    } else {
+                        Err(LinkError::ConfigurationChanged)
+                    }
+                }
+                Some(answer) = worker.payments.join_next() => worker.handle_payment_status(answer),
+                Some(ended) = worker.requests.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(error = &error as &dyn std::error::Error, "a request's task failed");
+                    }
+                    Ok(())
+                }
+                () = &mut payment_due => break,
+                () = common.stop.cancelled() => Err(LinkError::Stopped),
+            };
+            if let Err(error) = handled {
+                let reason = match error {
+                    LinkError::Stopped => "the worker is shutting down",
+                    LinkError::ConfigurationChanged => "the root configuration changed",
+                    _ => "the proxy misbehaved",
+                };
+                link.close(reason);
+                return error;
+            }
+        }
+        worker.poll_payments();
+    }
+}
+
+/// The state of a link at work.
+struct Working<'a> {
+    common: &'a Common,
+    model: &'a Arc<Model>,
+    session: Session,
+    /// What the proxy was told last.
+    announced: ModelState,
+    requests: JoinSet<()>,
+    payments: JoinSet<Result<Bytes, QueryError>>,
+    work: Arc<Work>,
+}
+
+impl Working<'_> {
+    fn handle_packet(&mut self, message: &Bytes) -> Result<(), LinkError> {
+        let start = unix_now();
+        match wire::decode(message) {
+            Ok(FromProxy::RunQuery(query)) => {
+                self.session.take_payment(&query.signed_payment, &self.common.accounts);
+                let received = Received {
+                    form: self.form(query.request_id),
+                    query: message.slice_ref(query.query),
+                    timeout: query.timeout,
+                    enable_debug: false,
+                    start,
+                };
+                self.begin(received, query.coefficient)
+            }
+            Ok(FromProxy::RunQueryEx(query)) => {
+                self.session.take_payment(&query.signed_payment, &self.common.accounts);
+                let received = Received {
+                    form: self.form(query.request_id),
+                    query: message.slice_ref(query.query),
+                    timeout: query.timeout,
+                    enable_debug: query.enable_debug.unwrap_or(false),
+                    start,
+                };
+                self.begin(received, query.coefficient)
+            }
+            Ok(FromProxy::WorkerRequestPayment(payment)) => {
+                Ok(self.session.settle(&payment, &self.common.accounts)?)
+            }
+            Ok(FromProxy::SignedPayment(payment)) => {
+                self.session.take_payment(&payment, &self.common.accounts);
+                Ok(())
+            }
+            // A newer proxy may say more than we understand.
+            Err(DecodeError::UnknownConstructor { id }) => {
+                tracing::debug!(id = format_args!("{id:08x}"), "ignored an unknown message of the proxy");
+                Ok(())
+            }
+            Err(error) => Err(LinkError::Malformed(error)),
+        }
+    }
+
+    fn form(&self, request_id: [u8; 32]) -> AnswerForm {
+        AnswerForm { protocol: self.session.protocol, request_id: RequestId::new(request_id) }
+    }
+
+    /// Starts a request, or its refusal.
+    fn begin(&mut self, received: Received, thousandths: i64) -> Result<(), LinkError> {
+        let work = Arc::clone(&self.work);
+        match self.admit(&received, thousandths) {
+            Ok(admitted) => {
+                self.requests.spawn(received.run(work, admitted));
+            }
+            Err(refused) => {
+                let places = usize::from(self.model.max_active_requests);
+                if self.requests.len() >= places + REFUSALS_WAITING_MAX {
+                    return Err(LinkError::Flood);
+                }
+                self.requests.spawn(async move { received.refuse(refused, &work).await });
+            }
+        }
+        Ok(())
+    }
+
+    fn admit(&self, received: &Received, thousandths: i64) -> Result<Admitted, Refused> {
+        if self.model.state().is_draining {
+            return Err(Refused::Draining);
+        }
+        Ok(Admitted {
+            coefficient: self.session.offered(thousandths).ok_or(Refused::Price)?,
+            time: received.time().ok_or(Refused::NoTime)?,
+            place: self.model.take_place().ok_or(Refused::Busy)?,
+        })
+    }
+
+    /// Tells the proxy what changed.
+    async fn announce(&mut self, state: ModelState) {
+        let mut messages = Vec::new();
+        if state.coefficient != self.announced.coefficient {
+            // Known before the proxy can use it.
+            self.session.announce(state.coefficient);
+            let new_coefficient = state.coefficient.get().cast_signed();
+            messages.push(wire::encode(&NewCoefficient { new_coefficient }));
+        }
+        if state.is_disabled() != self.announced.is_disabled() {
+            messages.push(wire::encode(&EnabledDisabled { disabled: state.is_disabled().into() }));
+        }
+        self.announced = state;
+        for message in messages {
+            // A lost link shows as an event.
+            let _lost = self.work.link.send(message).await;
+        }
+    }
+
+    fn poll_payments(&mut self) {
+        if self.payments.is_empty() {
+            let link = self.work.link.clone();
+            let query = wire::encode(&UpdatePaymentStatus {});
+            self.payments.spawn(async move { link.query(query, PAYMENT_POLL_TIMEOUT).await });
+        }
+    }
+
+    fn handle_payment_status(
+        &mut self,
+        answer: Result<Result<Bytes, QueryError>, JoinError>,
+    ) -> Result<(), LinkError> {
+        match answer {
+            Ok(Ok(answer)) => {
+                let status: PaymentStatus<'_> = wire::decode(&answer).map_err(LinkError::Malformed)?;
+                Ok(self.session.update(&status, &self.common.accounts)?)
+            }
+            // A proxy that does not say it now is asked again.
+            Ok(Err(error)) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "no payment status");
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a query's task failed");
+                Ok(())
+            }
+        }
+    }
+}

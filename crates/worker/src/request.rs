@@ -1,0 +1,349 @@
+//! One request: from the proxy's message to its one final answer.
+//!
+//! Dropping the task at any point ends the work in the engine and gives the place back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway::{ApiError, WorkerRequest};
+use http::StatusCode as HttpStatus;
+use ledger::PriceTable;
+use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+use transport::clock::unix_now;
+use transport::{Link, SendError};
+use units::Coefficient;
+use wire::{StatusCode, TlStr};
+
+use crate::answer::{AnswerForm, FinalInfo};
+use crate::backend::{AnswerBody, EngineAnswer, EngineError, EngineRequest};
+use crate::bill::Bill;
+use crate::model::Model;
+use crate::stats::{Finished, Stats};
+
+/// Of the time that the proxy gives, the engine gets so much; the rest is for telling that it was too slow.
+const ENGINE_SHARE: f64 = 0.95;
+
+/// Longer timeouts count as this long.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// As deployed workers say it.
+const TIMEOUT_TEXT: &str = "worker: timeout";
+
+/// A request as a proxy sent it, before anything was checked. It has no `Debug`: it holds a prompt.
+pub(crate) struct Received {
+    pub(crate) form: AnswerForm,
+    /// The HTTP request in TL.
+    pub(crate) query: Bytes,
+    /// Seconds that the proxy waits, as it says.
+    pub(crate) timeout: f64,
+    pub(crate) enable_debug: bool,
+    /// When it came, since 1970.
+    pub(crate) start: Duration,
+}
+
+/// What all requests of one link have in common.
+pub(crate) struct Work {
+    pub(crate) link: Link,
+    pub(crate) model: Arc<Model>,
+    pub(crate) prices: PriceTable,
+    pub(crate) stats: Arc<Stats>,
+}
+
+/// On which terms a request is worked on.
+pub(crate) struct Admitted {
+    pub(crate) coefficient: Coefficient,
+    /// How long the proxy waits.
+    pub(crate) time: Duration,
+    /// Held to the end.
+    pub(crate) place: OwnedSemaphorePermit,
+}
+
+/// Why a request is not worked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// All places are taken.
+    Busy,
+    /// The price is none that this worker asked for.
+    Price,
+    /// The proxy gives no time for it.
+    NoTime,
+    /// The worker is shutting down.
+    Draining,
+}
+
+impl Refused {
+    /// Code and text, as deployed peers know them where they know them.
+    const fn wire(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Busy => (StatusCode::ERROR, "too many active queries"),
+            Self::Price => (StatusCode::ERROR, "worker: the coefficient was never offered"),
+            Self::NoTime => (StatusCode::TIMEOUT, TIMEOUT_TEXT),
+            Self::Draining => (StatusCode::CANCELLED, "worker is shutting down"),
+        }
+    }
+}
+
+/// How a request fails after it was accepted.
+#[derive(Debug)]
+enum Failure {
+    /// Not a request that this worker may hand to its engine. The text is for the application that sent it.
+    Invalid(String),
+    Engine(EngineError),
+    Timeout,
+    /// Nobody is left to answer to.
+    LinkLost,
+}
+
+impl Received {
+    /// How long the proxy waits; `None` if that is no time at all. What is longer than a duration can be is not.
+    pub(crate) fn time(&self) -> Option<Duration> {
+        let time = match self.timeout > 0.0 {
+            true => Duration::try_from_secs_f64(self.timeout).unwrap_or(TIMEOUT_MAX).min(TIMEOUT_MAX),
+            false => Duration::ZERO,
+        };
+        (!time.is_zero()).then_some(time)
+    }
+
+    /// Answers that the request is not worked on.
+    pub(crate) async fn refuse(self, refused: Refused, work: &Work) {
+        let (code, message) = refused.wire();
+        let end = FinalInfo { start: self.start, end: unix_now(), ..FinalInfo::default() };
+        work.stats.record(&Finished::default());
+        // A lost link needs no answer.
+        let _lost = work.link.send(self.form.error(code, message, false, &end)).await;
+    }
+
+    /// Works on the request and answers it.
+    pub(crate) async fn run(self, work: Arc<Work>, admitted: Admitted) {
+        let Admitted { coefficient, time, place } = admitted;
+        let now = Instant::now();
+        let mut running = Running {
+            received: self,
+            work,
+            coefficient,
+            began: now,
+            engine_deadline: now + time.mul_f64(ENGINE_SHARE),
+            head_at: None,
+            bill: None,
+            bytes_received: 0,
+            bytes_sent: 0,
+            ended: None,
+        };
+        running.run(now + time).await;
+        drop(place);
+    }
+}
+
+/// A request in progress. Counted when dropped, however it ends.
+struct Running {
+    received: Received,
+    work: Arc<Work>,
+    coefficient: Coefficient,
+    began: Instant,
+    engine_deadline: Instant,
+    /// When the head of the engine's answer came, since 1970.
+    head_at: Option<Duration>,
+    /// What is being charged; nothing for refusals of the engine and for empty answers.
+    bill: Option<Bill>,
+    bytes_received: usize,
+    bytes_sent: usize,
+    /// The final answer, and whether it is a success.
+    ended: Option<(bool, FinalInfo)>,
+}
+
+impl Running {
+    async fn run(&mut self, deadline: Instant) {
+        let answered = timeout_at(self.engine_deadline, self.answer()).await;
+        let failure = match answered {
+            Ok(Ok(())) => return,
+            Ok(Err(failure)) => failure,
+            Err(_elapsed) => Failure::Timeout,
+        };
+        let Some((code, message)) = self.describe(&failure) else { return };
+        let end = self.final_info();
+        let form = self.received.form;
+        let error = form.error(code, &message, self.head_at.is_some(), &end);
+        self.ended = Some((false, end));
+        let _too_late_or_lost = timeout_at(deadline, self.work.link.send(error)).await;
+    }
+
+    async fn answer(&mut self) -> Result<(), Failure> {
+        let request = self.engine_request()?;
+        let answer = self.work.model.backend.run(request).await.map_err(Failure::Engine)?;
+        let EngineAnswer { status, headers, mut body } = answer;
+        let is_complete = body.is_end();
+        let head = self.head(status, &headers, is_complete);
+        self.head_at = Some(unix_now());
+        if is_complete || !status.is_success() {
+            self.bill = None;
+        }
+        if is_complete {
+            return self.finish(|form, end| form.head(&head, Some(end))).await;
+        }
+        self.send(self.received.form.head(&head, None)).await?;
+        self.relay(&mut body).await
+    }
+
+    /// Checks what the proxy sent and prepares it for the engine.
+    fn engine_request(&mut self) -> Result<EngineRequest, Failure> {
+        let query = &self.received.query;
+        let request: wire::http::Request<'_> =
+            wire::decode(query).map_err(|error| Failure::Invalid(error.to_string()))?;
+        self.bytes_received = request.payload.len();
+        let body = query.slice_ref(request.payload);
+        let served = self.work.model.name.base();
+        let (method, url) = (request.method.as_bytes(), path_of(request.url));
+        let checked = gateway::worker_request(method, url, body, served);
+        let WorkerRequest { route, body, tokens_max, .. } = checked.map_err(invalid)?;
+        let lines = request.headers.iter().map(|line| (line.name.as_bytes(), line.value.as_bytes()));
+        let headers = gateway::headers::end_to_end(lines);
+        self.bill = Some(Bill::new(self.work.prices, self.coefficient, body.len(), tokens_max));
+        Ok(EngineRequest { path: route.path(), headers, body })
+    }
+
+    /// The response head in TL. It frames the body for an application, as deployed workers do: in chunks when parts
+    /// follow.
+    fn head(&self, status: HttpStatus, headers: &http::HeaderMap, is_complete: bool) -> Bytes {
+        let (start, now) = (unix_seconds(self.received.start), unix_seconds(unix_now()));
+        let mut lines: Vec<wire::http::Header<'_>> =
+            headers.iter().map(|(name, value)| header(name.as_str(), TlStr::new(value.as_bytes()))).collect();
+        lines.push(header("X-Cocoon-Worker-Start", start.as_str().into()));
+        lines.push(header("X-Cocoon-Worker-End", now.as_str().into()));
+        match (is_complete, status) {
+            (false, _) => lines.push(header("Transfer-Encoding", "chunked".into())),
+            // RFC 9110 section 8.6 forbids a length here.
+            (true, HttpStatus::NO_CONTENT) => {}
+            (true, _) => lines.push(header("Content-Length", "0".into())),
+        }
+        wire::encode(&wire::http::Response {
+            http_version: "HTTP/1.1".into(),
+            status_code: status.as_u16().into(),
+            reason: status.canonical_reason().unwrap_or("").into(),
+            headers: lines,
+            payload: &[],
+        })
+    }
+
+    /// Passes the body on, each piece when it comes. A slow link slows the reading, and so the engine.
+    async fn relay(&mut self, body: &mut AnswerBody) -> Result<(), Failure> {
+        while let Some(piece) = body.next().await {
+            let mut piece = piece.map_err(Failure::Engine)?;
+            if let Some(bill) = &mut self.bill {
+                piece = bill.pass(piece);
+            }
+            self.bytes_sent += piece.len();
+            if body.is_end() {
+                return self.finish(|form, end| form.part(&piece, Some(end))).await;
+            }
+            self.send(self.received.form.part(&piece, None)).await?;
+        }
+        self.finish(|form, end| form.part(&[], Some(end))).await
+    }
+
+    async fn finish(&mut self, answer: impl FnOnce(AnswerForm, &FinalInfo) -> Bytes) -> Result<(), Failure> {
+        let end = self.final_info();
+        let answer = answer(self.received.form, &end);
+        self.send(answer).await?;
+        self.ended = Some((true, end));
+        Ok(())
+    }
+
+    /// What the request cost up to now.
+    fn final_info(&self) -> FinalInfo {
+        let now = unix_now();
+        let mut info = FinalInfo { start: self.received.start, end: now, ..FinalInfo::default() };
+        if self.received.enable_debug {
+            let seconds = |at: Duration| at.as_secs_f64();
+            let stats = json!({
+                "type": "worker_stats",
+                "start_time": seconds(self.received.start),
+                "answer_receive_start_at": seconds(self.head_at.unwrap_or_default()),
+                "answer_receive_end_at": seconds(now),
+            });
+            info.debug = Some(stats.to_string());
+        }
+        // Before the head nothing was delivered, so nothing is charged.
+        let Some(bill) = self.bill.as_ref().filter(|_| self.head_at.is_some()) else { return info };
+        match bill.current() {
+            Ok((cost, is_estimated)) => {
+                info.cost = cost;
+                if is_estimated {
+                    self.work.model.warn_of_estimates();
+                }
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the engine's usage has no price: nothing is charged");
+            }
+        }
+        info
+    }
+
+    async fn send(&self, message: Bytes) -> Result<(), Failure> {
+        match self.work.link.send(message).await {
+            Ok(()) => Ok(()),
+            // Pieces of an answer are far smaller than a frame.
+            Err(SendError::Closed | SendError::QueueFull | SendError::TooLarge { .. }) => {
+                Err(Failure::LinkLost)
+            }
+        }
+    }
+
+    /// What the proxy is told, in texts that deployed clients know.
+    fn describe(&self, failure: &Failure) -> Option<(StatusCode, String)> {
+        Some(match failure {
+            Failure::Invalid(why) => {
+                (StatusCode::PROTOCOL_VIOLATION, format!("worker: invalid http request: {why}"))
+            }
+            Failure::Timeout => (StatusCode::TIMEOUT, TIMEOUT_TEXT.to_owned()),
+            Failure::Engine(error) => {
+                let request_id = self.received.form.request_id;
+                let source = error as &dyn std::error::Error;
+                tracing::warn!(%request_id, model = %self.work.model.name, error = source, "the engine failed");
+                if let EngineError::Unreachable { .. } = error {
+                    // The next probe would find out too, but requests keep coming until then.
+                    self.work.model.change(|state| state.is_engine_up = false);
+                }
+                let what = if self.head_at.is_some() { "failed to get payload" } else { "http failed" };
+                (StatusCode::FAILURE, format!("worker: {what}: {error}"))
+            }
+            Failure::LinkLost => return None,
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let (is_success, end) = self.ended.take().unwrap_or_default();
+        self.work.stats.record(&Finished {
+            is_success,
+            bytes_received: self.bytes_received,
+            bytes_sent: self.bytes_sent,
+            duration: self.began.elapsed(),
+            cost: end.cost,
+        });
+    }
+}
+
+/// Deployed workers look at a URL from its first `/` on.
+fn path_of(url: TlStr<'_>) -> &[u8] {
+    let url = url.as_bytes();
+    let start = url.iter().position(|byte| *byte == b'/').unwrap_or(url.len());
+    &url[start..]
+}
+
+fn invalid(error: ApiError) -> Failure {
+    Failure::Invalid(error.message().to_owned())
+}
+
+fn header<'a>(name: &'a str, value: TlStr<'a>) -> wire::http::Header<'a> {
+    wire::http::Header { name: name.into(), value }
+}
+
+/// Unix seconds with six decimals, as deployed workers write them.
+fn unix_seconds(time: Duration) -> String {
+    format!("{}.{:06}", time.as_secs(), time.subsec_micros())
+}
