@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use admin::StatRow;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use units::AdjustedTokens;
 
 /// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The whole answer was handed over.
     Success,
@@ -24,7 +24,7 @@ pub(crate) enum Outcome {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
-    outcome: Outcome,
+    outcome: &'static str,
 }
 
 #[derive(Debug, Default)]
@@ -81,7 +81,12 @@ impl Stats {
         sent: u64,
         tokens: AdjustedTokens,
     ) {
-        self.requests.get_or_create(&RequestLabels { outcome }).inc();
+        let label = match outcome {
+            Outcome::Success => "success",
+            Outcome::Failed => "failed",
+            Outcome::Abandoned => "abandoned",
+        };
+        self.requests.get_or_create(&RequestLabels { outcome: label }).inc();
         self.bytes_sent.inc_by(sent);
         self.adjusted_tokens.inc_by(tokens.get());
         let mut rows = self.lock();

@@ -98,7 +98,7 @@ async fn the_api_and_the_pages_stand_on_one_port() {
         let (_, _, models) = ask(http, "GET", "/v1/models", "").await;
         assert!(models.contains("\"id\":\"m\"") && models.contains("\"coefficient\":1500"));
         let (_, _, metrics) = ask(http, "GET", "/metrics", "").await;
-        assert!(metrics.contains("cocoon_client_requests_total{outcome=\"Success\"} 1"), "{metrics}");
+        assert!(metrics.contains("cocoon_client_requests_total{outcome=\"success\"} 1"), "{metrics}");
         assert!(metrics.contains("cocoon_client_adjusted_tokens_total 200"));
         let (status, _, body) = ask(http, "GET", "/nowhere", "").await;
         assert!(status == 404 && body.contains("unknown_url"));
