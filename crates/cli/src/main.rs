@@ -1,2 +1,74 @@
-//! placeholder
-fn main() {}
+//! The `cocoon` program: each role as a subcommand, and `cocoon up`, the whole network on one machine.
+//!
+//! This crate only assembles: it reads flags, files and variables, starts roles, and prints. What a role does
+//! is in the role's crate; nothing here touches a prompt.
+#![forbid(unsafe_code)]
+
+mod config;
+mod http;
+mod instance;
+mod logs;
+mod role;
+mod signals;
+mod status;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Confidential inference network on TON: client, proxy, worker, and all of them at once.
+#[derive(Parser)]
+#[command(version, about, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    #[command(flatten)]
+    logs: logs::LogArguments,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a whole private network on this machine and print how to use it.
+    Up(up::UpArguments),
+    /// Run a client: the OpenAI-compatible API for applications.
+    Client(role::RoleArguments),
+    /// Run a proxy: admits clients and workers, routes and meters.
+    Proxy(role::RoleArguments),
+    /// Run a worker: serves models of an engine to the network.
+    Worker(role::RoleArguments),
+    /// Show roles, models, prices, balances and requests in flight of the network on this machine.
+    Status(status::StatusArguments),
+    /// Check or print a role's configuration without starting it.
+    #[command(subcommand)]
+    Config(role::ConfigCommand),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cocoon: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let logs = arguments.logs;
+    match arguments.command {
+        Command::Up(up) => up::run(up, &logs),
+        Command::Client(role) => role::run(role::Role::Client, &role, &logs),
+        Command::Proxy(role) => role::run(role::Role::Proxy, &role, &logs),
+        Command::Worker(role) => role::run(role::Role::Worker, &role, &logs),
+        Command::Status(status) => status::run(&status),
+        Command::Config(command) => role::config(&command),
+    }
+}
+
+/// The runtime of every command that waits for something.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
