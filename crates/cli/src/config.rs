@@ -115,12 +115,12 @@ fn assign<T: DeserializeOwned>(
 }
 
 fn parse<T: DeserializeOwned>(table: &Table, origin: &str) -> Result<T, ConfigError> {
-    T::deserialize(table.clone()).map_err(|error| explain::<T>(&error, origin))
+    T::deserialize(table.clone()).map_err(|error| explain(&error, origin))
 }
 
 /// Turns serde's refusal into ours. Serde words an unknown field as "unknown field `x`, expected one of `a`,
 /// `b`": the names in backticks are the refused one and, after it, the right ones.
-fn explain<T: DeserializeOwned>(error: &toml::de::Error, origin: &str) -> ConfigError {
+fn explain(error: &toml::de::Error, origin: &str) -> ConfigError {
     let message = error.message();
     if !message.starts_with("unknown field") {
         return ConfigError::Value { origin: origin.to_owned(), reason: error.to_string().trim().to_owned() };

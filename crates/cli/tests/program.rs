@@ -1,4 +1,5 @@
 //! The program as a person uses it: started, asked over HTTP, stopped with Ctrl-C.
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -19,23 +20,23 @@ struct Up {
 
 impl Up {
     fn start(state: &Path, flags: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_cocoon"))
+        let child = Command::new(env!("CARGO_BIN_EXE_cocoon"))
             .args(["up", "--free-ports", "--no-detect", "--state"])
             .arg(state)
             .args(flags)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut table = String::new();
-        let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        let mut up = Self { child, table: String::new() };
+        let lines = BufReader::new(up.child.stdout.take().unwrap()).lines();
         for line in lines.map(Result::unwrap) {
-            table.push_str(&line);
-            table.push('\n');
+            up.table.push_str(&line);
+            up.table.push('\n');
             if line.starts_with("Ctrl-C") {
-                return Self { child, table };
+                return up;
             }
         }
-        panic!("cocoon up ended before it was ready:\n{table}");
+        panic!("cocoon up ended before it was ready:\n{}", up.table);
     }
 
     fn address(&self, role: &str) -> &str {
@@ -54,6 +55,7 @@ impl Up {
 impl Drop for Up {
     fn drop(&mut self) {
         let _already_ended = self.child.kill();
+        let _already_reaped = self.child.wait();
     }
 }
 
