@@ -2,10 +2,11 @@
 //!
 //! | command | does |
 //! | --- | --- |
-//! | `test` | the quick tier: format, lints, tidiness, Rust tests, the official SDK; sets up what it needs |
-//! | `test --long` | the slow tier on top: fuzzing, a real engine program, supply chain |
+//! | `test` | the quick tier: format, lints, tidiness, Rust tests, the official SDK, a real engine; sets up what it needs |
+//! | `test --long` | the slow tier on top: supply chain and fuzzing |
 //! | `tidy` | rules that no compiler checks: layers, reasons for dependencies, stray paths |
 //! | `deny` | licences, bans and sources of all dependencies |
+//! | `fuzz [SECONDS]` | every fuzz target for that long, 60 s each if not said |
 
 mod command;
 mod deny;
@@ -51,12 +52,11 @@ fn test_quick() -> Result<()> {
         cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny", "warnings"])
     })?;
     step("rust tests", || cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]))?;
-    step("official SDK", sdk::quick)
+    step("official SDK and a real engine", sdk::test)
 }
 
 fn test_long() -> Result<()> {
     step("supply chain", deny::check)?;
-    step("a real engine program", sdk::real_engine)?;
     step("fuzzing", || fuzz::run_all(600))
 }
 

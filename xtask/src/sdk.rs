@@ -7,50 +7,29 @@ use anyhow::Result;
 
 use crate::command::{cargo, run};
 
-/// The official Python SDK against a whole network with a scripted engine.
+/// Runs `tests/sdk` against whole networks, in a Python environment made for it.
 ///
 /// # Errors
 /// If the environment cannot be made or a test fails.
-pub(crate) fn quick() -> Result<()> {
+pub(crate) fn test() -> Result<()> {
     cargo(&["build", "--package", "cocoon"])?;
-    let python = environment("sdk", &["tests/sdk/requirements.txt"])?;
-    pytest(&python, &["tests/sdk", "--ignore=tests/sdk/test_real_engine.py"])
-}
-
-/// The same network in front of a real engine program that serves the demo model.
-///
-/// # Errors
-/// If the environment cannot be made or a test fails.
-pub(crate) fn real_engine() -> Result<()> {
-    cargo(&["build", "--package", "cocoon"])?;
-    let python = environment(
-        "real-engine",
-        &["tests/sdk/requirements.txt", "tests/sdk/requirements-real-engine.txt"],
-    )?;
-    pytest(&python, &["tests/sdk/test_real_engine.py"])
-}
-
-fn pytest(python: &Path, arguments: &[&str]) -> Result<()> {
-    let program = target_folder()?.join("debug/cocoon");
+    let target = target_folder()?;
+    let python = environment(&target.join("xtask/sdk"))?;
     run(Command::new(python)
-        .args(["-m", "pytest", "-q", "-p", "no:cacheprovider"])
-        .args(arguments)
-        .env("COCOON_TEST_PROGRAM", program))
+        .args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/sdk"])
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("COCOON_TEST_PROGRAM", target.join("debug/cocoon")))
 }
 
-/// A Python environment below the target folder with exactly the listed requirements.
-fn environment(name: &str, requirements: &[&str]) -> Result<PathBuf> {
-    let folder = target_folder()?.join("xtask").join(name);
+/// A Python environment in `folder` with exactly the pinned requirements; returns its interpreter.
+fn environment(folder: &Path) -> Result<PathBuf> {
     let python = folder.join("bin/python");
     if !python.exists() {
-        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+        run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
     }
-    let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-    for file in requirements {
-        pip.args(["--requirement", file]);
-    }
-    run(&mut pip)?;
+    run(Command::new(&python)
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        .args(["--requirement", "tests/sdk/requirements.txt"]))?;
     Ok(python)
 }
 
