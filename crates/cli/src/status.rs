@@ -44,9 +44,17 @@ struct RoleStatus {
     /// What is missing until it is ready.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<String>,
-    /// Balance of the role's wallet in nanotons.
-    wallet_balance: Option<u64>,
+    /// What the role spent or earned since it started.
+    balance: Option<Balance>,
     requests_in_flight: Option<u64>,
+}
+
+/// A metered sum. Without a chain nothing is paid yet: it is what would be settled.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Balance {
+    /// `spent` at a client, `fees` at a proxy, `earned` at a worker.
+    kind: &'static str,
+    nanotons: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -95,10 +103,26 @@ async fn role_status(role: Role, port: u16) -> (RoleStatus, Option<Value>) {
         Ok((_status, body)) => ("starting", missing(body)),
         Err(_no_answer) => ("down", Vec::new()),
     };
-    let wallet_balance = stats.as_ref().and_then(|stats| stats.pointer("/status/wallet_balance")?.as_u64());
+    let balance = stats.as_ref().and_then(|stats| balance(role, stats));
     let requests_in_flight =
         stats.as_ref().and_then(|stats| stats.pointer("/status/requests_in_flight")?.as_u64());
-    (RoleStatus { role: role.name(), address, state, missing, wallet_balance, requests_in_flight }, stats)
+    (RoleStatus { role: role.name(), address, state, missing, balance, requests_in_flight }, stats)
+}
+
+/// Adjusted tokens of all counterparts, at the price that is theirs.
+fn balance(role: Role, stats: &Value) -> Option<Balance> {
+    let price = |name: &str| stats.pointer(&format!("/root_contract_config/{name}"))?.as_u64();
+    let (kind, list, member, price) = match role {
+        Role::Client => ("spent", "proxies", "tokens_used_proxy_max", price("price_per_token")?),
+        Role::Worker => ("earned", "proxies", "earned_tokens_max_known", price("worker_fee_per_token")?),
+        Role::Proxy => {
+            let fee = price("price_per_token")?.checked_sub(price("worker_fee_per_token")?)?;
+            ("fees", "clients", "used_tokens", fee)
+        }
+    };
+    let entries = stats.get(list)?.as_array()?;
+    let tokens: u64 = entries.iter().filter_map(|entry| entry.get(member)?.as_u64()).sum();
+    Some(Balance { kind, nanotons: tokens.checked_mul(price)? })
 }
 
 /// The `missing` list of a role that is not ready.
@@ -140,15 +164,17 @@ fn table(status: &Status) -> String {
         |amount: Option<u64>| amount.map_or("-".to_owned(), |nanotons| NanoTon::new(nanotons).to_string());
     let count = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
     let _infallible =
-        writeln!(text, "{:<8} {:<22} {:<9} {:<16} in flight", "role", "http", "state", "balance");
+        writeln!(text, "{:<8} {:<22} {:<9} {:<27} in flight", "role", "http", "state", "balance");
     for role in &status.roles {
         let _infallible = writeln!(
             text,
-            "{:<8} {:<22} {:<9} {:<16} {}",
+            "{:<8} {:<22} {:<9} {:<27} {}",
             role.role,
             role.address,
             role.state,
-            tons(role.wallet_balance),
+            role.balance
+                .as_ref()
+                .map_or("-".to_owned(), |sum| { format!("{} {}", sum.kind, NanoTon::new(sum.nanotons)) }),
             count(role.requests_in_flight)
         );
         for missing in &role.missing {
@@ -186,6 +212,20 @@ mod tests {
         assert_eq!(models.len(), 1);
         assert_eq!(models[0].price_per_million_tokens, Some(20_000_000));
         assert_eq!((models[0].workers, models[0].requests_in_flight), (2, 3));
+    }
+
+    #[test]
+    fn balances_of_the_three_roles_add_up() {
+        let prices = json!({"price_per_token": 20, "worker_fee_per_token": 18});
+        let client = json!({"root_contract_config": prices, "proxies": [
+            {"tokens_used_proxy_max": 100}, {"tokens_used_proxy_max": 29}]});
+        let proxy = json!({"root_contract_config": prices, "clients": [{"used_tokens": 129}]});
+        let worker = json!({"root_contract_config": prices, "proxies": [{"earned_tokens_max_known": 129}]});
+        let nanotons = |role, stats| balance(role, stats).unwrap().nanotons;
+        let (spent, earned) = (nanotons(Role::Client, &client), nanotons(Role::Worker, &worker));
+        assert_eq!(spent, 2580);
+        assert_eq!(spent, earned + nanotons(Role::Proxy, &proxy));
+        assert_eq!(balance(Role::Client, &json!({})), None);
     }
 
     #[test]
