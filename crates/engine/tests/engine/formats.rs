@@ -83,6 +83,22 @@ async fn half_precision_and_quantised_files_are_read() {
 }
 
 #[tokio::test]
+async fn large_files_are_computed_quantised() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    for family in [Family::Llama, Family::Qwen2, Family::Qwen3] {
+        Tiny::new(family).write_gguf(&path, GgmlDType::Q8_0);
+        let widened = Engine::load(&Source::Gguf(path.clone()), config()).unwrap();
+        // What follows the tensors makes the file large, not the model.
+        std::fs::File::options().append(true).open(&path).unwrap().set_len(20 << 20).unwrap();
+        let quantised = Engine::load(&Source::Gguf(path.clone()), config()).unwrap();
+        let (expected, found) = (greedy(&widened).await.1, greedy(&quantised).await.1);
+        assert!((expected[0] - found[0]).abs() < 0.3, "{family:?}: {} and {}", expected[0], found[0]);
+        assert_ne!(expected, found, "{family:?}: int8 products differ from f32 ones");
+    }
+}
+
+#[tokio::test]
 async fn both_formats_read_the_same_chat() {
     let folder = tempfile::tempdir().unwrap();
     let tiny = Tiny::new(Family::Qwen3);
