@@ -7,7 +7,7 @@
 //! ```no_run
 //! # use cocoon_engine::{Engine, EngineConfig, LoadError, Source, openai};
 //! # async fn example(now: fn() -> std::time::Duration) -> Result<(), LoadError> {
-//! let engine = Engine::load(&Source::Gguf("model.gguf".into()), EngineConfig::new(now))?;
+//! let engine = Engine::load(&Source::Demo, EngineConfig::new(now))?;
 //! let body = br#"{"model": "cocoon-demo", "messages": [{"role": "user", "content": "What is Cocoon?"}]}"#;
 //! let mut response = openai::respond(&engine, "/v1/chat/completions", body).await;
 //! while let Some(bytes) = response.body.recv().await {
@@ -28,6 +28,7 @@
 //! - No prompt or answer is logged, kept after its request, or part of an error that is not its sender's.
 #![forbid(unsafe_code)]
 
+pub mod demo;
 mod load;
 mod model;
 pub mod openai;

@@ -7,6 +7,7 @@ mod gguf_tokenizer;
 mod safetensors;
 mod tokenizer;
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use units::InvalidModelName;
@@ -20,6 +21,8 @@ use crate::template::{ChatTemplate, TemplateError};
 /// Where a model comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
+    /// The demo model inside this program; see [`crate::demo`].
+    Demo,
     /// A GGUF file, version 2 or 3, with its tokenizer inside.
     Gguf(PathBuf),
     /// A folder with `config.json`, `tokenizer.json`, `tokenizer_config.json` and safetensors.
@@ -225,6 +228,15 @@ pub(crate) struct Loaded {
 /// Loads `source`; no sequence will be longer than `context_len_max` positions.
 pub(crate) fn load(source: &Source, context_len_max: usize) -> Result<Loaded, LoadError> {
     match source {
+        Source::Demo => {
+            let name = crate::demo::MODEL_ID.to_owned();
+            let file_len = crate::demo::BYTES.len() as u64;
+            let mut file = Cursor::new(crate::demo::BYTES);
+            let mut loaded = gguf_model::load(&mut file, file_len, name, context_len_max)?;
+            // What it learned by heart is its most probable answer.
+            loaded.sampling.temperature.get_or_insert(0.0);
+            Ok(loaded)
+        }
         Source::Gguf(path) => {
             let file = std::fs::File::open(path).map_err(LoadError::read(path))?;
             let file_len = file.metadata().map_err(LoadError::read(path))?.len();

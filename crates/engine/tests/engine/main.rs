@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod damaged;
+mod demo;
 mod formats;
 mod generation;
 mod support;
