@@ -132,6 +132,27 @@ pub(crate) fn splice<K>(
     out.freeze()
 }
 
+/// How many elements `array` has, which is the JSON text of an array within a text that [`members`] accepted.
+///
+/// # Errors
+/// [`ErrorKind::InvalidJson`] if it nests too deep, which [`members`] excludes.
+pub(crate) fn count_elements(array: &[u8]) -> Result<usize, ApiError> {
+    let (mut count, mut at) = (0, skip_space(array, 1));
+    while array[at] != b']' {
+        count += 1;
+        at = skip_space(array, skip_value(array, at)?);
+        if array[at] == b',' {
+            at = skip_space(array, at + 1);
+        }
+    }
+    Ok(count)
+}
+
+/// The first byte of the first element of an array, or its closing bracket.
+pub(crate) fn first_of_array(array: &[u8]) -> u8 {
+    array[skip_space(array, 1)]
+}
+
 /// A key in an error message: bounded, so that an answer does not grow with the request.
 pub(crate) fn printable(key: &str) -> String {
     key.chars().filter(|c| !c.is_control()).take(64).collect()
@@ -225,6 +246,19 @@ mod tests {
             [("a", br#"[1, {"x": "]\"}"}]"#), ("b", b"-1.50e3"), ("c\"", b"null")];
         assert_eq!(seen, expected);
         assert!(members(b"{}").unwrap().is_empty());
+    }
+
+    #[test]
+    fn elements_are_counted_without_a_tree() {
+        for (text, count) in [
+            ("[]", 0),
+            ("[ \n]", 0),
+            ("[1]", 1),
+            ("[\"a,]\", [1,2,[3]] ,{\"x\":[1,2]}, null ]", 4),
+            ("[[1],[2,3]]", 2),
+        ] {
+            assert_eq!(count_elements(text.as_bytes()).unwrap(), count, "{text}");
+        }
     }
 
     #[test]

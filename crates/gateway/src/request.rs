@@ -282,7 +282,8 @@ impl Fields<'_> {
         }
     }
 
-    /// How many answers are generated: `n`, or `best_of` where it is larger.
+    /// How many answers are generated: `n`, or `best_of` where it is larger, for each prompt. A completion may
+    /// have several prompts in one request, as strings or as lists of token numbers; engines answer each.
     pub(crate) fn choices(&self, route: Route) -> Result<u32, ApiError> {
         let choices = self.count("n")?.unwrap_or(1);
         if choices == 0 {
@@ -292,7 +293,18 @@ impl Fields<'_> {
             Route::ChatCompletions => None,
             Route::Completions => self.count("best_of")?,
         };
-        Ok(choices.max(best_of.unwrap_or(0)))
+        let prompts = match (route, self.raw("prompt")) {
+            (Route::Completions, Some(list @ [b'[', ..])) => match json::first_of_array(list) {
+                b'"' | b'[' => json::count_elements(list)?,
+                _ => 1,
+            },
+            _ => 1,
+        };
+        let per_prompt = choices.max(best_of.unwrap_or(0));
+        let total = u32::try_from(prompts).ok().and_then(|prompts| per_prompt.checked_mul(prompts));
+        total
+            .filter(|total| i32::try_from(*total).is_ok())
+            .ok_or_else(|| invalid("n", "times the number of prompts must stay below 2147483648"))
     }
 }
 
@@ -414,6 +426,30 @@ mod tests {
         assert_eq!(fits.tokens_max(DEFAULTS).unwrap(), 2_147_483_646);
         let over = parse(r#"{"model":"m","max_tokens":1073741824,"n":2}"#).unwrap();
         assert_eq!(over.tokens_max(DEFAULTS).unwrap_err().param(), Some("max_tokens"));
+    }
+
+    #[test]
+    fn every_prompt_of_a_completion_is_reserved_for() {
+        let reserved = |text: &'static str| {
+            let body = RequestBody::parse(Route::Completions, Bytes::from_static(text.as_bytes()))?;
+            body.tokens_max(DEFAULTS)
+        };
+        for (text, tokens) in [
+            (r#"{"model":"m","max_tokens":5,"prompt":"a"}"#, 5),
+            (r#"{"model":"m","max_tokens":5,"prompt":[]}"#, 5),
+            (r#"{"model":"m","max_tokens":5,"prompt":[1,2,3]}"#, 5),
+            (r#"{"model":"m","max_tokens":5,"prompt":["a","b","c"]}"#, 15),
+            (r#"{"model":"m","max_tokens":5,"prompt":[ [1,2],[3] ],"n":2}"#, 20),
+            (r#"{"model":"m","max_tokens":5,"prompt":["a","b"],"n":2,"best_of":3}"#, 30),
+        ] {
+            assert_eq!(reserved(text).unwrap(), tokens, "{text}");
+        }
+        let refused =
+            reserved(r#"{"model":"m","max_tokens":1,"prompt":["a","b"],"n":2000000000}"#).unwrap_err();
+        assert_eq!((refused.kind(), refused.param()), (ErrorKind::InvalidParameter, Some("n")));
+        // In a chat the member means nothing to the network.
+        let text = r#"{"model":"m","max_tokens":5,"prompt":["a","b"]}"#;
+        assert_eq!(parse(text).unwrap().tokens_max(DEFAULTS).unwrap(), 5);
     }
 
     #[test]

@@ -178,6 +178,8 @@ mod tests {
         assert_eq!(limit(r#"{"model":"m","max_tokens":5,"max_completion_tokens":7}"#), Some(7));
         let best_of = check("/v1/completions", r#"{"model":"m","max_tokens":5,"n":2,"best_of":4}"#).unwrap();
         assert_eq!(best_of.tokens_max.map(TokenCount::get), Some(20));
+        let prompts = check("/v1/completions", r#"{"model":"m","max_tokens":5,"prompt":["a","b"]}"#).unwrap();
+        assert_eq!(prompts.tokens_max.map(TokenCount::get), Some(10));
     }
 
     #[test]
