@@ -260,11 +260,27 @@ pub(crate) fn config() -> EngineConfig {
     EngineConfig { threads: 2, ..EngineConfig::new(now) }
 }
 
-/// An engine with a tiny model of the Llama family, and the folder it came from.
+/// An engine with a tiny model of the Llama family.
 pub(crate) fn engine(config: EngineConfig) -> Engine {
+    engine_with(config, |_| {})
+}
+
+/// The same with a context that takes minutes to fill: its long answers end because something ends them.
+pub(crate) fn patient_engine(config: EngineConfig) -> Engine {
+    let config = EngineConfig { context_len_max: 1 << 16, ..config };
+    engine_with(config, |metadata| {
+        metadata.retain(|(key, _)| key != "llama.context_length");
+        metadata.push(("llama.context_length".into(), Meta::U32(1 << 16)));
+    })
+}
+
+fn engine_with(config: EngineConfig, change: impl FnOnce(&mut Vec<(String, Meta)>)) -> Engine {
     let folder = tempfile::tempdir().unwrap();
     let path: PathBuf = folder.path().join("tiny.gguf");
-    Tiny::new(Family::Llama).write_gguf(&path, GgmlDType::F32);
+    let tiny = Tiny::new(Family::Llama);
+    let mut metadata = tiny.metadata();
+    change(&mut metadata);
+    write_gguf(&path, &metadata, &tiny.gguf_tensors(GgmlDType::F32));
     Engine::load(&Source::Gguf(path), config).unwrap()
 }
 
