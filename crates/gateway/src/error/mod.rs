@@ -29,6 +29,8 @@ pub enum ErrorKind {
     UnsupportedRoute,
     /// Not a method of this path.
     MethodNotAllowed,
+    /// A web page of an origin that the operator did not let in.
+    OriginRefused,
     /// Body above the limit.
     BodyTooLarge,
     /// Body cut or too slow.

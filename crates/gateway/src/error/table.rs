@@ -130,6 +130,15 @@ pub const ERRORS: &[ErrorRow] = &[
         "the path exists, the method does not",
     ),
     row(
+        ErrorKind::OriginRefused,
+        403,
+        INVALID,
+        "origin_not_allowed",
+        621,
+        Blame::Application,
+        "a web page of an origin that this client does not serve sent the request",
+    ),
+    row(
         ErrorKind::BodyTooLarge,
         413,
         INVALID,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -15,8 +16,9 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
-    CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CONTENT_TYPE, EXPECT, HeaderMap,
+    HeaderName, HeaderValue, ORIGIN, SET_COOKIE, VARY,
 };
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
@@ -39,7 +41,8 @@ pub struct ServerConfig {
     pub body_timeout: Duration,
     /// Requests that run at once; more are refused at once. Default: 4096.
     pub requests_max: usize,
-    /// Value of `Access-Control-Allow-Origin`, for pages in browsers. Default: none, no page may call.
+    /// Origin of the web pages that may call, or `*` for any. Default: none, no page may call: browsers send
+    /// some requests of any page without asking, so a request that names another origin is refused.
     pub cors_origin: Option<String>,
 }
 
@@ -125,7 +128,7 @@ struct Shared<I> {
 /// The routes of the API over `inference`. They own the fallback of the router they are merged into, so that
 /// an unknown path gets an OpenAI error object too.
 pub fn router<I: Inference>(inference: Arc<I>, config: ServerConfig) -> Router {
-    let running = Arc::new(Semaphore::new(config.requests_max));
+    let running = Arc::new(Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS)));
     let cors: Option<HeaderValue> = config.cors_origin.as_deref().and_then(|origin| origin.parse().ok());
     let shared = Arc::new(Shared { inference, config, running });
     let chat =
@@ -147,8 +150,18 @@ async fn dress(cors: Option<HeaderValue>, mut request: Request, next: Next) -> R
     let id = RequestId::new(rand::rng().random());
     request.extensions_mut().insert(id);
     let is_options = request.method() == Method::OPTIONS;
-    let mut response = next.run(request).await;
+    let mut response = if may_call(request.headers(), cors.as_ref()) {
+        next.run(request).await
+    } else {
+        let message = "web pages of this origin may not call: see cors_origin in the client's configuration";
+        ApiError::new(ErrorKind::OriginRefused, message).into_response()
+    };
     let headers = response.headers_mut();
+    // What a browser does with an answer is for this client to say, not for a worker.
+    headers.remove(SET_COOKIE);
+    for header in CORS_HEADERS {
+        headers.remove(header);
+    }
     let text = HeaderValue::try_from(id.to_string()).expect("hexadecimal digits are legal in a header");
     headers.insert(REQUEST_ID, text);
     if let Some(origin) = cors {
@@ -162,6 +175,21 @@ async fn dress(cors: Option<HeaderValue>, mut request: Request, next: Next) -> R
         }
     }
     response
+}
+
+/// Headers by which an engine would open its answers to web pages.
+const CORS_HEADERS: [HeaderName; 5] = [
+    ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_EXPOSE_HEADERS,
+];
+
+/// Whether the sender is no web page, or one of the origin that is let in.
+fn may_call(headers: &HeaderMap, cors: Option<&HeaderValue>) -> bool {
+    let is_let_in = |origin: &HeaderValue| cors.is_some_and(|allowed| allowed == "*" || allowed == origin);
+    headers.get_all(ORIGIN).iter().all(is_let_in)
 }
 
 async fn options(allowed: &'static str) -> Response {
@@ -191,9 +219,14 @@ async fn list_models<I: Inference>(State(shared): State<Arc<Shared<I>>>) -> Resp
     }
 }
 
-async fn show_model<I: Inference>(State(shared): State<Arc<Shared<I>>>, Path(id): Path<String>) -> Response {
+async fn show_model<I: Inference>(
+    State(shared): State<Arc<Shared<I>>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Response {
+    // An id that is no text after decoding is the id of no model.
+    let id = id.ok().map(|Path(id)| id);
     match shared.inference.models().await {
-        Ok(models) => match models.iter().find(|model| model.id == id) {
+        Ok(models) => match models.iter().find(|model| Some(&model.id) == id.as_ref()) {
             Some(model) => json_response(&model_json(model)),
             None => ApiError::new(ErrorKind::UnknownModel, "no worker serves this model").into_response(),
         },

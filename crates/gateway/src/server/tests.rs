@@ -14,6 +14,8 @@ enum Script {
     Events(Vec<Result<&'static str, ErrorKind>>),
     Json(Vec<Result<String, ErrorKind>>),
     Fail(ErrorKind),
+    /// An answer that would open itself to web pages.
+    BrowserHeaders,
     /// Waits for ever; the sender notices when it is dropped.
     Hang(Mutex<Option<oneshot::Sender<()>>>),
     /// One event, then waits for ever.
@@ -54,6 +56,13 @@ impl Inference for Scripted {
                     head("application/json", AnswerBody::Stream(stream::iter(pieces).boxed()))
                 }
                 Script::Fail(kind) => Err(fail(*kind)),
+                Script::BrowserHeaders => {
+                    let mut answer = head("application/json", AnswerBody::Full(Bytes::from_static(b"{}")))?;
+                    for name in ["access-control-allow-origin", "set-cookie", "x-kept"] {
+                        answer.headers.insert(name, HeaderValue::from_static("1"));
+                    }
+                    Ok(answer)
+                }
                 Script::Hang(dropped) => {
                     let _held = dropped.lock().unwrap().take();
                     std::future::pending().await
@@ -112,9 +121,14 @@ impl Server {
     }
 
     async fn send(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.send_with(method, path, "", body).await
+    }
+
+    /// As [`Self::send`] with more header lines, each with its line end.
+    async fn send_with(&self, method: &str, path: &str, more: &str, body: &str) -> Answer {
         let len = body.len();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len}\r\n{more}\r\n"
         );
         Answer::read(&self.raw(format!("{head}{body}").as_bytes()).await)
     }
@@ -249,6 +263,8 @@ async fn models_are_listed_in_the_shape_of_the_official_sdks() {
     }
     let unknown = server.send("GET", "/v1/models/no/such", "").await;
     assert_eq!((unknown.status, unknown.code().as_str()), (404, "model_not_found"));
+    let no_text = server.send("GET", "/v1/models/%ff", "").await;
+    assert_eq!((no_text.status, no_text.code().as_str()), (404, "model_not_found"));
 }
 
 #[tokio::test]
@@ -331,4 +347,39 @@ async fn pages_of_other_origins_are_let_in_only_when_configured() {
     assert!(open.head.contains("access-control-allow-headers: authorization, content-type"));
     let get = server.send("GET", "/v1/models", "").await;
     assert!(get.head.contains("access-control-allow-origin: https://app.example"));
+}
+
+#[tokio::test]
+async fn web_pages_cannot_spend_unless_they_are_let_in() {
+    let chat = "/v1/chat/completions";
+    let from = |origin: &str| format!("origin: {origin}\r\ncontent-type: text/plain\r\n");
+    let config =
+        |origin: &str| ServerConfig { cors_origin: Some(origin.to_owned()), ..ServerConfig::default() };
+
+    let mut closed = serve(Script::Full("{}"), ServerConfig::default()).await;
+    for origin in ["https://evil.example", "null", "http://127.0.0.1:10000", ""] {
+        let refused = closed.send_with("POST", chat, &from(origin), CHAT).await;
+        assert_eq!((refused.status, refused.code().as_str()), (403, "origin_not_allowed"), "{origin}");
+        assert!(!refused.head.contains("access-control"));
+    }
+    assert!(closed.seen.try_recv().is_err(), "nothing ran");
+    assert_eq!(closed.chat(CHAT).await.status, 200, "programs name no origin");
+
+    let one = serve(Script::Full("{}"), config("https://app.example")).await;
+    assert_eq!(one.send_with("POST", chat, &from("https://app.example"), CHAT).await.status, 200);
+    assert_eq!(one.send_with("POST", chat, &from("https://evil.example"), CHAT).await.status, 403);
+    let any = serve(Script::Full("{}"), config("*")).await;
+    assert_eq!(any.send_with("POST", chat, &from("https://evil.example"), CHAT).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_worker_does_not_speak_to_browsers() {
+    let server = serve(Script::BrowserHeaders, ServerConfig::default()).await;
+    let answer = server.chat(CHAT).await;
+    assert!(answer.status == 200 && answer.head.contains("x-kept: 1"));
+    assert!(
+        !answer.head.contains("access-control") && !answer.head.contains("set-cookie"),
+        "{}",
+        answer.head
+    );
 }
