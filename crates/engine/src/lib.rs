@@ -1,8 +1,8 @@
 //! Embedded CPU inference with an OpenAI surface.
 //!
 //! Loads one model of the Llama or Qwen (2, 3) family from a GGUF file or a safetensors folder, and answers
-//! chat and completion requests on threads of its own. A model is loaded once; every request has its own memory of
-//! the conversation, so requests run side by side and none can see another's text.
+//! chat and completion requests on threads of its own. A model is loaded once; every request has its own
+//! memory of the conversation, so requests run side by side and none can see another's text.
 //!
 //! ```no_run
 //! # use cocoon_engine::{Engine, EngineConfig, LoadError, Source, openai};
@@ -17,8 +17,8 @@
 //! # }
 //! ```
 //!
-//! What it refuses: parameters it does not implement (by name, never silently), models that would need arithmetic it does
-//! not have, downloads. It opens no socket and reads no clock but the one it is given.
+//! What it refuses: parameters it does not implement (by name, never silently), models that would need
+//! arithmetic it does not have, downloads. It opens no socket and reads no clock but the one it is given.
 //!
 //! Invariants:
 //! - A request's answer depends on the model, the request and its seed; never on what runs beside it.
@@ -87,7 +87,8 @@ impl EngineConfig {
 
 /// A loaded model that answers requests.
 ///
-/// Dropping the engine ends its threads after their current turn and closes the channels of unfinished requests.
+/// Dropping the engine ends its threads after their current turn, for which it waits, and closes the channels
+/// of unfinished requests.
 pub struct Engine {
     model_id: ModelName,
     loaded: Arc<Loaded>,

@@ -45,8 +45,8 @@ impl Response {
 
 /// Answers a request for `path` with `body`, which may be empty where the API has none.
 ///
-/// Resolves when the status is known: for a stream when its prompt is accepted, else when the answer is complete.
-/// Dropping the future stops the generation. Must run on a tokio runtime.
+/// Resolves when the status is known: for a stream when its prompt is accepted, else when the answer is
+/// complete. Dropping the future stops the generation. Must run on a tokio runtime.
 pub async fn respond(engine: &Engine, path: &str, body: &[u8]) -> Response {
     let path = path.split('?').next().unwrap_or(path);
     let answered = match path {
