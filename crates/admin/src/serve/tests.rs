@@ -141,3 +141,34 @@ async fn a_stop_does_not_wait_for_ever() {
     task.await.unwrap();
     assert_eq!(socket.read(&mut [0; 16]).await.unwrap(), 0, "cut");
 }
+
+#[tokio::test]
+async fn a_page_that_points_its_name_here_reads_nothing() {
+    async fn ask_as(address: SocketAddr, host: &str) -> String {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let head = format!("GET /jsonstats HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+    let (address, _stop, _task) = start(admin(&[])).await;
+    for host in [
+        "127.0.0.1",
+        "127.0.0.1:10000",
+        "[::1]:10000",
+        "localhost:10000",
+        "LOCALHOST.",
+        "cocoon.localhost",
+        "host.docker.internal:1",
+        "worker-7:12000",
+    ] {
+        assert!(ask_as(address, host).await.starts_with("HTTP/1.1 200 "), "{host}");
+    }
+    for host in
+        ["evil.example", "evil.example:10000", "127.0.0.1.evil.example", "evil.example.", "localhost.com"]
+    {
+        let refused = ask_as(address, host).await;
+        assert!(refused.starts_with("HTTP/1.1 421 ") && !refused.contains("enabled"), "{host}");
+    }
+}
