@@ -161,14 +161,13 @@ fn stats(client: &Client) -> Value {
             })
         })
         .collect();
-    let requests: usize = shared.pool.all().iter().map(|connection| connection.requests.len()).sum();
     json!({
         "status": {
             "wallet_balance": PSEUDO_WALLET_NANOTONS,
             "ton_last_synced_at": transport::clock::unix_now().as_secs(),
             "enabled": true,
             "version": env!("CARGO_PKG_VERSION"),
-            "running_requests": requests,
+            "requests_in_flight": shared.stats.requests_in_flight(),
         },
         "stats": shared.stats.json(Instant::now().into_std()),
         "wallet": {

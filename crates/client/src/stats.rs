@@ -7,6 +7,7 @@ use admin::StatRow;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use units::AdjustedTokens;
@@ -42,6 +43,7 @@ struct Rows {
 pub(crate) struct Stats {
     rows: Mutex<Rows>,
     requests: Family<RequestLabels, Counter>,
+    in_flight: Gauge,
     bytes_received: Counter,
     bytes_sent: Counter,
     adjusted_tokens: Counter,
@@ -53,6 +55,8 @@ impl Stats {
     pub(crate) fn register(&self, registry: &mut Registry) {
         let requests = self.requests.clone();
         registry.register("cocoon_client_requests", "Requests by how they ended", requests);
+        let in_flight = self.in_flight.clone();
+        registry.register("cocoon_client_requests_in_flight", "Requests that run now", in_flight);
         let bytes = self.bytes_received.clone();
         registry.register("cocoon_client_request_bytes", "Bytes of request bodies from applications", bytes);
         let bytes = self.bytes_sent.clone();
@@ -64,8 +68,9 @@ impl Stats {
         registry.register("cocoon_client_ignored_messages", help, ignored);
     }
 
-    /// A request came in.
+    /// A request came in. [`Self::ended`] must follow.
     pub(crate) fn started(&self, now: Instant, body_len: usize) {
+        self.in_flight.inc();
         self.bytes_received.inc_by(body_len as u64);
         let mut rows = self.lock();
         rows.queries.record(now, 1.0);
@@ -81,6 +86,7 @@ impl Stats {
         sent: u64,
         tokens: AdjustedTokens,
     ) {
+        self.in_flight.dec();
         let label = match outcome {
             Outcome::Success => "success",
             Outcome::Failed => "failed",
@@ -96,6 +102,11 @@ impl Stats {
         }
         rows.bytes_sent.record(now, sent as f64);
         rows.time.record(now, took.as_secs_f64());
+    }
+
+    /// Requests that came in and have not ended.
+    pub(crate) fn requests_in_flight(&self) -> i64 {
+        self.in_flight.get()
     }
 
     /// A message came for a request that nobody waits for.

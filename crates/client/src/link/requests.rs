@@ -99,6 +99,7 @@ impl Requests {
     }
 
     /// How many requests are open.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.lock().as_ref().map_or(0, HashMap::len)
     }

@@ -145,6 +145,42 @@ async fn statistics_have_the_members_of_the_deployed_network() {
 }
 
 #[tokio::test]
+async fn requests_are_in_flight_until_their_answer_is_out_or_nobody_waits() {
+    let script = |proxy: &Proxy<'_>, received: Received| match received.model.as_str() {
+        "open" => proxy.send(&first(received.id, &head(200, EVENTS, b"data: 1\n\n"), false)),
+        _ => answer_all(proxy, received),
+    };
+    with_program(script, async |http, _client| {
+        let in_flight = async || {
+            let (_, _, body) = ask(http, "GET", "/jsonstats", "").await;
+            let stats: Value = serde_json::from_str(&body).unwrap();
+            stats["status"]["requests_in_flight"].as_i64().unwrap()
+        };
+        assert_eq!(in_flight().await, 0);
+        let body = r#"{"model":"open","stream":true}"#;
+        let request = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut socket = TcpStream::connect(http).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"data: 1\n\n\r\n") {
+            assert_ne!(socket.read_buf(&mut seen).await.unwrap(), 0);
+        }
+        assert_eq!(in_flight().await, 1);
+        assert_eq!(chat(http, r#"{"model":"m"}"#).await.0, 200);
+        assert_eq!(in_flight().await, 1);
+        assert!(ask(http, "GET", "/metrics", "").await.2.contains("cocoon_client_requests_in_flight 1"));
+        drop(socket);
+        while in_flight().await != 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn every_error_ends_the_http_request() {
     let script = |proxy: &Proxy<'_>, received: Received| {
         let request_id = received.id;
