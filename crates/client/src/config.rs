@@ -105,8 +105,12 @@ impl Config {
         if units::Coefficient::new(self.max_coefficient.into()).is_err() {
             return refused("max_coefficient", "0 to 999999999");
         }
-        if self.timeout.is_zero() {
-            return refused("timeout", "more than 0 seconds");
+        if self.timeout.is_zero() || self.timeout > gateway::TIMEOUT_MAX {
+            return refused("timeout", "above 0 and at most 86400 seconds");
+        }
+        // A browser compares the whole text, so that anything else would silently let nobody in.
+        if self.cors_origin.as_deref().is_some_and(|origin| !is_origin(origin)) {
+            return refused("cors_origin", "* or an origin such as https://app.example:8080");
         }
         Ok(())
     }
@@ -118,6 +122,14 @@ impl Config {
             .map_err(|source| StartError::RootRead { path: path(), source })?;
         RootConfig::from_pseudo_json(&text).map_err(|source| StartError::RootParse { path: path(), source })
     }
+}
+
+/// Whether browsers would send this as an `Origin` (RFC 6454, section 6.2), or it stands for all of them.
+fn is_origin(text: &str) -> bool {
+    let is_host =
+        |byte: u8| byte.is_ascii_graphic() && !b"/?#@\\".contains(&byte) && !byte.is_ascii_uppercase();
+    let host = text.split_once("://").map_or("", |(_scheme, host)| host);
+    text == "*" || text == "null" || (!host.is_empty() && host.bytes().all(is_host))
 }
 
 /// A duration as a number of seconds.
@@ -216,9 +228,30 @@ mod tests {
             Config { max_tokens: 0, ..ok.clone() },
             Config { max_tokens: 1 << 31, ..ok.clone() },
             Config { max_coefficient: 1_000_000_000, ..ok.clone() },
-            Config { timeout: Duration::ZERO, ..ok },
+            Config { timeout: Duration::ZERO, ..ok.clone() },
+            Config { timeout: Duration::MAX, ..ok },
         ] {
             assert!(matches!(refused.check(), Err(StartError::Value { .. })));
+        }
+    }
+
+    #[test]
+    fn an_origin_that_no_browser_would_send_is_refused() {
+        let check =
+            |origin: &str| Config { cors_origin: Some(origin.to_owned()), ..Config::default() }.check();
+        for origin in ["*", "null", "https://app.example", "http://localhost:3000", "app://page"] {
+            assert!(check(origin).is_ok(), "{origin}");
+        }
+        for origin in [
+            "",
+            "app.example",
+            "https://",
+            "https://app.example/",
+            "https://App.example",
+            "https://a b",
+            "https://a\r\nx: y",
+        ] {
+            assert!(check(origin).is_err(), "{origin}");
         }
     }
 }

@@ -24,6 +24,6 @@ mod usage;
 mod worker_request;
 
 pub use error::{ApiError, Blame, ERRORS, ErrorKind, ErrorRow, errors_markdown};
-pub use request::{RequestBody, RequestDefaults, Route};
+pub use request::{RequestBody, RequestDefaults, Route, TIMEOUT_MAX};
 pub use usage::{MeteredUsage, UsageCost, UsageMeter};
 pub use worker_request::{WorkerRequest, worker_request};

@@ -53,7 +53,7 @@ enum Known {
 }
 
 /// Longest accepted `timeout`.
-const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest accepted `request_guid` in bytes.
 const REQUEST_GUID_LEN_MAX: usize = 1024;
 
