@@ -113,7 +113,9 @@ fn texts(root: &Path, findings: &mut Vec<String>) -> Result<()> {
         // Binary files (the demo model, seeds, vectors) have no text rules.
         let Ok(text) = fs::read_to_string(root.join(name)) else { continue };
         for (number, line) in text.lines().enumerate() {
-            for mark in ["TODO", "FIXME", "XXX", "todo!(", "unimplemented!(", "/work/main", "/work/shared", "/root/."] {
+            for mark in
+                ["TODO", "FIXME", "XXX", "todo!(", "unimplemented!(", "/work/main", "/work/shared", "/root/."]
+            {
                 if line.contains(mark) {
                     findings.push(format!("{name}:{}: {mark:?} does not belong here", number + 1));
                 }
