@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use transport::clock::unix_now;
 use transport::{IncomingQuery, Link, LinkEvent, LinkEvents, Listener, Responder, SendError};
 
-use crate::core::{Action, Core, LinkId, Now, PeerFacts, QueryToken, Report};
+use crate::core::{Action, Core, LinkId, Now, PeerFacts, QueryToken, Report, Undelivered};
 use crate::stats::Stats;
 
 /// Everything that the tasks of a proxy share.
@@ -197,7 +197,7 @@ impl State {
                     responder.refuse(code, &message);
                 }
             }
-            Action::Send { link, message } => {
+            Action::Send { link, message, otherwise } => {
                 let sent = self.links.get(&link).map_or(Ok(()), |link| link.try_send(message));
                 let reason = match sent {
                     // A closed link says so itself, as its last event.
@@ -205,8 +205,14 @@ impl State {
                     Err(SendError::QueueFull) => "the peer does not take what it asked for",
                     Err(SendError::TooLarge { .. }) => "a message fits into no frame",
                 };
-                self.close(link, reason);
-                self.core.closed(link, now);
+                match otherwise {
+                    Undelivered::CloseLink => {
+                        self.close(link, reason);
+                        self.core.closed(link, now);
+                    }
+                    Undelivered::FailRequest(request) => self.core.not_forwarded(request, now),
+                    Undelivered::Skip => {}
+                }
             }
             Action::Vouch { link } => {
                 if let Some(link) = self.links.get(&link) {

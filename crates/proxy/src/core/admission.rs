@@ -7,13 +7,14 @@ use market::{NoWorker, WorkerId};
 use rand::Rng as _;
 use sha2::{Digest, Sha256};
 use units::{AdjustedTokens, AdjustedUsage, Coefficient, ModelName, ProtocolVersion, RequestId, TokenCount};
+use wire::frame::MESSAGE_LEN_MAX;
 use wire::{StatusCode, client, http, proxy};
 
 use super::accounts::{Freshness, Side};
 use super::answer::{self, Addressee, Failure, FinalInfo, Span, WorkerTold};
 use super::client_link::ClientParty;
-use super::running::Request;
-use super::{Action, Core, LinkId, Now, Outcome, Report};
+use super::running::{Request, RequestKey};
+use super::{Action, Core, LinkId, Now, Outcome, Report, Undelivered};
 
 /// Both forms of a request.
 struct Wish<'a> {
@@ -31,6 +32,9 @@ struct Wish<'a> {
 
 /// What the worker gets of the client's time, and what the client gave us of the application's.
 const TIMEOUT_SHARE: f64 = 0.95;
+
+/// Longest query, in bytes: to a worker it travels with a payment, whose link has to have a frame for both.
+const QUERY_LEN_MAX: usize = MESSAGE_LEN_MAX - 4096;
 
 impl Core {
     /// Starts a request at a worker, or tells the client why not.
@@ -75,7 +79,7 @@ impl Core {
                 charged: AdjustedUsage::default(),
                 capped: AdjustedTokens::ZERO,
             }));
-            self.send(link, answer::refusal(&client, &failure, &info));
+            self.send(link, answer::refusal(&client, &failure, &info), Undelivered::CloseLink);
         }
     }
 
@@ -87,6 +91,9 @@ impl Core {
         body_len: Option<usize>,
     ) -> Result<Wish<'a>, Failure> {
         let invalid = |message| Failure::new(StatusCode::PROTOCOL_VIOLATION, message);
+        if query.query.len() > QUERY_LEN_MAX {
+            return Err(invalid("the query is too long"));
+        }
         let body_len = body_len.ok_or_else(|| invalid("the query is not an HTTP request"))?;
         let max_tokens =
             u64::try_from(query.max_tokens).map_err(|_negative| invalid("max_tokens is negative"))?;
@@ -131,6 +138,9 @@ impl Core {
         if !self.takes_part() {
             return refused(StatusCode::NOT_READY, "proxy is disabled");
         }
+        if self.running.len() >= self.limits.running_max {
+            return refused(StatusCode::NOT_READY, "the proxy runs too many queries");
+        }
         let to_reserve = self.terms.prices().hold(wish.max_tokens, wish.query.len(), wish.ceiling);
         let Some(to_reserve) = to_reserve.ok().filter(|hold| *hold <= available) else {
             return refused(StatusCode::NOT_READY, "balance is too low");
@@ -167,16 +177,15 @@ impl Core {
         let key = self.running.insert(request, hold);
         self.clients.get_mut(&link).expect("it was there above").running.insert(wish.request_id, key);
         self.workers.get_mut(&worker_link).expect("it was there above").running.insert(hop_id, key);
-        self.forward(worker_id, worker_account, worker_protocol, hop_id, wish, now);
+        self.forward(key, (worker_id, worker_account, worker_protocol), hop_id, wish, now);
         Ok(())
     }
 
     /// Hands the request to its worker, in the worker's version.
     fn forward(
         &mut self,
-        worker_id: WorkerId,
-        account: ton::Address,
-        protocol: ProtocolVersion,
+        key: RequestKey,
+        (worker_id, account, protocol): (WorkerId, ton::Address, ProtocolVersion),
         hop_id: [u8; 32],
         wish: &Wish<'_>,
         now: Now,
@@ -203,7 +212,7 @@ impl Core {
                 enable_debug: Some(wish.debug),
             }),
         };
-        self.send(LinkId(worker_id.get()), message);
+        self.send(LinkId(worker_id.get()), message, Undelivered::FailRequest(key));
     }
 
     /// Our name for a request between us and its worker. It derives from the client's, so that logs of both

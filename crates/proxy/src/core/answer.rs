@@ -67,6 +67,10 @@ pub(super) enum Progress<'a> {
 /// HTTP status.
 pub(super) const ERROR_CODE_HEADER: &str = "X-Cocoon-Error-Code";
 
+/// Longest notes taken over from a worker, in bytes. A reader of JSON can do nothing with a part of them, so longer
+/// ones are left out.
+const WORKER_NOTES_LEN_MAX: usize = 16 * 1024;
+
 impl Failure {
     pub(super) fn new(code: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into() }
@@ -85,6 +89,7 @@ impl FinalInfo {
         let notes = wants_notes.then(|| Notes {
             by_worker: told
                 .debug
+                .filter(|notes| notes.as_bytes().len() <= WORKER_NOTES_LEN_MAX)
                 .map_or_else(|| "{}".to_owned(), |notes| notes.to_string_lossy().into_owned()),
             by_proxy: span.notes(),
         });

@@ -13,7 +13,7 @@ use wire::{DecodeError, StatusCode, client};
 use super::accounts::{Freshness, Side};
 use super::running::RequestKey;
 use super::terms::Terms;
-use super::{Action, Core, LinkId, Now, Refusal};
+use super::{ACCOUNTS_MAX, Action, Core, LinkId, Now, Refusal};
 
 #[derive(Debug)]
 pub(super) struct ClientLink {
@@ -39,8 +39,14 @@ pub(super) struct ClientParty {
     pub(super) protocol: ProtocolVersion,
 }
 
-/// Balance and stake of every client in a network without a chain.
-const PLAY_MONEY: NanoTon = NanoTon::new(1_000_000 * 1_000_000_000);
+/// Balance and stake of every client in a network without a chain. All accounts together stay within the sums of the
+/// ledger at any price: strangers with many addresses could otherwise exhaust them, and nobody could reserve any more.
+const PLAY_MONEY: NanoTon = NanoTon::new(50_000 * 1_000_000_000);
+
+const _: () = assert!(
+    (PLAY_MONEY.get() as u128) * (ACCOUNTS_MAX as u128 + 1) <= i64::MAX as u128,
+    "what all clients can spend fits the sums of the ledger"
+);
 
 /// A link that broke the protocol, by the reason for closing it.
 pub(super) type Breach = &'static str;

@@ -8,8 +8,9 @@
 //! - Every query gets exactly one answer or refusal, every request of a connected client exactly one end.
 //! - A reservation ends exactly once, on every path: answered, failed, timed out, worker lost.
 //! - A malformed message closes the link that it came on and touches nothing else.
-//! - What a peer can make us remember is bounded: accounts by [`Limits::accounts_max`], running requests of one
-//!   client link by [`Limits::running_per_client_max`], those of a worker by its own offer.
+//! - What peers can make us remember is bounded: accounts by [`Limits::accounts_max`], running requests by
+//!   [`Limits::running_max`], those of one link by [`Limits::running_per_client_max`] and
+//!   [`Limits::running_per_worker_max`].
 //! - Nothing here holds or prints a prompt or an answer.
 
 mod accounts;
@@ -40,6 +41,7 @@ use client_link::ClientLink;
 use running::Running;
 use worker_link::WorkerLink;
 
+pub use running::RequestKey;
 pub use snapshot::{ClientSnapshot, ConnectionSnapshot, Snapshot, WorkerSnapshot};
 pub use terms::{Terms, TermsError};
 
@@ -92,6 +94,8 @@ pub enum Action {
         link: LinkId,
         /// A boxed object.
         message: Bytes,
+        /// What follows if the link has no room for it.
+        otherwise: Undelivered,
     },
     /// The peer completed its handshake: it may send large messages from now on. Stands before the answer that
     /// tells the peer so.
@@ -108,6 +112,17 @@ pub enum Action {
     },
     /// Note for logs and statistics that a request has ended.
     Report(Report),
+}
+
+/// What follows when a link has no room for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undelivered {
+    /// The link closes: what comes later makes no sense without this message.
+    CloseLink,
+    /// [`Core::not_forwarded`]. A worker's link is shared: what one client asks never takes it from the others.
+    FailRequest(RequestKey),
+    /// Nothing: a later message says the same.
+    Skip,
 }
 
 /// What became of a request.
@@ -152,6 +167,9 @@ pub struct Report {
     pub capped: AdjustedTokens,
 }
 
+/// Accounts of each side.
+const ACCOUNTS_MAX: usize = 100_000;
+
 /// How much peers may make the core remember.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -159,13 +177,24 @@ pub struct Limits {
     pub accounts_max: usize,
     /// Running requests of one client link. Default: 4096.
     pub running_per_client_max: usize,
+    /// Running requests of one worker link; larger offers are cut to it. Default: 4096.
+    pub running_per_worker_max: u32,
+    /// Running requests of all links: one runs on when its client leaves, so that the bound of a link is none for
+    /// whoever comes again. Default: 100,000.
+    pub running_max: usize,
     /// Longest time that a request may run; longer wishes are cut to it. Default: one hour.
     pub timeout_max: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { accounts_max: 100_000, running_per_client_max: 4096, timeout_max: Duration::from_secs(3600) }
+        Self {
+            accounts_max: ACCOUNTS_MAX,
+            running_per_client_max: 4096,
+            running_per_worker_max: 4096,
+            running_max: 100_000,
+            timeout_max: Duration::from_secs(3600),
+        }
     }
 }
 
@@ -387,8 +416,8 @@ impl Core {
         }
     }
 
-    fn send(&mut self, link: LinkId, message: Bytes) {
-        self.outbox.push_back(Action::Send { link, message });
+    fn send(&mut self, link: LinkId, message: Bytes, otherwise: Undelivered) {
+        self.outbox.push_back(Action::Send { link, message, otherwise });
     }
 }
 

@@ -1,12 +1,13 @@
 //! From a worker's answers to a client's.
 
 use units::{AdjustedTokens, AdjustedUsage};
+use wire::frame::MESSAGE_LEN_MAX;
 use wire::{StatusCode, TlStr, TokensUsed, http, proxy, worker};
 
 use super::answer::{self, Failure, Progress, WorkerTold};
 use super::client_link::Breach;
 use super::running::Last;
-use super::{Core, LinkId, Now, Outcome};
+use super::{Core, LinkId, Now, Outcome, Undelivered};
 
 /// A worker's message about a request, whatever its version.
 struct WorkerAnswer<'a> {
@@ -25,6 +26,12 @@ enum Piece<'a> {
 
 /// Longest text taken over from a worker, in bytes.
 const WORKER_TEXT_LEN_MAX: usize = 2000;
+
+/// Longest piece of an answer, in bytes: a client's link closes on a message that fits into no frame, so there has to
+/// be room for what we add to the last one.
+const ANSWER_LEN_MAX: usize = MESSAGE_LEN_MAX - 64 * 1024;
+
+const ANSWER_TOO_LONG: &str = "worker: a piece of the answer is too long";
 
 impl Core {
     pub(super) fn worker_answered(
@@ -55,12 +62,20 @@ impl Core {
                 request.first_answer = Some(now.unix);
                 request.bytes_sent += response.payload.len();
                 let response = answer::stamped(response, request.started, now);
+                if response.len() > ANSWER_LEN_MAX {
+                    self.misbehaved(key, ANSWER_TOO_LONG, now);
+                    return Err(ANSWER_TOO_LONG);
+                }
                 if answer.is_last {
                     self.end(key, Outcome::Success, Last::Head(&response), &answer.told, now);
                 } else if let Some(link) = request.client_link {
                     let message = answer::head(&request.client, &response, Progress::More(&request.counted));
-                    self.send(link, message);
+                    self.send(link, message, Undelivered::CloseLink);
                 }
+            }
+            (Piece::Part(body), Some(_)) if body.len() > ANSWER_LEN_MAX => {
+                self.misbehaved(key, ANSWER_TOO_LONG, now);
+                return Err(ANSWER_TOO_LONG);
             }
             (Piece::Part(body), Some(_)) => {
                 request.bytes_sent += body.len();
@@ -68,7 +83,7 @@ impl Core {
                     self.end(key, Outcome::Success, Last::Part(body), &answer.told, now);
                 } else if let Some(link) = request.client_link {
                     let message = answer::part(&request.client, body, Progress::More(&request.counted));
-                    self.send(link, message);
+                    self.send(link, message, Undelivered::CloseLink);
                 }
             }
             (Piece::Failure(code, text), _) => {

@@ -11,11 +11,11 @@ use wire::{StatusCode, proxy};
 
 use super::accounts::{Freshness, Side};
 use super::answer::{self, Addressee, Failure, FinalInfo, Progress, Span, WorkerTold};
-use super::{Action, Core, LinkId, Now, Outcome, Report, on_wire};
+use super::{Action, Core, LinkId, Now, Outcome, Report, Undelivered, on_wire};
 
 /// Our number of a running request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct RequestKey(u64);
+pub struct RequestKey(u64);
 
 /// All running requests, and when each has to be given up.
 #[derive(Debug, Default)]
@@ -118,6 +118,12 @@ impl Core {
         self.fail(key, Outcome::WorkerMisbehaved, StatusCode::PROTOCOL_VIOLATION, message, now);
     }
 
+    /// A request found no room on its worker's link; the worker has not heard of it.
+    pub fn not_forwarded(&mut self, key: RequestKey, now: Now) {
+        let message = "the worker's connection is busy with other requests";
+        self.fail(key, Outcome::Rejected, StatusCode::NOT_READY, message, now);
+    }
+
     fn fail(&mut self, key: RequestKey, outcome: Outcome, code: StatusCode, message: &'static str, now: Now) {
         let last = Last::Failure(Failure::new(code, message));
         self.end(key, outcome, last, &WorkerTold::default(), now);
@@ -175,7 +181,7 @@ impl Core {
                 }
                 Last::Failure(failure) => answer::cut(&request.client, &failure, &info),
             };
-            self.send(link, message);
+            self.send(link, message, Undelivered::CloseLink);
         }
         let request_tokens = on_wire(charged.total().unwrap_or(AdjustedTokens::new(u64::MAX)));
         self.tell_worker(&request, request_tokens, now);
@@ -206,7 +212,7 @@ impl Core {
             request_tokens,
             request_client_owner: client.as_ref().into(),
         });
-        self.send(request.worker_link, message);
+        self.send(request.worker_link, message, Undelivered::Skip);
     }
 
     fn tell_client(&mut self, request: &Request, request_tokens: i64, now: Now) {
@@ -222,7 +228,7 @@ impl Core {
             max_tokens: standing.total,
             request_tokens,
         });
-        self.send(link, message);
+        self.send(link, message, Undelivered::CloseLink);
     }
 }
 

@@ -145,7 +145,8 @@ impl Core {
 
         self.ledger.open_worker(account);
         // The worker shares its limit equally among the proxies it is connected to.
-        let offer = Offer { model: model.clone(), coefficient, running_max: running_max.div_ceil(proxies) };
+        let running_max = running_max.div_ceil(proxies).min(self.limits.running_per_worker_max);
+        let offer = Offer { model: model.clone(), coefficient, running_max };
         let mut random = || self.random.next_u64();
         self.market
             .add(WorkerId::new(link.0), &offer, now.instant, &mut random)

@@ -91,9 +91,9 @@ fn numbers_that_cannot_be_are_refused() {
 
 #[test]
 fn balances_limit_requests() {
-    // Play money pays for 5·10^14 tokens at price 2; a price of 10^6 leaves 10^9.
+    // Play money pays for 2.5·10^13 tokens at price 2; a price of 5·10^4 leaves 10^9.
     let mut dear = root();
-    dear.params.price_per_token = NanoTon::new(1_000_000);
+    dear.params.price_per_token = NanoTon::new(50_000);
     let mut world = World::with(terms(dear, false), Limits::default());
     let (client, worker) = (world.client(50, 2), world.worker(60, 2, 1000));
     let http = http_request(b"{}");
@@ -226,6 +226,37 @@ fn a_client_runs_a_bounded_number_of_requests_each_with_its_own_name() {
         hops[0] != hops[1] && hops[0] != hops[2],
         "the same name of two clients is two names for a worker"
     );
+}
+
+#[test]
+fn a_query_that_fits_into_no_frame_with_a_payment_is_refused() {
+    let longest = wire::frame::MESSAGE_LEN_MAX - 4096;
+    let envelope = http_request(&[0; 1 << 16]).len() - (1 << 16);
+    let refusal = refused(|query| query.query = vec![0; longest + 1].leak());
+    assert_eq!((refusal.code, refusal.message.as_str()), (621, "the query is too long"));
+
+    let mut world = World::new();
+    let (client, worker) = (world.client(50, 2), world.worker(60, 2, 1500));
+    let http = http_request(&vec![0; (longest - envelope) & !7]);
+    world.packet(client, &run_query(&http, 1));
+    assert!(world.next_sent(worker).expect("it is forwarded").len() <= wire::frame::MESSAGE_LEN_MAX);
+}
+
+#[test]
+fn a_worker_and_a_proxy_run_a_bounded_number_of_requests() {
+    let limits = Limits { running_per_worker_max: 2, running_max: 3, ..Limits::default() };
+    let mut world = World::with(terms(root(), false), limits);
+    let (client, _worker) = (world.client(50, 2), world.worker(60, 2, 1500));
+    let http = http_request(b"{}");
+    for number in 1..=2 {
+        world.packet(client, &run_query(&http, number));
+    }
+    assert_eq!(world.core.running_len(), 2);
+    assert_eq!(refused_in(&mut world, client, &run_query(&http, 3)).error_code, "no_ready_worker");
+    world.worker(61, 2, 1500);
+    world.packet(client, &run_query(&http, 3));
+    let refusal = refused_in(&mut world, client, &run_query(&http, 4));
+    assert_eq!((refusal.code, refusal.message.as_str()), (651, "the proxy runs too many queries"));
 }
 
 #[test]

@@ -387,3 +387,39 @@ fn a_shutdown_ends_everything() {
         worker::FromProxy::WorkerRequestPayment(_)
     ));
 }
+
+#[test]
+fn an_answer_that_fits_into_no_frame_ends_its_request_and_not_the_clients_link() {
+    let long = vec![0; wire::frame::MESSAGE_LEN_MAX - 200];
+    let mut long_part = running();
+    long_part.head();
+    let (hop_id, worker) = (long_part.hop_id, long_part.worker);
+    let part = proxy::QueryAnswerPartEx { request_id: hop_id, answer: &long, final_info: None };
+    long_part.world.packet(worker, &part);
+    assert_eq!(long_part.world.last_outcome(), Some((Outcome::WorkerMisbehaved, 621)));
+    assert!(long_part.next().len() < 1000, "the client hears of the end");
+
+    let mut long_head = running();
+    let (hop_id, worker) = (long_head.hop_id, long_head.worker);
+    let head = http_response(&long);
+    long_head
+        .world
+        .packet(worker, &proxy::QueryAnswerEx { request_id: hop_id, answer: &head, final_info: None });
+    assert_eq!(long_head.world.last_outcome(), Some((Outcome::WorkerMisbehaved, 621)));
+    assert_eq!(long_head.world.closed(long_head.client), None);
+}
+
+#[test]
+fn endless_notes_of_a_worker_are_left_out() {
+    let notes = "x".repeat(1 << 20);
+    let mut world = World::new();
+    let (client, worker) = (world.client(50, 2), world.worker(60, 2, 1000));
+    let http = http_request(b"{}");
+    world.packet(client, &client::RunQueryEx { enable_debug: Some(true), ..run_query(&http, 1) });
+    let (request_id, head) = (world.forwarded(worker), http_response(b"{}"));
+    let info =
+        proxy::QueryFinalInfo { worker_debug: Some(notes.as_str().into()), ..final_info(tokens(1, 0, 1, 0)) };
+    world.packet(worker, &proxy::QueryAnswerEx { request_id, answer: &head, final_info: Some(info) });
+    assert_eq!(world.last_outcome(), Some((Outcome::Success, 0)));
+    assert!(world.next_sent(client).unwrap().len() < 2000);
+}

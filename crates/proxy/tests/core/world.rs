@@ -158,7 +158,7 @@ impl World {
                     let refusal = Err((code.code(), message.into_owned()));
                     assert!(self.answers.insert(query, refusal).is_none(), "answered twice");
                 }
-                Action::Send { link, message } => {
+                Action::Send { link, message, .. } => {
                     assert!(!self.closed.contains_key(&link), "sent on a closed link");
                     self.sent.entry(link).or_default().push_back(message);
                 }

@@ -76,6 +76,35 @@ async fn a_lost_worker_fails_its_requests_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn large_requests_of_one_client_take_no_worker_from_the_others() {
+    let world = World::new().await;
+    let (mut greedy, mut client) = (world.client(50).await, world.client(51).await);
+    let mut worker = world.worker(60).await;
+    // The worker reads nothing yet: this is more than its queue and the system's buffers hold.
+    let body = vec![0; 6 << 20];
+    for number in 0..10 {
+        greedy.run_query_of(&body, number, 3000.0).await;
+    }
+    assert_eq!(greedy.next_answer().await.0, Some(503), "the request is refused, the worker stays");
+    tokio::spawn(async move {
+        loop {
+            let request_id = worker.next_request().await;
+            worker.answer_head(request_id).await;
+            worker.answer_part(request_id, b"x", Some(1)).await;
+        }
+    });
+    let mut number = 0;
+    loop {
+        client.run_query(number, 3000.0).await;
+        match client.next_answer().await.0 {
+            Some(200) => break,
+            refused => assert_eq!(refused, Some(503)),
+        }
+        number = number.wrapping_add(1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_reads_nothing_loses_its_link_and_nobody_else_waits() {
     let world = World::new().await;
     let (greedy, mut client) = (world.client(50).await, world.client(51).await);

@@ -153,12 +153,17 @@ impl Peer {
 
     /// As a client: asks for `number` of seconds of work.
     pub(crate) async fn run_query(&self, number: u8, timeout: f64) {
+        self.run_query_of(b"{}", number, timeout).await;
+    }
+
+    /// As [`Self::run_query`], with a body.
+    pub(crate) async fn run_query_of(&self, payload: &[u8], number: u8, timeout: f64) {
         let query = wire::encode(&http::Request {
             method: "POST".into(),
             url: "/v1/chat/completions".into(),
             http_version: "HTTP/1.1".into(),
             headers: vec![],
-            payload: b"{}",
+            payload,
         });
         self.send(&client::RunQueryEx {
             model_name: MODEL.into(),
