@@ -127,6 +127,7 @@ impl Received {
             began: now,
             engine_deadline: now + time.mul_f64(ENGINE_SHARE),
             head_at: None,
+            has_begun: false,
             bill: None,
             bytes_received: 0,
             bytes_sent: 0,
@@ -146,6 +147,8 @@ struct Running {
     engine_deadline: Instant,
     /// When the head of the engine's answer came, since 1970.
     head_at: Option<Duration>,
+    /// The head was sent on. Before that nothing is delivered, so nothing is charged.
+    has_begun: bool,
     /// What is being charged; nothing for refusals of the engine and for empty answers.
     bill: Option<Bill>,
     bytes_received: usize,
@@ -165,7 +168,7 @@ impl Running {
         let Some((code, message)) = self.describe(&failure) else { return };
         let end = self.final_info();
         let form = self.received.form;
-        let error = form.error(code, &message, self.head_at.is_some(), &end);
+        let error = form.error(code, &message, self.has_begun, &end);
         self.ended = Some((false, end));
         let _too_late_or_lost = timeout_at(deadline, self.work.link.send(error)).await;
     }
@@ -184,6 +187,7 @@ impl Running {
             return self.finish(|form, end| form.head(&head, Some(end))).await;
         }
         self.send(self.received.form.head(&head, None)).await?;
+        self.has_begun = true;
         self.relay(&mut body).await
     }
 
@@ -265,8 +269,7 @@ impl Running {
             });
             info.debug = Some(stats.to_string());
         }
-        // Before the head nothing was delivered, so nothing is charged.
-        let Some(bill) = self.bill.as_ref().filter(|_| self.head_at.is_some()) else { return info };
+        let Some(bill) = self.bill.as_ref().filter(|_| self.has_begun) else { return info };
         match bill.current() {
             Ok((cost, is_estimated)) => {
                 info.cost = cost;
@@ -307,7 +310,7 @@ impl Running {
                     // The next probe would find out too, but requests keep coming until then.
                     self.work.model.change(|state| state.is_engine_up = false);
                 }
-                let what = if self.head_at.is_some() { "failed to get payload" } else { "http failed" };
+                let what = if self.has_begun { "failed to get payload" } else { "http failed" };
                 (StatusCode::FAILURE, format!("worker: {what}: {error}"))
             }
             Failure::LinkLost => return None,
