@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
@@ -120,24 +119,25 @@ pub(crate) fn run(role: Role, arguments: &RoleArguments, logs: &LogArguments) ->
 /// # Errors
 /// If the configuration is refused.
 pub(crate) fn config(command: &ConfigCommand) -> Result<()> {
-    let (role, arguments, print) = match command {
-        ConfigCommand::Check { role, arguments } => (*role, arguments, false),
-        ConfigCommand::Print { role, arguments } => (*role, arguments, true),
-    };
-    let text = match role {
-        Role::Client => checked::<client::Config>(role, arguments)?,
-        Role::Proxy => checked::<proxy::Config>(role, arguments)?,
-        Role::Worker => checked::<worker::Config>(role, arguments)?,
-    };
-    match print {
-        true => print!("{text}"),
-        false => println!("the {} configuration is fine", role.name()),
+    match command {
+        ConfigCommand::Print { role, arguments } => {
+            let text = match role {
+                Role::Client => config::print(&load::<client::Config>(*role, arguments)?),
+                Role::Proxy => config::print(&load::<proxy::Config>(*role, arguments)?),
+                Role::Worker => config::print(&load::<worker::Config>(*role, arguments)?),
+            };
+            print!("{}", text.context("the configuration cannot be shown")?);
+        }
+        ConfigCommand::Check { role, arguments } => {
+            match role {
+                Role::Client => load::<client::Config>(*role, arguments)?.check()?,
+                Role::Proxy => load::<proxy::Config>(*role, arguments)?.check()?,
+                Role::Worker => load::<worker::Config>(*role, arguments)?.check()?,
+            }
+            println!("the {} configuration is fine", role.name());
+        }
     }
     Ok(())
-}
-
-fn checked<T: Serialize + DeserializeOwned>(role: Role, arguments: &RoleArguments) -> Result<String> {
-    config::print(&load::<T>(role, arguments)?).context("the configuration cannot be shown")
 }
 
 fn load<T: DeserializeOwned>(role: Role, arguments: &RoleArguments) -> Result<T> {

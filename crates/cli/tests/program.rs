@@ -160,22 +160,30 @@ fn an_engine_that_does_not_answer_is_named() {
     assert!(message.contains("http://127.0.0.1:1/v1/models"), "{message}");
 }
 
+/// An address in the raw form; any will do where nothing is deployed.
+const ROOT: &str = "root_address=0:0000000000000000000000000000000000000000000000000000000000000001";
+
 #[test]
 fn configurations_are_printed_checked_and_refused() {
     let folder = tempfile::tempdir().unwrap();
     for role in ["client", "proxy", "worker"] {
-        let printed = cocoon(&["config", "print", role]);
-        assert!(printed.status.success());
+        let complete = ["--set", ROOT, "--set", "models=[{ name = \"m\" }]"];
+        let complete = if role == "worker" { &complete[..] } else { &complete[..2] };
+        let printed = cocoon(&[&["config", "print", role][..], complete].concat());
+        assert!(printed.status.success(), "{printed:?}");
         let file = folder.path().join(format!("{role}.toml"));
         std::fs::write(&file, &printed.stdout).unwrap();
-        let file = file.to_str().unwrap();
-        let checked = cocoon(&["config", "check", role, "--config", file]);
+        let check = ["config", "check", role, "--config", file.to_str().unwrap()];
+        let checked = cocoon(&check);
         assert!(checked.status.success(), "what is printed is accepted: {checked:?}");
 
-        let refused = cocoon(&["config", "check", role, "--config", file, "--set", "htpp=127.0.0.1:1"]);
-        assert!(!refused.status.success());
-        let message = String::from_utf8(refused.stderr).unwrap();
-        assert!(message.contains("did you mean \"http\"?"), "{message}");
+        let refusals = [("htpp=127.0.0.1:1", "did you mean \"http\"?"), ("root_address=x", "root_address")];
+        for (wrong, hint) in refusals {
+            let refused = cocoon(&[&check[..], &["--set", wrong]].concat());
+            assert!(!refused.status.success(), "{role} {wrong}");
+            let message = String::from_utf8(refused.stderr).unwrap();
+            assert!(message.contains(hint), "{role}: {message}");
+        }
     }
 }
 

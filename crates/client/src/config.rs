@@ -93,8 +93,11 @@ impl Config {
         }
     }
 
-    /// Refuses values that can never work.
-    pub(crate) fn check(&self) -> Result<(), StartError> {
+    /// Checks what can be checked without looking at files or the network.
+    ///
+    /// # Errors
+    /// [`StartError`] names the key.
+    pub fn check(&self) -> Result<(), StartError> {
         let refused = |key, expected| Err(StartError::Value { key, expected });
         if self.proxy_connections == 0 {
             return refused("proxy_connections", "at least 1");
@@ -112,7 +115,19 @@ impl Config {
         if self.cors_origin.as_deref().is_some_and(|origin| !is_origin(origin)) {
             return refused("cors_origin", "* or an origin such as https://app.example:8080");
         }
+        self.root_address()?;
+        if !self.owner_address.is_empty() {
+            address("owner_address", &self.owner_address)?;
+        }
         Ok(())
+    }
+
+    pub(crate) fn root_address(&self) -> Result<Address, StartError> {
+        if self.root_address.is_empty() {
+            let expected = "set: the address of the network's root contract";
+            return Err(StartError::Value { key: "root_address", expected });
+        }
+        address("root_address", &self.root_address)
     }
 
     /// Reads the root configuration.
@@ -207,6 +222,11 @@ pub(crate) fn address(key: &'static str, text: &str) -> Result<Address, StartErr
 mod tests {
     use super::*;
 
+    /// The least that works.
+    fn complete() -> Config {
+        Config { root_address: Address::new(0, [1; 32]).to_string(), ..Config::default() }
+    }
+
     #[test]
     fn a_configuration_survives_its_text_and_defaults_fill_it() {
         let config = Config { timeout: Duration::from_millis(1500), ..Config::default() };
@@ -221,7 +241,7 @@ mod tests {
     fn unknown_keys_and_impossible_values_are_refused() {
         assert!(serde_json::from_str::<Config>("{\"time_out\":7}").is_err());
         assert!(serde_json::from_str::<Config>("{\"timeout\":-1}").is_err());
-        let ok = Config::default();
+        let ok = complete();
         assert!(ok.check().is_ok());
         for refused in [
             Config { proxy_connections: 0, ..ok.clone() },
@@ -229,16 +249,18 @@ mod tests {
             Config { max_tokens: 1 << 31, ..ok.clone() },
             Config { max_coefficient: 1_000_000_000, ..ok.clone() },
             Config { timeout: Duration::ZERO, ..ok.clone() },
-            Config { timeout: Duration::MAX, ..ok },
+            Config { timeout: Duration::MAX, ..ok.clone() },
+            Config { root_address: String::new(), ..ok.clone() },
         ] {
             assert!(matches!(refused.check(), Err(StartError::Value { .. })));
         }
+        let no_owner = Config { owner_address: "x".to_owned(), ..ok };
+        assert!(matches!(no_owner.check(), Err(StartError::Address { key: "owner_address", .. })));
     }
 
     #[test]
     fn an_origin_that_no_browser_would_send_is_refused() {
-        let check =
-            |origin: &str| Config { cors_origin: Some(origin.to_owned()), ..Config::default() }.check();
+        let check = |origin: &str| Config { cors_origin: Some(origin.to_owned()), ..complete() }.check();
         for origin in ["*", "null", "https://app.example", "http://localhost:3000", "app://page"] {
             assert!(check(origin).is_ok(), "{origin}");
         }

@@ -42,7 +42,7 @@ impl Shared {
         let party = Party {
             // The wallet's code comes with the chain; until then an empty one gives each key its own address.
             wallet: wallet_address(&ContractCode::empty(), &keys.wallet, &owner),
-            root: address("root_address", &config.root_address)?,
+            root: config.root_address()?,
             is_testnet: config.is_testnet,
             check_proxy_hashes: config.check_proxy_hashes,
             secret: keys.secret,

@@ -612,6 +612,8 @@ async fn a_configuration_that_cannot_work_starts_nothing() {
     let network = Network::new(&[]);
     let open = |config| Client::open(config).err().unwrap();
     let config = Config { root_address: String::new(), ..network.config() };
+    assert!(matches!(open(config), StartError::Value { key: "root_address", .. }));
+    let config = Config { root_address: "nowhere".to_owned(), ..network.config() };
     assert!(matches!(open(config), StartError::Address { key: "root_address", .. }));
     let config = Config { owner_address: "nobody".to_owned(), ..network.config() };
     assert!(matches!(open(config), StartError::Address { key: "owner_address", .. }));
