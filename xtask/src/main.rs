@@ -52,6 +52,8 @@ fn test_quick() -> Result<()> {
         cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny", "warnings"])
     })?;
     step("rust tests", || cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]))?;
+    // The README starts the program without naming a package.
+    step("the program", || cargo(&["run", "--", "--version"]))?;
     step("official SDK and a real engine", sdk::test)
 }
 
