@@ -40,7 +40,6 @@ pub(crate) fn debug_object(times: ClientTimes, info: Option<&FinalInfo>) -> Valu
 }
 
 /// Adds the debug object to an answer that passes.
-#[derive(Debug)]
 pub(crate) enum DebugWriter {
     /// Bytes from the last closing brace on are kept back.
     Json {

@@ -1,6 +1,9 @@
 //! Server-sent events, read and written (WHATWG HTML, section 9.2), as far as the API uses them.
 
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
+use units::Concealed;
 
 /// An event that is larger than its reader allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -8,13 +11,19 @@ use bytes::{Bytes, BytesMut};
 pub struct EventTooLarge;
 
 /// Takes a stream apart into the data of its events, however its bytes are cut.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct EventReader {
     buffer: BytesMut,
     /// So much of the buffer is known to hold no line end.
     scanned: usize,
     data: Option<BytesMut>,
     after_cr: bool,
+}
+
+impl fmt::Debug for EventReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventReader").field("buffer", &Concealed::new(&self.buffer)).finish_non_exhaustive()
+    }
 }
 
 impl EventReader {

@@ -12,11 +12,13 @@
 //! - [`ConnectionEvent::Closed`] is the last event. Whatever the peer sends, the worst that follows is this event.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
+use units::Concealed;
 use wire::frame::{FrameReader, FrameWriter, MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX};
 use wire::tcp::Packet;
 use wire::{StatusCode, TlStr};
@@ -50,7 +52,6 @@ const PONGS_UNSENT_MAX: usize = 256;
 const REFUSAL_LEN_MAX: usize = 1024;
 
 /// The state machine of one connection, either side. `Q` is what the caller remembers an open query by.
-#[derive(Debug)]
 pub struct Connection<Q> {
     state: State,
     keep_alive: KeepAlive,
@@ -66,7 +67,6 @@ pub struct Connection<Q> {
 }
 
 /// What happened. `Q` as for [`Connection`].
-#[derive(Debug)]
 pub enum ConnectionEvent<Q> {
     /// The hello is done: messages may go out.
     Ready,
@@ -90,6 +90,23 @@ pub enum ConnectionEvent<Q> {
     Closed(CloseReason),
 }
 
+impl<Q: fmt::Debug> fmt::Debug for ConnectionEvent<Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready => f.write_str("Ready"),
+            Self::Packet(message) => f.debug_tuple("Packet").field(&Concealed::new(message)).finish(),
+            Self::Query { id, message } => {
+                f.debug_struct("Query").field("id", id).field("message", &Concealed::new(message)).finish()
+            }
+            Self::QueryEnded { query, result } => {
+                let result = result.as_ref().map(|message| Concealed::new(message));
+                f.debug_struct("QueryEnded").field("query", query).field("result", &result).finish()
+            }
+            Self::Closed(reason) => f.debug_tuple("Closed").field(reason).finish(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     ExpectConnect,
@@ -98,7 +115,6 @@ enum State {
     Closed,
 }
 
-#[derive(Debug)]
 struct OpenQuery<Q> {
     deadline: Instant,
     query: Q,

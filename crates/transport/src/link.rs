@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
+use units::Concealed;
 use wire::StatusCode;
 use wire::frame::MESSAGE_LEN_MAX;
 
@@ -150,7 +151,6 @@ pub struct LinkEvents {
 }
 
 /// One thing that came from the peer.
-#[derive(Debug)]
 pub enum LinkEvent {
     /// A one-way message.
     Packet(Bytes),
@@ -160,13 +160,29 @@ pub enum LinkEvent {
     Closed(CloseReason),
 }
 
+impl fmt::Debug for LinkEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Packet(message) => f.debug_tuple("Packet").field(&Concealed::new(message)).finish(),
+            Self::Query(query) => f.debug_tuple("Query").field(query).finish(),
+            Self::Closed(reason) => f.debug_tuple("Closed").field(reason).finish(),
+        }
+    }
+}
+
 /// A question and the means to answer it.
-#[derive(Debug)]
 pub struct IncomingQuery {
     /// What the peer asks.
     pub message: Bytes,
     /// Takes the answer.
     pub responder: Responder,
+}
+
+impl fmt::Debug for IncomingQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let message = Concealed::new(&self.message);
+        f.debug_struct("IncomingQuery").field("message", &message).finish_non_exhaustive()
+    }
 }
 
 impl LinkEvents {

@@ -21,6 +21,6 @@ pub use amount::{
 };
 pub use identity::{Hash32ParseError, ImageHash, ModelHash, PublicKey, RequestId};
 pub use model::{InvalidModelName, ModelName};
-pub use redacted::Redacted;
+pub use redacted::{Concealed, Redacted};
 pub use usage::{AdjustedUsage, InconsistentUsage, Usage};
 pub use version::{ConfigVersion, ProtocolVersion, UnsupportedProtocol};

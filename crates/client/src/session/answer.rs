@@ -1,9 +1,11 @@
 //! An answer, taken from the messages of a proxy in the form of every protocol version.
 
+use std::fmt;
+
 use ::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use gateway::{ApiError, ErrorKind, headers};
-use units::{AdjustedTokens, AdjustedUsage, RequestId};
+use units::{AdjustedTokens, AdjustedUsage, Concealed, RequestId};
 use wire::client::{FromProxy, QueryFinalInfo};
 use wire::{TokensUsed, http};
 
@@ -37,7 +39,7 @@ pub(crate) enum End {
 }
 
 /// What one message brought to one request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Step {
     /// The head, once.
     pub(crate) head: Option<Head>,
@@ -45,6 +47,16 @@ pub(crate) struct Step {
     pub(crate) bytes: Bytes,
     /// The end, once.
     pub(crate) end: Option<End>,
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut step = f.debug_struct("Step");
+        step.field("head", &self.head)
+            .field("bytes", &Concealed::new(&self.bytes))
+            .field("end", &self.end)
+            .finish()
+    }
 }
 
 impl Step {

@@ -25,6 +25,7 @@ mod worker_link;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -33,7 +34,7 @@ use market::Market;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use ton::Address;
-use units::{AdjustedTokens, AdjustedUsage, ImageHash, RequestId};
+use units::{AdjustedTokens, AdjustedUsage, Concealed, ImageHash, RequestId};
 use wire::StatusCode;
 
 use accounts::Accounts;
@@ -70,7 +71,7 @@ pub struct PeerFacts {
 }
 
 /// What the shell has to do, in order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Action {
     /// Answer a query.
     Answer {
@@ -112,6 +113,32 @@ pub enum Action {
     },
     /// Note for logs and statistics that a request has ended.
     Report(Report),
+}
+
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answer { query, message } => f
+                .debug_struct("Answer")
+                .field("query", query)
+                .field("message", &Concealed::new(message))
+                .finish(),
+            Self::Refuse { query, code, message } => {
+                let mut refuse = f.debug_struct("Refuse");
+                refuse.field("query", query).field("code", code).field("message", message).finish()
+            }
+            Self::Send { link, message, otherwise } => {
+                let mut send = f.debug_struct("Send");
+                send.field("link", link).field("message", &Concealed::new(message));
+                send.field("otherwise", otherwise).finish()
+            }
+            Self::Vouch { link } => f.debug_struct("Vouch").field("link", link).finish(),
+            Self::Close { link, reason } => {
+                f.debug_struct("Close").field("link", link).field("reason", reason).finish()
+            }
+            Self::Report(report) => f.debug_tuple("Report").field(report).finish(),
+        }
+    }
 }
 
 /// What follows when a link has no room for a message.

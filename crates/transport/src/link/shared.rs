@@ -1,15 +1,16 @@
 //! Where the application's handles and the link's task meet.
 
 use std::collections::VecDeque;
-use std::mem;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
+use std::{fmt, mem};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
+use units::Concealed;
 use wire::StatusCode;
 
 use super::{LinkEvent, LinkLimits};
@@ -20,12 +21,23 @@ use crate::peer::VerifiedPeer;
 const ITEM_COST: usize = 64;
 
 /// What the application wants the link's task to do.
-#[derive(Debug)]
 pub(crate) enum Command {
     Packet(Bytes),
     Query { message: Bytes, deadline: Instant, reply: oneshot::Sender<Result<Bytes, QueryError>> },
     Answer { id: i64, message: Bytes },
     Refuse { id: i64, code: StatusCode, message: String },
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, message) = match self {
+            Self::Packet(message) => ("Packet", message.as_ref()),
+            Self::Query { message, .. } => ("Query", message.as_ref()),
+            Self::Answer { message, .. } => ("Answer", message.as_ref()),
+            Self::Refuse { message, .. } => ("Refuse", message.as_bytes()),
+        };
+        f.debug_tuple(name).field(&Concealed::new(message)).finish()
+    }
 }
 
 /// A command that was not queued.
