@@ -249,3 +249,5 @@ pub(crate) fn timed_out() -> ApiError {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod version3_tests;

@@ -11,14 +11,14 @@ use ton::contracts::{client_address, proxy_address};
 use ton::payment::{PaymentKind, sign};
 use ton::{Address, RegisteredProxy, RootConfig};
 use transport::{IncomingQuery, Link, LinkEvent, LinkEvents};
-use units::{AdjustedTokens, ConfigVersion, NanoTon, PublicKey};
+use units::{AdjustedTokens, Capabilities, ConfigVersion, NanoTon, PublicKey};
 use wire::client::{
     AuthorizationWithProxySuccess, ConnectedToProxy, PaymentStatus, ProxyConnectionAuth, Query,
     QueryAnswerEx, QueryAnswerPartEx, QueryFinalInfo, WorkerInstanceV2, WorkerType, WorkerTypeV2,
     WorkerTypes, WorkerTypesV2,
 };
 use wire::proxy::{self, SignedPayment};
-use wire::{TokensUsed, client, http};
+use wire::{TokensUsed, client, http, peer};
 
 use crate::{Client, Config, link};
 
@@ -118,6 +118,8 @@ pub(crate) struct Proxy<'n> {
     pub(crate) link: Link,
     events: LinkEvents,
     protocol: Option<i32>,
+    /// What it says that it can do, in version 3; `None` to say nothing.
+    pub(crate) capabilities: Option<i64>,
     pub(crate) wallet: Option<Address>,
     /// Model and price of its only worker.
     pub(crate) model: Option<(&'static str, i32)>,
@@ -160,14 +162,21 @@ pub(crate) async fn connected<'n>(
 impl<'n> Proxy<'n> {
     pub(crate) fn new(network: &'n Network, link: Link, events: LinkEvents, protocol: Option<i32>) -> Self {
         let (model, totals) = (Some(("m", 1500)), (0, 0, 0));
-        Self { network, link, events, protocol, wallet: None, model, totals, status_queries: 0 }
+        let capabilities = Some(Capabilities::OURS.to_wire());
+        Self { network, link, events, protocol, capabilities, wallet: None, model, totals, status_queries: 0 }
     }
 
     /// Lets the client in, and tells it the first list of models.
     pub(crate) async fn handshake(&mut self) {
-        for _ in ["connect", "authorize", "models"] {
+        let mut steps = 3 + usize::from(self.protocol == Some(3));
+        while steps > 0 {
+            steps -= 1;
             match self.events.next().await {
                 Some(LinkEvent::Query(query)) => self.answer(query),
+                Some(LinkEvent::Packet(said)) if self.protocol == Some(3) => {
+                    let ours = peer::Capabilities { capabilities: Capabilities::OURS.to_wire() };
+                    assert_eq!(wire::decode(&said), Ok(ours));
+                }
                 other => panic!("no handshake: {other:?}"),
             }
         }
@@ -180,6 +189,17 @@ impl<'n> Proxy<'n> {
                 LinkEvent::Packet(packet) => return Some(Received::read(&packet)),
                 LinkEvent::Query(query) => self.answer(query),
                 LinkEvent::Closed(_) => return None,
+            }
+        }
+    }
+
+    /// The next message; queries are answered meanwhile.
+    pub(crate) async fn next_packet(&mut self) -> Bytes {
+        loop {
+            match self.events.next().await {
+                Some(LinkEvent::Packet(packet)) => return packet,
+                Some(LinkEvent::Query(query)) => self.answer(query),
+                other => panic!("no message: {other:?}"),
             }
         }
     }
@@ -241,7 +261,11 @@ impl<'n> Proxy<'n> {
             }
             Query::RequestRefund(_) => panic!("nobody asks for refunds"),
         };
+        let is_first = matches!(wire::decode(&query.message), Ok(Query::ConnectToProxy(_)));
         query.responder.answer(answer);
+        if let Some(capabilities) = self.capabilities.filter(|_| is_first && self.protocol == Some(3)) {
+            self.send(&peer::Capabilities { capabilities });
+        }
     }
 }
 
@@ -293,6 +317,7 @@ impl Received {
                 enable_debug: run.enable_debug,
                 ..with_query(run.query, empty(run.request_id, true))
             },
+            other => panic!("no request: {other:?}"),
         }
     }
 }

@@ -202,6 +202,7 @@ fn label(outcome: Outcome) -> &'static str {
         Outcome::WorkerLost => "worker_lost",
         Outcome::WorkerMisbehaved => "worker_misbehaved",
         Outcome::Timeout => "timeout",
+        Outcome::Cancelled => "cancelled",
         Outcome::ShutDown => "shut_down",
     }
 }

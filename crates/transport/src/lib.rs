@@ -20,6 +20,7 @@ pub mod connection;
 mod connector;
 mod driver;
 mod error;
+pub mod flow;
 mod handshake;
 pub mod identity;
 mod link;

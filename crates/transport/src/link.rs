@@ -90,6 +90,16 @@ impl Link {
         self.shared.push_waiting(Command::Packet(message)).await.or(Err(SendError::Closed))
     }
 
+    /// Queues a short one-way message even if the queue is full: for messages whose number is bounded by other means,
+    /// such as one for each open request.
+    ///
+    /// # Errors
+    /// [`SendError::TooLarge`] or [`SendError::Closed`].
+    pub fn send_bounded(&self, message: Bytes) -> Result<(), SendError> {
+        check_len(&message)?;
+        if self.shared.push_always(Command::Packet(message)) { Ok(()) } else { Err(SendError::Closed) }
+    }
+
     /// Asks the peer and waits for the answer, `timeout` at most, waiting for room included. Dropping the future
     /// gives up the answer; the peer is not told.
     ///
@@ -247,7 +257,7 @@ impl Responder {
 
     fn reply(&mut self, command: impl FnOnce(i64) -> Command) {
         if let (Some(id), Some(shared)) = (self.id.take(), self.shared.upgrade()) {
-            shared.push_always(command(id));
+            let _closed = shared.push_always(command(id));
         }
     }
 }

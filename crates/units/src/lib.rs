@@ -23,4 +23,4 @@ pub use identity::{Hash32ParseError, ImageHash, ModelHash, PublicKey, RequestId}
 pub use model::{InvalidModelName, ModelName};
 pub use redacted::{Concealed, Redacted};
 pub use usage::{AdjustedUsage, InconsistentUsage, Usage};
-pub use version::{ConfigVersion, ProtocolVersion, UnsupportedProtocol};
+pub use version::{Capabilities, ConfigVersion, ProtocolVersion, UnsupportedProtocol};

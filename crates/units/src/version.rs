@@ -29,7 +29,7 @@ impl fmt::Display for ConfigVersion {
     }
 }
 
-/// A version of the wire protocol of the deployed network.
+/// A version of the wire protocol. The deployed network has 0 to 2; 3 is spoken only between our own peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProtocolVersion {
     /// `runQuery` and `queryAnswer*`.
@@ -38,11 +38,45 @@ pub enum ProtocolVersion {
     V1,
     /// Final information also carries times.
     V2,
+    /// Requests are streams that either side can slow down or end. Unstable: see [`Capabilities`].
+    V3,
+}
+
+/// What a peer can do in version 3, one bit each. Version 3 is unstable: a member that changes its meaning takes
+/// another bit, and peers whose bits differ speak version 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities(u64);
+
+impl Capabilities {
+    /// What we can do.
+    pub const OURS: Self = Self(Self::CANCEL);
+
+    /// `stream.cancel`.
+    const CANCEL: u64 = 1 << 0;
+
+    /// The bits of a message.
+    #[must_use]
+    pub const fn from_wire(bits: i64) -> Self {
+        Self(bits.cast_unsigned())
+    }
+
+    /// The bits for a message.
+    #[must_use]
+    pub const fn to_wire(self) -> i64 {
+        self.0.cast_signed()
+    }
+
+    /// The version that is spoken with a peer that chose version 3 and can do `self`. Both sides come to the same
+    /// result, since both know both.
+    #[must_use]
+    pub fn settle(self) -> ProtocolVersion {
+        if self == Self::OURS { ProtocolVersion::V3 } else { ProtocolVersion::V2 }
+    }
 }
 
 /// Two peers share no protocol version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no common protocol version: the peer speaks {peer_min} to {peer_max}, we speak 0 to 2")]
+#[error("no common protocol version: the peer speaks {peer_min} to {peer_max}, we speak 0 to 3")]
 pub struct UnsupportedProtocol {
     peer_min: i32,
     peer_max: i32,
@@ -50,7 +84,7 @@ pub struct UnsupportedProtocol {
 
 impl ProtocolVersion {
     /// The newest version we speak.
-    pub const LATEST: Self = Self::V2;
+    pub const LATEST: Self = Self::V3;
 
     /// What a proxy chooses for a peer that speaks `peer_min` to `peer_max`: the peer's newest, at most ours.
     ///
@@ -71,6 +105,7 @@ impl ProtocolVersion {
             0 => Some(Self::V0),
             1 => Some(Self::V1),
             2 => Some(Self::V2),
+            3 => Some(Self::V3),
             _ => None,
         }
     }
@@ -82,6 +117,7 @@ impl ProtocolVersion {
             Self::V0 => 0,
             Self::V1 => 1,
             Self::V2 => 2,
+            Self::V3 => 3,
         }
     }
 }
@@ -94,14 +130,25 @@ mod tests {
     fn the_newest_common_version_is_chosen() {
         assert_eq!(ProtocolVersion::negotiate(0, 0), Ok(ProtocolVersion::V0));
         assert_eq!(ProtocolVersion::negotiate(1, 2), Ok(ProtocolVersion::V2));
-        assert_eq!(ProtocolVersion::negotiate(1, 9), Ok(ProtocolVersion::V2));
+        assert_eq!(ProtocolVersion::negotiate(1, 3), Ok(ProtocolVersion::V3));
+        assert_eq!(ProtocolVersion::negotiate(1, 9), Ok(ProtocolVersion::V3));
         assert_eq!(ProtocolVersion::negotiate(-5, 1), Ok(ProtocolVersion::V1));
     }
 
     #[test]
     fn disjoint_ranges_are_refused() {
-        assert!(ProtocolVersion::negotiate(3, 9).is_err());
+        assert!(ProtocolVersion::negotiate(4, 9).is_err());
         assert!(ProtocolVersion::negotiate(-2, -1).is_err());
         assert!(ProtocolVersion::negotiate(2, 1).is_err());
+    }
+
+    #[test]
+    fn version_3_stands_between_equals_only() {
+        assert_eq!(Capabilities::OURS.settle(), ProtocolVersion::V3);
+        assert_eq!(Capabilities::from_wire(Capabilities::OURS.to_wire()), Capabilities::OURS);
+        for bit in 0..64 {
+            let other = Capabilities::from_wire(Capabilities::OURS.to_wire() ^ (1 << bit));
+            assert_eq!(other.settle(), ProtocolVersion::V2);
+        }
     }
 }

@@ -29,7 +29,7 @@ mod text;
 
 pub use codec::{Decode, Encode, decode, encode};
 pub use error::DecodeError;
-pub use messages::{TokensUsed, client, http, key_manager, proxy, tcp, worker};
+pub use messages::{TokensUsed, client, http, key_manager, peer, proxy, stream, tcp, worker};
 pub use status::StatusCode;
 pub use text::TlStr;
 

@@ -3,7 +3,9 @@
 pub mod client;
 pub mod http;
 pub mod key_manager;
+pub mod peer;
 pub mod proxy;
+pub mod stream;
 pub mod tcp;
 pub mod worker;
 

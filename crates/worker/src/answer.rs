@@ -1,4 +1,4 @@
-//! The objects that answer one request, in the forms of the three protocol versions.
+//! The objects that answer one request, in the forms of all protocol versions.
 
 use std::time::Duration;
 
@@ -39,11 +39,13 @@ impl AnswerForm {
                 request_id,
                 tokens_used: tokens_used(end),
             }),
-            ProtocolVersion::V1 | ProtocolVersion::V2 => wire::encode(&proxy::QueryAnswerEx {
-                request_id,
-                answer: response,
-                final_info: end.map(|end| self.final_info(end)),
-            }),
+            ProtocolVersion::V1 | ProtocolVersion::V2 | ProtocolVersion::V3 => {
+                wire::encode(&proxy::QueryAnswerEx {
+                    request_id,
+                    answer: response,
+                    final_info: end.map(|end| self.final_info(end)),
+                })
+            }
         }
     }
 
@@ -57,11 +59,13 @@ impl AnswerForm {
                 request_id,
                 tokens_used: tokens_used(end),
             }),
-            ProtocolVersion::V1 | ProtocolVersion::V2 => wire::encode(&proxy::QueryAnswerPartEx {
-                request_id,
-                answer: body,
-                final_info: end.map(|end| self.final_info(end)),
-            }),
+            ProtocolVersion::V1 | ProtocolVersion::V2 | ProtocolVersion::V3 => {
+                wire::encode(&proxy::QueryAnswerPartEx {
+                    request_id,
+                    answer: body,
+                    final_info: end.map(|end| self.final_info(end)),
+                })
+            }
         }
     }
 
@@ -89,17 +93,19 @@ impl AnswerForm {
                 request_id,
                 tokens_used,
             }),
-            (ProtocolVersion::V1 | ProtocolVersion::V2, _) => wire::encode(&proxy::QueryAnswerErrorEx {
-                request_id,
-                error_code,
-                error: message.into(),
-                final_info: Some(self.final_info(end)),
-            }),
+            (ProtocolVersion::V1 | ProtocolVersion::V2 | ProtocolVersion::V3, _) => {
+                wire::encode(&proxy::QueryAnswerErrorEx {
+                    request_id,
+                    error_code,
+                    error: message.into(),
+                    final_info: Some(self.final_info(end)),
+                })
+            }
         }
     }
 
     fn final_info<'a>(&self, end: &'a FinalInfo) -> proxy::QueryFinalInfo<'a> {
-        let has_times = matches!(self.protocol, ProtocolVersion::V2);
+        let has_times = self.protocol >= ProtocolVersion::V2;
         proxy::QueryFinalInfo {
             tokens_used: tokens_used(Some(end)),
             worker_debug: end.debug.as_deref().map(Into::into),

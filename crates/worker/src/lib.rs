@@ -12,12 +12,13 @@
 //! Invariants:
 //! - Every request ends in exactly one final answer, with what it cost, as long as its link lives.
 //! - A piece of an answer leaves when it arrives; nothing waits for the end. A slow proxy slows its engine.
-//! - When a link is lost or a deadline passes, the engine's connection is closed, so that it stops working.
+//! - When a proxy gives a request up, a link is lost or a deadline passes, the engine's connection is closed, so that it
+//!   stops working.
 //! - Refusals of an engine pass unchanged and cost nothing; nothing is charged before the head of an answer.
 //! - Payments and totals of a proxy only rise, except that earnings which a proxy never stored can be written off.
 //! - No prompt, answer or text of a peer is in any log or metric.
 //!
-//! Follows the wire protocol of the deployed network, versions 0 to 2.
+//! Follows the wire protocol of the deployed network, versions 0 to 2, and our own version 3 (`docs/protocol.md`).
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -34,6 +35,7 @@ mod request;
 pub mod session;
 mod state;
 mod stats;
+mod stream;
 mod targets;
 
 pub use config::{Config, ConfigError, ModelConfig};

@@ -22,6 +22,7 @@ use crate::backend::{AnswerBody, EngineAnswer, EngineError, EngineRequest};
 use crate::bill::Bill;
 use crate::model::Model;
 use crate::stats::{Finished, Stats};
+use crate::stream::Stream;
 
 /// Of the time that the proxy gives, the engine gets so much; the rest is for telling that it was too slow.
 const ENGINE_SHARE: f64 = 0.95;
@@ -59,6 +60,8 @@ pub(crate) struct Admitted {
     pub(crate) time: Duration,
     /// Held to the end.
     pub(crate) place: OwnedSemaphorePermit,
+    /// What the proxy says meanwhile; nothing before version 3.
+    pub(crate) stream: Option<Arc<Stream>>,
 }
 
 /// Why a request is not worked on.
@@ -72,6 +75,8 @@ pub(crate) enum Refused {
     NoTime,
     /// The worker is shutting down.
     Draining,
+    /// Another request of that name runs.
+    IdInUse,
 }
 
 impl Refused {
@@ -81,6 +86,7 @@ impl Refused {
             Self::Busy => (StatusCode::ERROR, "too many active queries"),
             Self::Price => (StatusCode::ERROR, "worker: the coefficient was never offered"),
             Self::NoTime => (StatusCode::TIMEOUT, TIMEOUT_TEXT),
+            Self::IdInUse => (StatusCode::PROTOCOL_VIOLATION, "worker: request id is in use"),
             Self::Draining => (StatusCode::CANCELLED, "worker is shutting down"),
         }
     }
@@ -93,6 +99,8 @@ enum Failure {
     Invalid(String),
     Engine(EngineError),
     Timeout,
+    /// The proxy wants no more of the answer.
+    Cancelled,
     /// Nobody is left to answer to.
     LinkLost,
 }
@@ -118,7 +126,7 @@ impl Received {
 
     /// Works on the request and answers it.
     pub(crate) async fn run(self, work: Arc<Work>, admitted: Admitted) {
-        let Admitted { coefficient, time, place } = admitted;
+        let Admitted { coefficient, time, place, stream } = admitted;
         let now = Instant::now();
         let mut running = Running {
             received: self,
@@ -133,7 +141,7 @@ impl Received {
             bytes_sent: 0,
             ended: None,
         };
-        running.run(now + time).await;
+        running.run(now + time, stream.as_deref()).await;
         drop(place);
     }
 }
@@ -158,8 +166,19 @@ struct Running {
 }
 
 impl Running {
-    async fn run(&mut self, deadline: Instant) {
-        let answered = timeout_at(self.engine_deadline, self.answer()).await;
+    async fn run(&mut self, deadline: Instant, stream: Option<&Stream>) {
+        let cancelled = async {
+            match stream {
+                Some(stream) => stream.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        let engine_deadline = self.engine_deadline;
+        let answered = tokio::select! {
+            answered = timeout_at(engine_deadline, self.answer()) => answered,
+            () = cancelled => Ok(Err(Failure::Cancelled)),
+        };
+        // From here on the engine's connection is closed.
         let failure = match answered {
             Ok(Ok(())) => return,
             Ok(Err(failure)) => failure,
@@ -302,6 +321,7 @@ impl Running {
                 (StatusCode::PROTOCOL_VIOLATION, format!("worker: invalid http request: {why}"))
             }
             Failure::Timeout => (StatusCode::TIMEOUT, TIMEOUT_TEXT.to_owned()),
+            Failure::Cancelled => (StatusCode::CANCELLED, "worker: cancelled".to_owned()),
             Failure::Engine(error) => {
                 let request_id = self.received.form.request_id;
                 let source = error as &dyn std::error::Error;

@@ -8,6 +8,7 @@ use gateway::ApiError;
 use gateway::server::Model;
 use rand::RngExt as _;
 use transport::{CloseReason, Link, LinkEvent, LinkEvents, QueryError};
+use units::ProtocolVersion;
 use wire::client::{PaymentStatus, UpdatePaymentStatus};
 use wire::{DecodeError, StatusCode};
 
@@ -99,14 +100,15 @@ impl Connection {
 
 /// Does the handshake on a fresh link and keeps the connection in the pool until the link ends.
 pub(crate) async fn serve(shared: &Shared, link: Link, mut events: LinkEvents, slot: usize) -> Ended {
-    let session = match handshake(shared, &link).await {
+    let session = match handshake(shared, &link, &mut events).await {
         Ok(session) => session,
         Err(ended) => {
             link.close("handshake failed");
             return ended;
         }
     };
-    let requests = Requests::new(shared.config.waiting_len_max);
+    let streams = (session.protocol == ProtocolVersion::V3).then(|| link.clone());
+    let requests = Requests::new(shared.config.waiting_len_max, streams);
     let connection = Arc::new(Connection { link, session, requests, models: Mutex::new(Vec::new()) });
     let _ready = Ready::enter(shared, &connection, slot);
     let ended = tokio::select! {
@@ -118,13 +120,25 @@ pub(crate) async fn serve(shared: &Shared, link: Link, mut events: LinkEvents, s
     ended
 }
 
-async fn handshake(shared: &Shared, link: &Link) -> Result<Session, Ended> {
+async fn handshake(shared: &Shared, link: &Link, events: &mut LinkEvents) -> Result<Session, Ended> {
     let image = link.peer().image_hash();
     let (expect, query) = ExpectConnected::begin(shared.party.clone(), shared.root(), image)?;
     let answer = link.query(query, CONNECT_TIMEOUT).await?;
     let (expect, query) = expect.handle(&answer, &shared.accounts)?;
+    if let Some(greeting) = expect.greeting() {
+        link.try_send(greeting).map_err(|_closed_or_full| QueryError::Closed)?;
+    }
     let answer = link.query(query, AUTHORIZE_TIMEOUT).await?;
-    Ok(expect.handle(&answer, &shared.accounts)?)
+    let mut session = expect.handle(&answer, &shared.accounts)?;
+    if session.protocol == ProtocolVersion::V3 {
+        // It was sent before the authorisation was answered, so an honest proxy makes nobody wait.
+        match tokio::time::timeout(CONNECT_TIMEOUT, events.next()).await {
+            Ok(Some(LinkEvent::Packet(packet))) => session.agree(&packet)?,
+            Ok(Some(LinkEvent::Closed(reason))) => return Err(Ended::Closed(reason)),
+            Ok(_) | Err(_) => return Err(SessionError::NoCapabilities.into()),
+        }
+    }
+    Ok(session)
 }
 
 /// Membership in the pool. However the connection ends, its requests end with it.
@@ -182,7 +196,7 @@ fn take(shared: &Shared, connection: &Connection, frame: &Bytes) -> Result<(), S
         }
         Ok(answer) => {
             if !connection.requests.deliver(&answer, frame) {
-                // The protocol has no cancel: the rest of a request that was given up still comes.
+                // What was under way when a request was given up still comes; before version 3, all of it.
                 shared.stats.ignored_message();
             }
             Ok(())

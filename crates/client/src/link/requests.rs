@@ -9,7 +9,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use gateway::{ApiError, ErrorKind};
 use tokio::sync::mpsc;
+use transport::Link;
 use units::RequestId;
+use wire::stream;
 
 use crate::session::{AnswerState, FromProxy, Step, request_of};
 
@@ -23,6 +25,8 @@ pub(crate) struct Requests {
     open: Mutex<Option<HashMap<RequestId, Open>>>,
     /// Most bytes that may wait for one slow reader.
     waiting_len_max: usize,
+    /// Where to tell the proxy about single streams; `None` before version 3.
+    streams: Option<Link>,
 }
 
 #[derive(Debug)]
@@ -32,7 +36,8 @@ struct Open {
     waiting_len: Arc<AtomicUsize>,
 }
 
-/// The waiting side of one request. Dropping it gives the request up: later messages for it are passed over.
+/// The waiting side of one request. Dropping it gives the request up: the proxy is told where its version knows how,
+/// and later messages are passed over.
 #[derive(Debug)]
 pub(crate) struct Answering {
     id: RequestId,
@@ -43,8 +48,9 @@ pub(crate) struct Answering {
 }
 
 impl Requests {
-    pub(crate) fn new(waiting_len_max: usize) -> Arc<Self> {
-        Arc::new(Self { open: Mutex::new(Some(HashMap::new())), waiting_len_max })
+    /// `streams` is the link, if its proxy speaks version 3.
+    pub(crate) fn new(waiting_len_max: usize, streams: Option<Link>) -> Arc<Self> {
+        Arc::new(Self { open: Mutex::new(Some(HashMap::new())), waiting_len_max, streams })
     }
 
     /// Starts to wait for the answer to `id`.
@@ -130,8 +136,11 @@ impl Answering {
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        if let Some(open) = self.requests.lock().as_mut() {
-            open.remove(&self.id);
+        let open = self.requests.lock().as_mut().and_then(|open| open.remove(&self.id));
+        if let (Some(_unfinished), Some(link)) = (open, &self.requests.streams) {
+            let cancel = stream::Cancel { request_id: *self.id.as_bytes() };
+            // A lost link ends all its requests by itself.
+            let _lost = link.send_bounded(wire::encode(&cancel));
         }
     }
 }

@@ -105,7 +105,11 @@ pub(crate) fn request_of(message: &FromProxy<'_>) -> Option<RequestId> {
         FromProxy::QueryAnswerEx(answer) => answer.request_id,
         FromProxy::QueryAnswerErrorEx(answer) => answer.request_id,
         FromProxy::QueryAnswerPartEx(answer) => answer.request_id,
-        FromProxy::ClientRequestPayment(_) | FromProxy::SignedPayment(_) => return None,
+        FromProxy::ClientRequestPayment(_)
+        | FromProxy::SignedPayment(_)
+        | FromProxy::Capabilities(_)
+        | FromProxy::GoingAway(_)
+        | FromProxy::Credit(_) => return None,
     };
     Some(RequestId::new(id))
 }
@@ -123,7 +127,11 @@ impl AnswerState {
             FromProxy::QueryAnswerError(m) => return refused(m.error_code, m.error, None),
             FromProxy::QueryAnswerPartError(m) => return refused(m.error_code, m.error, None),
             FromProxy::QueryAnswerErrorEx(m) => return refused(m.error_code, m.error, m.final_info.as_ref()),
-            FromProxy::ClientRequestPayment(_) | FromProxy::SignedPayment(_) => return Step::default(),
+            FromProxy::ClientRequestPayment(_)
+            | FromProxy::SignedPayment(_)
+            | FromProxy::Capabilities(_)
+            | FromProxy::GoingAway(_)
+            | FromProxy::Credit(_) => return Step::default(),
         };
         let end = end.map(End::Complete);
         match (*self, is_head) {

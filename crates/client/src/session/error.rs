@@ -15,8 +15,11 @@ pub(crate) enum SessionError {
     #[error("the proxy's test mode is {theirs}, ours is {ours}: use the root configuration of its network")]
     TestMode { ours: bool, theirs: bool },
     /// It chose a version that was not offered.
-    #[error("the proxy chose protocol {chosen}, we speak 0 to 2")]
+    #[error("the proxy chose protocol {chosen}, we speak 0 to 3")]
     Protocol { chosen: i32 },
+    /// It chose version 3 and did not say at once what it can do.
+    #[error("the proxy chose protocol 3 and did not begin with its capabilities")]
+    NoCapabilities,
     /// It attests no image.
     #[error("the proxy attests no image, so it cannot be looked up in the root contract")]
     NotAttested,

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use ton::{Address, AddressFlags, RootConfig, contracts};
-use units::{ImageHash, ProtocolVersion, PublicKey};
+use units::{Capabilities, ImageHash, ProtocolVersion, PublicKey};
 use wire::client::{
     self, AuthorizationWithProxy, AuthorizeWithProxyLong, AuthorizeWithProxyShort, ConnectToProxy,
     ConnectedToProxy, ProtoRange, ProxyConnectionAuth,
 };
-use wire::{TlStr, proxy};
+use wire::{TlStr, peer, proxy};
 
 use super::{Accounts, Contracts, SessionError};
 
@@ -67,7 +67,8 @@ pub(crate) struct ExpectAuthorization {
 /// An agreed link to one proxy.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
-    /// Version of requests; answers of every version are understood.
+    /// Version of requests; answers of every version are understood. Version 3 is only wished for until
+    /// [`Session::agree`] has seen what the proxy can do.
     pub(crate) protocol: ProtocolVersion,
     /// Names the account.
     pub(crate) proxy_contract: Address,
@@ -187,6 +188,13 @@ fn expect(
 }
 
 impl ExpectAuthorization {
+    /// What goes before the authorisation where version 3 was chosen: what we can do.
+    pub(crate) fn greeting(&self) -> Option<Bytes> {
+        let capabilities = Capabilities::OURS.to_wire();
+        (self.session.protocol == ProtocolVersion::V3)
+            .then(|| wire::encode(&peer::Capabilities { capabilities }))
+    }
+
     /// Takes over where the account stands; the session may begin.
     ///
     /// # Errors
@@ -203,5 +211,18 @@ impl ExpectAuthorization {
                 Err(SessionError::Unauthorized { code: failed.error_code })
             }
         }
+    }
+}
+
+impl Session {
+    /// Takes the first packet of a proxy that chose version 3, which stands only between peers that can do the same.
+    ///
+    /// # Errors
+    /// [`SessionError::NoCapabilities`] if it is another message.
+    pub(crate) fn agree(&mut self, packet: &[u8]) -> Result<(), SessionError> {
+        let theirs: peer::Capabilities =
+            wire::decode(packet).map_err(|_another| SessionError::NoCapabilities)?;
+        self.protocol = Capabilities::from_wire(theirs.capabilities).settle();
+        Ok(())
     }
 }

@@ -66,7 +66,7 @@ impl RequestMessage<'_> {
                 request_id,
                 min_config_version,
             }),
-            ProtocolVersion::V1 | ProtocolVersion::V2 => wire::encode(&RunQueryEx {
+            ProtocolVersion::V1 | ProtocolVersion::V2 | ProtocolVersion::V3 => wire::encode(&RunQueryEx {
                 model_name,
                 query: &query,
                 max_coefficient,
@@ -88,7 +88,9 @@ impl Models {
     pub(crate) fn query(protocol: ProtocolVersion) -> Bytes {
         match protocol {
             ProtocolVersion::V0 => wire::encode(&GetWorkerTypes {}),
-            ProtocolVersion::V1 | ProtocolVersion::V2 => wire::encode(&GetWorkerTypesV2 {}),
+            ProtocolVersion::V1 | ProtocolVersion::V2 | ProtocolVersion::V3 => {
+                wire::encode(&GetWorkerTypesV2 {})
+            }
         }
     }
 
@@ -115,7 +117,7 @@ impl Models {
                 };
                 Ok(types.iter().map(one).collect())
             }
-            ProtocolVersion::V1 | ProtocolVersion::V2 => {
+            ProtocolVersion::V1 | ProtocolVersion::V2 | ProtocolVersion::V3 => {
                 let client::WorkerTypesV2 { types } = wire::decode(answer)?;
                 let worker = |entry: &client::WorkerInstanceV2| ModelWorker {
                     coefficient: count(entry.coefficient),

@@ -69,7 +69,7 @@ fn the_first_query_says_who_we_are() {
     assert_eq!(connect.params.client_owner_address.to_str().unwrap(), WALLET.to_wire_text(false));
     assert_eq!(connect.params.is_test, Some(true));
     let range = connect.params.proto_range.unwrap();
-    assert_eq!((range.min_proto_version, range.max_proto_version, connect.min_config_version), (1, 2, 3));
+    assert_eq!((range.min_proto_version, range.max_proto_version, connect.min_config_version), (1, 3, 3));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn proxies_that_are_not_what_they_should_be_are_refused() {
         refused_if(&|connected| connected.params.is_test = None),
         SessionError::TestMode { .. }
     ));
-    for chosen in [-1, 3] {
+    for chosen in [-1, 4] {
         assert!(matches!(
             refused_if(&|connected| connected.params.proto_version = Some(chosen)),
             SessionError::Protocol { .. }
@@ -325,7 +325,7 @@ fn a_recorded_conversation_of_a_deployed_proxy_is_understood() {
     assert_eq!((models[0].id.as_str(), models[0].workers[0].coefficient), ("Qwen/Qwen3-8B", 1500));
 
     // Requests, in the order in which answers began.
-    let requests = Requests::new(1 << 20);
+    let requests = Requests::new(1 << 20, None);
     let mut waiting: Vec<(RequestId, crate::link::Answering)> = Vec::new();
     for packet in &packets {
         match wire::decode(packet).unwrap() {

@@ -42,23 +42,9 @@ impl Core {
         &mut self,
         link: LinkId,
         party: ClientParty,
-        packet: client::Packet<'_>,
+        query: client::RunQueryEx<'_>,
         now: Now,
     ) {
-        // Version 0 asks with fewer members.
-        let query = match packet {
-            client::Packet::RunQueryEx(query) => query,
-            client::Packet::RunQuery(query) => client::RunQueryEx {
-                model_name: query.model_name,
-                query: query.query,
-                max_coefficient: query.max_coefficient,
-                max_tokens: query.max_tokens,
-                timeout: query.timeout,
-                request_id: query.request_id,
-                min_config_version: query.min_config_version,
-                enable_debug: None,
-            },
-        };
         let debug = query.enable_debug.unwrap_or(false);
         let body_len = wire::decode::<http::Request<'_>>(query.query).map(|request| request.payload.len());
         let admitted = self
@@ -160,6 +146,7 @@ impl Core {
 
         let request = Request {
             client_link: Some(link),
+            is_given_up: false,
             client_account: party.account,
             client: Addressee { protocol: party.protocol, request_id: wish.request_id },
             worker_link,
@@ -203,14 +190,16 @@ impl Core {
                 timeout,
                 request_id: hop_id,
             }),
-            ProtocolVersion::V1 | ProtocolVersion::V2 => wire::encode(&proxy::RunQueryEx {
-                query: wish.query,
-                signed_payment: standing.payment(),
-                coefficient,
-                timeout,
-                request_id: hop_id,
-                enable_debug: Some(wish.debug),
-            }),
+            ProtocolVersion::V1 | ProtocolVersion::V2 | ProtocolVersion::V3 => {
+                wire::encode(&proxy::RunQueryEx {
+                    query: wish.query,
+                    signed_payment: standing.payment(),
+                    coefficient,
+                    timeout,
+                    request_id: hop_id,
+                    enable_debug: Some(wish.debug),
+                })
+            }
         };
         self.send(LinkId(worker_id.get()), message, Undelivered::FailRequest(key));
     }

@@ -11,6 +11,7 @@ use wire::proxy::SignedPayment;
 use wire::{DecodeError, StatusCode, client};
 
 use super::accounts::{Freshness, Side};
+use super::agreement::Agreement;
 use super::running::RequestKey;
 use super::terms::Terms;
 use super::{ACCOUNTS_MAX, Action, Core, LinkId, Now, Refusal};
@@ -18,6 +19,7 @@ use super::{ACCOUNTS_MAX, Action, Core, LinkId, Now, Refusal};
 #[derive(Debug)]
 pub(super) struct ClientLink {
     pub(super) stage: ClientStage,
+    pub(super) agreement: Agreement,
     /// Requests that run for this link, by the client's name for them.
     pub(super) running: HashMap<[u8; 32], RequestKey>,
 }
@@ -53,7 +55,7 @@ pub(super) type Breach = &'static str;
 
 impl ClientLink {
     pub(super) fn new() -> Self {
-        Self { stage: ClientStage::Connecting, running: HashMap::new() }
+        Self { stage: ClientStage::Connecting, agreement: Agreement::Settled, running: HashMap::new() }
     }
 
     fn party(&self) -> Option<ClientParty> {
@@ -133,7 +135,9 @@ impl Core {
         self.ledger.open_client(account, funds);
         if let Some(client) = self.clients.get_mut(&link) {
             client.stage = ClientStage::Authorizing(ClientParty { account, protocol });
+            client.agreement = Agreement::on(protocol);
         }
+        self.greeted = (protocol == ProtocolVersion::V3).then_some(link);
 
         let payment = self.signed_payment(Side::Client, &account);
         let contract = self.terms.address_text(&contract);
@@ -148,6 +152,7 @@ impl Core {
     }
 
     fn authorize_client(&mut self, link: LinkId, party: ClientParty, now: Now) -> Result<Bytes, Refusal> {
+        self.clients.get(&link).map_or(Ok(()), |client| client.agreement.check())?;
         let standing = self.standing(Side::Client, party.account, Freshness::Total, now);
         let standing = standing.ok_or_else(no_account)?;
         if let Some(client) = self.clients.get_mut(&link) {
@@ -213,20 +218,43 @@ impl Core {
             Err(_malformed) => return Err("malformed message"),
         };
         match self.clients.get(&link).map(|client| client.stage) {
-            Some(ClientStage::Ready(party)) => {
-                self.run_query(link, party, packet, now);
-                Ok(())
-            }
-            Some(_) => Err("request before the end of the handshake"),
             None => Ok(()),
+            Some(stage) => match (packet, stage) {
+                (client::Packet::Capabilities(said), _) => self.client_capabilities(link, said),
+                (_, ClientStage::Connecting | ClientStage::Authorizing(_)) => {
+                    Err("request before the end of the handshake")
+                }
+                (client::Packet::RunQueryEx(query), ClientStage::Ready(party)) => {
+                    self.run_query(link, party, query, now);
+                    Ok(())
+                }
+                (client::Packet::RunQuery(query), ClientStage::Ready(party)) => {
+                    self.run_query(link, party, in_full(query), now);
+                    Ok(())
+                }
+                (packet, ClientStage::Ready(party)) if party.protocol == ProtocolVersion::V3 => {
+                    self.stream_packet_from_client(link, &packet, now);
+                    Ok(())
+                }
+                // Meant for another version.
+                (_, ClientStage::Ready(_)) => Ok(()),
+            },
         }
     }
 
-    /// The link is gone. Its requests run on and are charged by what their workers count.
-    pub(super) fn forget_client_link(&mut self, link: LinkId) {
+    /// What only version 3 says.
+    fn stream_packet_from_client(&mut self, link: LinkId, packet: &client::Packet<'_>, now: Now) {
+        if let client::Packet::Cancel(cancel) = packet {
+            self.cancelled_by_client(link, cancel, now);
+        }
+    }
+
+    /// The link is gone. Its requests are given up, and charged by what their workers count.
+    pub(super) fn forget_client_link(&mut self, link: LinkId, now: Now) {
         let Some(client) = self.clients.remove(&link) else { return };
         for request in client.running.values() {
             self.running.client_left(*request);
+            self.give_up(*request, now);
         }
         if let Some(party) = client.party() {
             self.leave_account(Side::Client, party.account);
@@ -236,6 +264,20 @@ impl Core {
     /// Whether our root configuration is at least the one that the peer works with.
     pub(super) fn is_config_known(&self, min_config_version: i32) -> bool {
         min_config_version.cast_unsigned() <= self.terms.root().version.get()
+    }
+}
+
+/// Version 0 asks with fewer members.
+fn in_full(query: client::RunQuery<'_>) -> client::RunQueryEx<'_> {
+    client::RunQueryEx {
+        model_name: query.model_name,
+        query: query.query,
+        max_coefficient: query.max_coefficient,
+        max_tokens: query.max_tokens,
+        timeout: query.timeout,
+        request_id: query.request_id,
+        min_config_version: query.min_config_version,
+        enable_debug: None,
     }
 }
 

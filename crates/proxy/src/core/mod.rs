@@ -15,7 +15,9 @@
 
 mod accounts;
 mod admission;
+mod agreement;
 mod answer;
+mod cancel;
 mod client_link;
 mod relay;
 mod running;
@@ -34,8 +36,8 @@ use market::Market;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use ton::Address;
-use units::{AdjustedTokens, AdjustedUsage, Concealed, ImageHash, RequestId};
-use wire::StatusCode;
+use units::{AdjustedTokens, AdjustedUsage, Capabilities, Concealed, ImageHash, RequestId};
+use wire::{StatusCode, peer};
 
 use accounts::Accounts;
 use client_link::ClientLink;
@@ -167,6 +169,8 @@ pub enum Outcome {
     WorkerMisbehaved,
     /// No complete answer in time.
     Timeout,
+    /// The client gave it up.
+    Cancelled,
     /// This proxy shut down.
     ShutDown,
 }
@@ -206,7 +210,7 @@ pub struct Limits {
     pub running_per_client_max: usize,
     /// Running requests of one worker link; larger offers are cut to it. Default: 4096.
     pub running_per_worker_max: u32,
-    /// Running requests of all links: one runs on when its client leaves, so that the bound of a link is none for
+    /// Running requests of all links: one may run on when its client leaves, so that the bound of a link is none for
     /// whoever comes again. Default: 100,000.
     pub running_max: usize,
     /// Longest time that a request may run; longer wishes are cut to it. Default: one hour.
@@ -241,6 +245,8 @@ pub struct Core {
     hop_secret: [u8; 32],
     enabled: bool,
     draining: bool,
+    /// A link that chose version 3 with the query being answered, and hears after it what we can do.
+    greeted: Option<LinkId>,
     outbox: VecDeque<Action>,
 }
 
@@ -283,6 +289,7 @@ impl Core {
             hop_secret,
             enabled: true,
             draining: false,
+            greeted: None,
             outbox: VecDeque::new(),
         }
     }
@@ -299,7 +306,7 @@ impl Core {
 
     /// A link has ended.
     pub fn closed(&mut self, link: LinkId, now: Now) {
-        self.forget_client_link(link);
+        self.forget_client_link(link, now);
         self.forget_worker_link(link, now);
     }
 
@@ -313,7 +320,14 @@ impl Core {
             Err(Refusal::harmless(StatusCode::CANCELLED, "the link is closing"))
         };
         match result {
-            Ok(message) => self.outbox.push_back(Action::Answer { query, message }),
+            Ok(message) => {
+                self.outbox.push_back(Action::Answer { query, message });
+                if let Some(link) = self.greeted.take() {
+                    let capabilities = Capabilities::OURS.to_wire();
+                    let message = wire::encode(&peer::Capabilities { capabilities });
+                    self.send(link, message, Undelivered::CloseLink);
+                }
+            }
             Err(Refusal { code, message, closes }) => {
                 self.outbox.push_back(Action::Refuse { query, code, message });
                 if closes {

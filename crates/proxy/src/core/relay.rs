@@ -68,7 +68,7 @@ impl Core {
                 }
                 if answer.is_last {
                     self.end(key, Outcome::Success, Last::Head(&response), &answer.told, now);
-                } else if let Some(link) = request.client_link {
+                } else if let Some(link) = request.listener() {
                     let message = answer::head(&request.client, &response, Progress::More(&request.counted));
                     self.send(link, message, Undelivered::CloseLink);
                 }
@@ -81,7 +81,7 @@ impl Core {
                 request.bytes_sent += body.len();
                 if answer.is_last {
                     self.end(key, Outcome::Success, Last::Part(body), &answer.told, now);
-                } else if let Some(link) = request.client_link {
+                } else if let Some(link) = request.listener() {
                     let message = answer::part(&request.client, body, Progress::More(&request.counted));
                     self.send(link, message, Undelivered::CloseLink);
                 }
@@ -90,7 +90,9 @@ impl Core {
                 let text = text.to_string_lossy();
                 let text = &text[..text.floor_char_boundary(WORKER_TEXT_LEN_MAX)];
                 let failure = Failure::new(StatusCode::from(code), text.to_owned());
-                self.end(key, Outcome::WorkerFailed, Last::Failure(failure), &answer.told, now);
+                let is_cancelled = request.is_given_up && failure.code == StatusCode::CANCELLED;
+                let outcome = if is_cancelled { Outcome::Cancelled } else { Outcome::WorkerFailed };
+                self.end(key, outcome, Last::Failure(failure), &answer.told, now);
             }
             (Piece::Head(_), Some(_)) | (Piece::Part(_), None) => {
                 self.misbehaved(key, "out of order answer parts", now);
@@ -139,7 +141,11 @@ impl<'a> WorkerAnswer<'a> {
                 let piece = Piece::Failure(answer.error_code, answer.error);
                 new(&answer.request_id, piece, &answer.final_info)
             }
-            worker::ToProxy::EnabledDisabled(_) | worker::ToProxy::NewCoefficient(_) => None,
+            worker::ToProxy::EnabledDisabled(_)
+            | worker::ToProxy::NewCoefficient(_)
+            | worker::ToProxy::Capabilities(_)
+            | worker::ToProxy::Credit(_)
+            | worker::ToProxy::Usage(_) => None,
         }
     }
 }

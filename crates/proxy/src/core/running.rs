@@ -27,8 +27,10 @@ pub(super) struct Running {
 
 #[derive(Debug)]
 pub(super) struct Request {
-    /// `None` once the client has left: the request runs on and is charged.
+    /// `None` once the client has left: the request is charged all the same.
     pub(super) client_link: Option<LinkId>,
+    /// Nobody waits for the answer any more.
+    pub(super) is_given_up: bool,
     pub(super) client_account: Address,
     pub(super) client: Addressee,
     pub(super) worker_link: LinkId,
@@ -99,10 +101,33 @@ impl Running {
             request.client_link = None;
         }
     }
+
+    /// A request has to be over earlier than was thought.
+    pub(super) fn bring_forward(&mut self, key: RequestKey, deadline: Instant) {
+        if let Some((request, _)) = self.requests.get_mut(&key)
+            && deadline < request.deadline
+        {
+            self.deadlines.remove(&(request.deadline, key));
+            self.deadlines.insert((deadline, key));
+            request.deadline = deadline;
+        }
+    }
+}
+
+impl Request {
+    /// The link on which the client waits for the answer, if it still does.
+    pub(super) fn listener(&self) -> Option<LinkId> {
+        self.client_link.filter(|_| !self.is_given_up)
+    }
 }
 
 impl Core {
     pub(super) fn time_out(&mut self, key: RequestKey, now: Now) {
+        if self.running.get_mut(key).is_some_and(|request| request.is_given_up) {
+            // Its worker did not say in time what it cost.
+            return self.fail(key, Outcome::Cancelled, StatusCode::CANCELLED, "cancelled", now);
+        }
+        self.stop_worker(key);
         self.fail(key, Outcome::Timeout, StatusCode::TIMEOUT, "timeout in proxy", now);
     }
 
@@ -111,10 +136,12 @@ impl Core {
     }
 
     pub(super) fn abandon(&mut self, key: RequestKey, now: Now) {
+        self.stop_worker(key);
         self.fail(key, Outcome::ShutDown, StatusCode::CANCELLED, "proxy is shutting down", now);
     }
 
     pub(super) fn misbehaved(&mut self, key: RequestKey, message: &'static str, now: Now) {
+        self.stop_worker(key);
         self.fail(key, Outcome::WorkerMisbehaved, StatusCode::PROTOCOL_VIOLATION, message, now);
     }
 
@@ -172,7 +199,7 @@ impl Core {
             charged,
             capped,
         }));
-        if let Some(link) = request.client_link {
+        if let Some(link) = request.listener() {
             let message = match last {
                 Last::Head(response) => answer::head(&request.client, response, Progress::Done(&info)),
                 Last::Part(body) => answer::part(&request.client, body, Progress::Done(&info)),

@@ -10,6 +10,7 @@ use units::{Coefficient, ImageHash, ModelName, ProtocolVersion};
 use wire::{DecodeError, StatusCode, worker};
 
 use super::accounts::{Freshness, Side};
+use super::agreement::Agreement;
 use super::client_link::{Breach, negotiate, no_account, parse_owner};
 use super::running::RequestKey;
 use super::{Action, Core, LinkId, Now, PeerFacts, Refusal};
@@ -18,6 +19,7 @@ use super::{Action, Core, LinkId, Now, PeerFacts, Refusal};
 pub(super) struct WorkerLink {
     pub(super) peer: PeerFacts,
     pub(super) party: Option<WorkerParty>,
+    pub(super) agreement: Agreement,
     step: Step,
     /// Requests that this worker runs, by our name for them.
     pub(super) running: HashMap<[u8; 32], RequestKey>,
@@ -43,7 +45,13 @@ enum Step {
 
 impl WorkerLink {
     pub(super) fn new(peer: PeerFacts) -> Self {
-        Self { peer, party: None, step: Step::Connect, running: HashMap::new() }
+        Self {
+            peer,
+            party: None,
+            agreement: Agreement::Settled,
+            step: Step::Connect,
+            running: HashMap::new(),
+        }
     }
 }
 
@@ -153,8 +161,10 @@ impl Core {
             .expect("a link joins once: the step of the handshake sees to it");
         if let Some(worker) = self.workers.get_mut(&link) {
             worker.party = Some(WorkerParty { account, protocol, model });
+            worker.agreement = Agreement::on(protocol);
             worker.step = Step::Compare;
         }
+        self.greeted = (protocol == ProtocolVersion::V3).then_some(link);
         let contract = self.terms.address_text(&contract);
         Ok(wire::encode(&worker::ConnectedToProxy {
             params: self.terms.introduction(protocol),
@@ -171,6 +181,7 @@ impl Core {
         known: &worker::CompareBalanceWithProxy,
         now: Now,
     ) -> Result<Bytes, Refusal> {
+        self.workers.get(&link).map_or(Ok(()), |worker| worker.agreement.check())?;
         let remembered =
             [known.tokens_committed_to_blockchain, known.tokens_committed_to_db, known.max_tokens];
         if remembered.iter().any(|tokens| *tokens < 0) {
@@ -199,6 +210,9 @@ impl Core {
             Err(DecodeError::UnknownConstructor { .. }) => return Ok(()),
             Err(_malformed) => return Err("malformed message"),
         };
+        if let worker::ToProxy::Capabilities(said) = packet {
+            return self.worker_capabilities(link, said);
+        }
         if self.workers.get(&link).is_none_or(|worker| worker.step != Step::Done) {
             return Err("message before the end of the handshake");
         }

@@ -91,7 +91,7 @@ impl Witness {
                     client::FromProxy::QueryAnswerError(error) => (error.request_id, true),
                     client::FromProxy::QueryAnswerPartError(error) => (error.request_id, true),
                     client::FromProxy::QueryAnswerErrorEx(error) => (error.request_id, true),
-                    client::FromProxy::ClientRequestPayment(_) | client::FromProxy::SignedPayment(_) => {
+                    _ => {
                         continue;
                     }
                 };

@@ -64,7 +64,7 @@ fn the_long_way_needs_no_transaction_without_a_chain() {
 
 #[test]
 fn versions_are_negotiated_and_version_0_goes_unsaid() {
-    for (offered, chosen) in [(0, None), (1, Some(1)), (2, Some(2)), (9, Some(2))] {
+    for (offered, chosen) in [(0, None), (1, Some(1)), (2, Some(2)), (3, Some(3)), (9, Some(3))] {
         let mut world = World::new();
         let link = world.open_client();
         let answer = world.query(link, &connect_client(&own_text(), offered)).unwrap();
@@ -89,7 +89,7 @@ fn every_fault_of_an_introduction_has_its_code() {
         let (code, message) = refused(|query| query.min_config_version = version);
         assert_eq!((code, message.as_str()), (602, "active config version is too low"));
     }
-    for disjoint in [range(3, 9), range(-2, -1), range(2, 1)] {
+    for disjoint in [range(4, 9), range(-2, -1), range(2, 1)] {
         let (code, message) = refused(|query| query.params.proto_range = disjoint);
         assert_eq!((code, message.as_str()), (621, "cannot choose common protocol version"));
     }

@@ -2,7 +2,9 @@
 #![cfg(test)]
 
 mod admission;
+mod agreement;
 mod answers;
+mod cancel;
 mod chaos;
 mod client_handshake;
 mod endings;

@@ -121,7 +121,7 @@ fn every_fault_of_an_introduction_has_its_code() {
     for coefficient in [-1, 1_000_000_000, i32::MAX] {
         assert_eq!(refused(|params| params.coefficient = coefficient).0, 621);
     }
-    let disjoint = client::ProtoRange { min_proto_version: 3, max_proto_version: 4 };
+    let disjoint = client::ProtoRange { min_proto_version: 4, max_proto_version: 5 };
     assert_eq!(refused(|params| params.proto_range = Some(disjoint)).0, 621);
     assert_eq!(refused(|params| params.worker_owner_address = "nobody".into()).0, 0);
 }

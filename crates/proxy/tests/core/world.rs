@@ -12,7 +12,7 @@ use ton::payment::{self, PaymentKind};
 use ton::{Address, RootConfig};
 use units::{ConfigVersion, NanoTon, PublicKey};
 use wire::proxy::SignedPayment;
-use wire::{Encode, TokensUsed, client, http, proxy, worker};
+use wire::{Encode, TokensUsed, client, http, peer, proxy, worker};
 
 /// The model that every worker here serves.
 pub(crate) const MODEL: &str = "Qwen/Qwen3-8B";
@@ -176,6 +176,7 @@ impl World {
     pub(crate) fn client(&mut self, owner_number: u8, protocol: i32) -> LinkId {
         let link = self.open_client();
         self.query(link, &connect_client(&owner(owner_number).to_wire_text(false), protocol)).unwrap();
+        self.agree(link, protocol);
         self.query(link, &client::AuthorizeWithProxyShort { data: b"" }).unwrap();
         link
     }
@@ -186,9 +187,18 @@ impl World {
         let owner = owner(owner_number).to_wire_text(false);
         let params = worker_params(&owner, protocol, coefficient);
         self.query(link, &worker::ConnectToProxy { params }).unwrap();
+        self.agree(link, protocol);
         self.query(link, &compare(0, 0, 0)).unwrap();
         self.query(link, &worker::ProxyHandshakeComplete { is_disabled: false }).unwrap();
         link
+    }
+
+    /// In version 3, both say what they can do.
+    fn agree(&mut self, link: LinkId, protocol: i32) {
+        if protocol == 3 {
+            let said = self.next_sent(link).expect("the proxy says what it can do");
+            self.packet(link, &wire::decode::<peer::Capabilities>(&said).unwrap());
+        }
     }
 
     /// The hop id of the request that the core forwarded last to a worker.

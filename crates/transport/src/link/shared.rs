@@ -110,14 +110,16 @@ impl Shared {
         Ok(())
     }
 
-    /// Queues a command that is bounded by other means.
-    pub(crate) fn push_always(&self, command: Command) {
+    /// Queues a command that is bounded by other means. False if the link has closed.
+    pub(crate) fn push_always(&self, command: Command) -> bool {
         let cost = command.cost();
         let mut queues = self.lock();
-        if !queues.is_closed() {
-            queues.append(command, cost);
-            wake(queues, |queues| &mut queues.task);
+        if queues.is_closed() {
+            return false;
         }
+        queues.append(command, cost);
+        wake(queues, |queues| &mut queues.task);
+        true
     }
 
     /// Queues a command once there is room. Fails only when the link has closed.

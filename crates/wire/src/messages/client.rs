@@ -5,7 +5,7 @@ mod answer;
 mod models;
 mod session;
 
-use super::proxy;
+use super::{peer, proxy, stream};
 use crate::TlStr;
 use crate::macros::{tl_dispatch, tl_struct};
 
@@ -50,6 +50,16 @@ tl_dispatch! {
         RunQuery(RunQuery<'a>),
         /// Protocol 1 or later.
         RunQueryEx(RunQueryEx<'a>),
+        /// Protocol 3.
+        Capabilities(peer::Capabilities),
+        /// Protocol 3: a long request.
+        Begin(stream::Begin<'a>),
+        /// Protocol 3: more of a long request.
+        BodyPart(stream::BodyPart<'a>),
+        /// Protocol 3: the answer is not wanted any more.
+        Cancel(stream::Cancel),
+        /// Protocol 3: room for more of an answer.
+        Credit(stream::Credit),
     }
 }
 
@@ -74,6 +84,12 @@ tl_dispatch! {
         ClientRequestPayment(proxy::ClientRequestPayment<'a>),
         /// A charge, signed anew.
         SignedPayment(proxy::SignedPayment<'a>),
+        /// Protocol 3.
+        Capabilities(peer::Capabilities),
+        /// Protocol 3: no more requests on this link.
+        GoingAway(peer::GoingAway),
+        /// Protocol 3: room for more of a long request.
+        Credit(stream::Credit),
     }
 }
 

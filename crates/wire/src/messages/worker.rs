@@ -1,6 +1,6 @@
 //! What a worker says to a proxy.
 
-use super::proxy;
+use super::{peer, proxy, stream};
 use crate::TlStr;
 use crate::macros::{tl_dispatch, tl_struct};
 use crate::messages::client::ProtoRange;
@@ -42,6 +42,12 @@ tl_dispatch! {
         EnabledDisabled(EnabledDisabled),
         /// The worker changes its price.
         NewCoefficient(NewCoefficient),
+        /// Protocol 3.
+        Capabilities(peer::Capabilities),
+        /// Protocol 3: room for more of a long request.
+        Credit(stream::Credit),
+        /// Protocol 3: what an answer costs so far.
+        Usage(stream::Usage),
     }
 }
 
@@ -56,6 +62,18 @@ tl_dispatch! {
         WorkerRequestPayment(proxy::WorkerRequestPayment<'a>),
         /// A payout, signed anew.
         SignedPayment(proxy::SignedPayment<'a>),
+        /// Protocol 3.
+        Capabilities(peer::Capabilities),
+        /// Protocol 3: no more requests on this link.
+        GoingAway(peer::GoingAway),
+        /// Protocol 3: a long request.
+        Begin(stream::Begin<'a>),
+        /// Protocol 3: more of a long request.
+        BodyPart(stream::BodyPart<'a>),
+        /// Protocol 3: the answer is not wanted any more.
+        Cancel(stream::Cancel),
+        /// Protocol 3: room for more of an answer.
+        Credit(stream::Credit),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which type holds which constructor of the schema. Also used by the fuzz targets.
 
 use bytes::Bytes;
-use wire::{DecodeError, TokensUsed, client, http, key_manager, proxy, tcp, worker};
+use wire::{DecodeError, TokensUsed, client, http, key_manager, peer, proxy, stream, tcp, worker};
 
 /// A type to read objects with.
 pub(crate) struct Entry {
@@ -107,6 +107,14 @@ pub(crate) const CONSTRUCTORS: &[Entry] = entries! {
     "keyManager.getWorkerPrivateKeys" => key_manager::GetWorkerPrivateKeys,
     "keyManager.privateKey" => key_manager::PrivateKey,
     "keyManager.privateKeys" => key_manager::PrivateKeys,
+
+    "peer.capabilities" => peer::Capabilities,
+    "peer.goingAway" => peer::GoingAway,
+    "stream.begin" => stream::Begin<'_>,
+    "stream.bodyPart" => stream::BodyPart<'_>,
+    "stream.cancel" => stream::Cancel,
+    "stream.credit" => stream::Credit,
+    "stream.usage" => stream::Usage,
 };
 
 /// One entry per set of objects that may stand in the same place.
@@ -119,11 +127,15 @@ pub(crate) const SETS: &[Entry] = entries! {
         "client.connectToProxy", "client.authorizeWithProxyShort", "client.authorizeWithProxyLong",
         "client.getWorkerTypes", "client.getWorkerTypesV2", "client.updatePaymentStatus", "client.requestRefund",
     ] => client::Query<'_>,
-    "client::Packet" ["client.runQuery", "client.runQueryEx"] => client::Packet<'_>,
+    "client::Packet" [
+        "client.runQuery", "client.runQueryEx", "peer.capabilities", "stream.begin", "stream.bodyPart",
+        "stream.cancel", "stream.credit",
+    ] => client::Packet<'_>,
     "client::FromProxy" [
         "client.queryAnswer", "client.queryAnswerError", "client.queryAnswerPart", "client.queryAnswerPartError",
         "client.queryAnswerEx", "client.queryAnswerErrorEx", "client.queryAnswerPartEx",
-        "proxy.clientRequestPayment", "proxy.signedPayment", "proxy.signedPaymentEmpty",
+        "proxy.clientRequestPayment", "proxy.signedPayment", "proxy.signedPaymentEmpty", "peer.capabilities",
+        "peer.goingAway", "stream.credit",
     ] => client::FromProxy<'_>,
     "client::AuthorizationWithProxy" [
         "client.authorizationWithProxySuccess", "client.authorizationWithProxyFailed",
@@ -135,11 +147,12 @@ pub(crate) const SETS: &[Entry] = entries! {
     "worker::ToProxy" [
         "proxy.queryAnswer", "proxy.queryAnswerError", "proxy.queryAnswerPart", "proxy.queryAnswerPartError",
         "proxy.queryAnswerEx", "proxy.queryAnswerErrorEx", "proxy.queryAnswerPartEx",
-        "worker.enabledDisabled", "worker.newCoefficient",
+        "worker.enabledDisabled", "worker.newCoefficient", "peer.capabilities", "stream.credit", "stream.usage",
     ] => worker::ToProxy<'_>,
     "worker::FromProxy" [
         "proxy.runQuery", "proxy.runQueryEx", "proxy.workerRequestPayment", "proxy.signedPayment",
-        "proxy.signedPaymentEmpty",
+        "proxy.signedPaymentEmpty", "peer.capabilities", "peer.goingAway", "stream.begin", "stream.bodyPart",
+        "stream.cancel", "stream.credit",
     ] => worker::FromProxy<'_>,
     "key_manager::Query" [
         "keyManager.getProxyPrivateKeys", "keyManager.getWorkerPrivateKeys",

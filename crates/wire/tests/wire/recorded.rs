@@ -107,6 +107,7 @@ fn check_client_packet(data: &[u8]) {
         | client::Packet::RunQueryEx(client::RunQueryEx { query, .. }) => {
             exact::<http::Request<'_>>(query);
         }
+        ours => panic!("the deployed network does not say {ours:?}"),
     }
 }
 

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::timeout;
 use transport::{CloseReason, Link, LinkEvent, LinkEvents, QueryError};
+use units::ProtocolVersion;
 
 use super::{Common, LinkError};
 use crate::model::{Model, ModelState};
 use crate::network::Network;
-use crate::session::{Compared, ExpectCompleted, ExpectConnected, Offer, Session};
+use crate::session::{Compared, ExpectCompleted, ExpectConnected, Offer, Session, SessionError};
 
 /// How long each query may take.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,6 +43,10 @@ pub(super) async fn shake_hands(
     let (expected, query) = ExpectConnected::begin(common.party.clone(), Arc::clone(config), &offer);
     let answer = ask.query("worker.connectToProxy", query).await?;
     let (expected, query) = expected.handle(&answer, &common.accounts)?;
+    if let Some(greeting) = expected.greeting() {
+        // A lost link shows in the answer to the query.
+        let _lost = ask.link.try_send(greeting);
+    }
     let answer = ask.query("worker.compareBalanceWithProxy", query).await?;
     let expected = match expected.handle(&answer, &common.accounts)? {
         Compared::Agreed(expected) => expected,
@@ -53,7 +59,16 @@ pub(super) async fn shake_hands(
     let announced = ModelState { coefficient, ..model.state() };
     let query = ExpectCompleted::query(announced.is_disabled());
     let answer = ask.query("worker.proxyHandshakeComplete", query).await?;
-    Ok((expected.handle(&answer)?, announced))
+    let mut session = expected.handle(&answer)?;
+    if session.protocol == ProtocolVersion::V3 {
+        // It was sent before the comparison was answered, so an honest proxy makes nobody wait.
+        match timeout(HANDSHAKE_TIMEOUT, ask.events.next()).await {
+            Ok(Some(LinkEvent::Packet(packet))) => session.agree(&packet)?,
+            Ok(Some(LinkEvent::Closed(reason))) => return Err(LinkError::Closed(reason)),
+            Ok(_) | Err(_) => return Err(SessionError::NoCapabilities.into()),
+        }
+    }
+    Ok((session, announced))
 }
 
 struct Asker<'a> {

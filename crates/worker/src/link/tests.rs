@@ -119,3 +119,24 @@ async fn a_proxy_that_says_nothing_is_given_up() {
     assert!(matches!(error, LinkError::Closed(_) | LinkError::Unanswered { .. }), "{error:?}");
     assert!(before.elapsed() <= HANDSHAKE_TIMEOUT);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_says_3_and_never_what_it_can_do_is_given_up() {
+    let mut proxy = ScriptedProxy::start().await;
+    (proxy.protocol, proxy.capabilities) = (3, None);
+    let (common, model, network) = worker(&proxy).await;
+    let ((link, mut events), theirs) = testing::pair();
+    let ours = shake_hands(&common, &model, &network, &link, &mut events);
+    let silent = async {
+        let mut peer = proxy.shake_hands(theirs.0, theirs.1).await;
+        loop {
+            peer.next().await;
+        }
+    };
+    tokio::select! {
+        shaken = ours => {
+            assert!(matches!(shaken.err(), Some(LinkError::Session(SessionError::NoCapabilities))));
+        }
+        () = silent => {}
+    }
+}

@@ -9,7 +9,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use transport::clock::unix_now;
 use transport::{CloseReason, Link, LinkEvent, LinkEvents, QueryError};
-use units::RequestId;
+use units::{ProtocolVersion, RequestId};
 use wire::worker::{EnabledDisabled, FromProxy, NewCoefficient, PaymentStatus, UpdatePaymentStatus};
 use wire::{DecodeError, StatusCode};
 
@@ -18,7 +18,8 @@ use crate::answer::AnswerForm;
 use crate::model::{Model, ModelState};
 use crate::network::Network;
 use crate::request::{Admitted, Received, Refused, Work};
-use crate::session::Session;
+use crate::session::{Session, SessionError};
+use crate::stream::Streams;
 
 /// How often a proxy is asked where the account stands, at random between these.
 pub(super) const PAYMENT_POLL_INTERVAL: (Duration, Duration) =
@@ -51,6 +52,7 @@ pub(super) async fn work(
         session,
         announced,
         requests: JoinSet::new(),
+        streams: Streams::default(),
         payments: JoinSet::new(),
         work,
     };
@@ -87,8 +89,12 @@ pub(super) async fn work(
                 }
                 Some(answer) = worker.payments.join_next() => worker.handle_payment_status(answer),
                 Some(ended) = worker.requests.join_next() => {
-                    if let Err(error) = ended {
-                        tracing::error!(error = &error as &dyn std::error::Error, "a request's task failed");
+                    match ended {
+                        Ok(id) => worker.streams.close(id),
+                        Err(error) => {
+                            tracing::error!(error = &error as &dyn std::error::Error, "a request's task failed");
+                            worker.streams.close_ended();
+                        }
                     }
                     Ok(())
                 }
@@ -116,7 +122,9 @@ struct Working<'a> {
     session: Session,
     /// What the proxy was told last.
     announced: ModelState,
-    requests: JoinSet<()>,
+    requests: JoinSet<RequestId>,
+    /// Of version 3.
+    streams: Streams,
     payments: JoinSet<Result<Bytes, QueryError>>,
     work: Arc<Work>,
 }
@@ -154,6 +162,9 @@ impl Working<'_> {
                 self.session.take_payment(&payment, &self.common.accounts);
                 Ok(())
             }
+            Ok(ours) if self.session.protocol == ProtocolVersion::V3 => self.handle_stream_packet(&ours),
+            // Meant for another version.
+            Ok(_) => Ok(()),
             // A newer proxy may say more than we understand.
             Err(DecodeError::UnknownConstructor { id }) => {
                 tracing::debug!(id = format_args!("{id:08x}"), "ignored an unknown message of the proxy");
@@ -163,6 +174,16 @@ impl Working<'_> {
         }
     }
 
+    /// What only version 3 says.
+    fn handle_stream_packet(&mut self, packet: &FromProxy<'_>) -> Result<(), LinkError> {
+        match packet {
+            FromProxy::Cancel(cancel) => self.streams.cancel(RequestId::new(cancel.request_id)),
+            FromProxy::Capabilities(_) => return Err(SessionError::CapabilitiesTwice.into()),
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn form(&self, request_id: [u8; 32]) -> AnswerForm {
         AnswerForm { protocol: self.session.protocol, request_id: RequestId::new(request_id) }
     }
@@ -170,22 +191,29 @@ impl Working<'_> {
     /// Starts a request, or its refusal.
     fn begin(&mut self, received: Received, thousandths: i64) -> Result<(), LinkError> {
         let work = Arc::clone(&self.work);
+        let id = received.form.request_id;
         match self.admit(&received, thousandths) {
             Ok(admitted) => {
-                self.requests.spawn(received.run(work, admitted));
+                self.requests.spawn(async move {
+                    received.run(work, admitted).await;
+                    id
+                });
             }
             Err(refused) => {
                 let places = usize::from(self.model.max_active_requests);
                 if self.requests.len() >= places + REFUSALS_WAITING_MAX {
                     return Err(LinkError::Flood);
                 }
-                self.requests.spawn(async move { received.refuse(refused, &work).await });
+                self.requests.spawn(async move {
+                    received.refuse(refused, &work).await;
+                    id
+                });
             }
         }
         Ok(())
     }
 
-    fn admit(&self, received: &Received, thousandths: i64) -> Result<Admitted, Refused> {
+    fn admit(&mut self, received: &Received, thousandths: i64) -> Result<Admitted, Refused> {
         if self.model.state().is_draining {
             return Err(Refused::Draining);
         }
@@ -193,6 +221,12 @@ impl Working<'_> {
             coefficient: self.session.offered(thousandths).ok_or(Refused::Price)?,
             time: received.time().ok_or(Refused::NoTime)?,
             place: self.model.take_place().ok_or(Refused::Busy)?,
+            stream: match received.form.protocol {
+                ProtocolVersion::V3 => {
+                    Some(self.streams.open(received.form.request_id).ok_or(Refused::IdInUse)?)
+                }
+                _ => None,
+            },
         })
     }
 

@@ -26,11 +26,17 @@ pub enum SessionError {
         theirs: bool,
     },
     /// The proxy chose a version that we did not offer.
-    #[error("the proxy chose protocol version {chosen}, we offered at most 2")]
+    #[error("the proxy chose protocol version {chosen}, we offered at most 3")]
     Protocol {
         /// The number it sent.
         chosen: i32,
     },
+    /// The proxy chose version 3 and did not say at once what it can do.
+    #[error("the proxy chose protocol version 3 and did not begin with its capabilities")]
+    NoCapabilities,
+    /// The proxy said a second time what it can do.
+    #[error("the proxy showed its capabilities again")]
+    CapabilitiesTwice,
     /// A text is no address.
     #[error("the {which} address of the proxy cannot be read")]
     Address {

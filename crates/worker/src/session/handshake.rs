@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ton::{Address, AddressFlags, RootConfig, contracts};
-use units::{AdjustedTokens, Coefficient, ModelName, ProtocolVersion, PublicKey};
-use wire::{TlStr, client::ProtoRange, proxy, worker};
+use units::{AdjustedTokens, Capabilities, Coefficient, ModelName, ProtocolVersion, PublicKey};
+use wire::{TlStr, client::ProtoRange, peer, proxy, worker};
 
 use super::account::{Accounts, Contracts, Totals};
 use super::{Session, SessionError, payment_of, tokens};
@@ -68,7 +68,7 @@ pub enum Compared {
     Behind(ExpectExtended, Bytes),
 }
 
-/// Versions of the deployed workers. A proxy older than the negotiation answers without a version, which means 0
+/// Versions that we speak; deployed workers offer 1 to 2. A proxy older than the negotiation answers without a version, which means 0
 /// and is understood too.
 const PROTOCOLS: ProtoRange = ProtoRange {
     min_proto_version: ProtocolVersion::V1.number(),
@@ -167,6 +167,14 @@ fn expect(
 }
 
 impl ExpectComparison {
+    /// What goes before the comparison where version 3 was chosen: what we can do.
+    #[must_use]
+    pub fn greeting(&self) -> Option<Bytes> {
+        let capabilities = Capabilities::OURS.to_wire();
+        (self.session.protocol == ProtocolVersion::V3)
+            .then(|| wire::encode(&peer::Capabilities { capabilities }))
+    }
+
     /// Checks that the proxy still knows what it owes, and that it signed for what is signed.
     ///
     /// # Errors

@@ -10,8 +10,8 @@ mod handshake;
 mod tests;
 
 use ton::Address;
-use units::{AdjustedTokens, Coefficient, ProtocolVersion};
-use wire::{proxy, worker};
+use units::{AdjustedTokens, Capabilities, Coefficient, ProtocolVersion};
+use wire::{peer, proxy, worker};
 
 pub use account::{Account, Accounts, Contracts, ContractsChanged, Totals};
 pub use error::SessionError;
@@ -27,7 +27,8 @@ const COEFFICIENTS_KEPT_MAX: usize = 8;
 /// An agreed link to one proxy.
 #[derive(Debug)]
 pub struct Session {
-    /// Version of all answers.
+    /// Version of all answers. Version 3 is only wished for until [`Session::agree`] has seen what the proxy can
+    /// do.
     pub protocol: ProtocolVersion,
     proxy_contract: Address,
     /// The last totals that the proxy said on this link. Messages of one link are in order, so here a smaller one is
@@ -40,6 +41,17 @@ pub struct Session {
 impl Session {
     fn new(protocol: ProtocolVersion, proxy_contract: Address, coefficient: Coefficient) -> Self {
         Self { protocol, proxy_contract, seen: Totals::default(), offered: vec![coefficient] }
+    }
+
+    /// Takes the first packet of a proxy that chose version 3, which stands only between peers that can do the same.
+    ///
+    /// # Errors
+    /// [`SessionError::NoCapabilities`] if it is another message.
+    pub fn agree(&mut self, packet: &[u8]) -> Result<(), SessionError> {
+        let theirs: peer::Capabilities =
+            wire::decode(packet).map_err(|_another| SessionError::NoCapabilities)?;
+        self.protocol = Capabilities::from_wire(theirs.capabilities).settle();
+        Ok(())
     }
 
     /// The price announced last.

@@ -155,7 +155,7 @@ fn a_worker_introduces_itself_as_deployed_workers_do() {
     let deployment = worker::Deployment { is_test: true, proxy_cnt: 1, max_active_requests: 60 };
     assert_eq!(params.deployment, Some(deployment));
     let range = params.proto_range.unwrap();
-    assert_eq!((range.min_proto_version, range.max_proto_version), (1, 2));
+    assert_eq!((range.min_proto_version, range.max_proto_version), (1, 3));
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_proxy_of_another_network_or_another_time_is_refused() {
     assert!(matches!(unsaid, SessionError::TestMode { theirs: false, .. }));
     let too_old = refused(Proxy { is_test: None, protocol: None, ..Proxy::new() });
     assert!(matches!(too_old, SessionError::TooOld));
-    for chosen in [-1, 3] {
+    for chosen in [-1, 4] {
         let refused = refused(Proxy { protocol: Some(chosen), ..Proxy::new() });
         assert!(matches!(refused, SessionError::Protocol { chosen: c } if c == chosen));
     }

@@ -8,9 +8,9 @@ use ton::payment::{self, PaymentKind};
 use ton::{Address, RegisteredProxy, RootConfig, contracts};
 use transport::identity::IdentitySource;
 use transport::{CloseReason, Link, LinkEvent, LinkEvents, ListenConfig, ListenMode, Listener};
-use units::{AdjustedTokens, NanoTon, PublicKey};
+use units::{AdjustedTokens, Capabilities, NanoTon, PublicKey};
 use wire::worker::ToProxy;
-use wire::{StatusCode, proxy, worker};
+use wire::{StatusCode, peer, proxy, stream, worker};
 
 pub const ROOT: Address = Address::new(0, [9; 32]);
 const OWNER: Address = Address::new(0, [4; 32]);
@@ -23,6 +23,8 @@ pub struct ScriptedProxy {
     key: SigningKey,
     /// The version that it chooses.
     pub protocol: i32,
+    /// What it says that it can do, in version 3; `None` to say nothing.
+    pub capabilities: Option<i64>,
     /// What it says in the comparison of balances.
     pub signed: u64,
     pub stored: i64,
@@ -89,7 +91,8 @@ impl ScriptedProxy {
         root.params.worker_fee_per_token = NanoTon::new(1);
         root.registered_proxies.push(RegisteredProxy::from_text(1, &address.to_string()).unwrap());
         let key = SigningKey::from_bytes(&[3; 32]);
-        Self { address, root, listener, key, protocol: 2, signed: 0, stored: 0, earned: 0 }
+        let capabilities = Some(Capabilities::OURS.to_wire());
+        Self { address, root, listener, key, protocol: 2, capabilities, signed: 0, stored: 0, earned: 0 }
     }
 
     fn public_key(&self) -> PublicKey {
@@ -109,6 +112,11 @@ impl ScriptedProxy {
         loop {
             let query = match events.next().await {
                 Some(LinkEvent::Query(query)) => query,
+                Some(LinkEvent::Packet(said)) if self.protocol == 3 && remembered.is_none() => {
+                    let ours = peer::Capabilities { capabilities: Capabilities::OURS.to_wire() };
+                    assert_eq!(wire::decode(&said), Ok(ours));
+                    continue;
+                }
                 other => panic!("expected a query of the handshake, found {other:?}"),
             };
             match wire::decode(&query.message).unwrap() {
@@ -120,6 +128,9 @@ impl ScriptedProxy {
                     let (answer, worker_contract) = self.connected(&owner);
                     contract = Some(worker_contract);
                     query.responder.answer(answer);
+                    if let Some(capabilities) = self.capabilities.filter(|_| self.protocol == 3) {
+                        link.try_send(wire::encode(&peer::Capabilities { capabilities })).unwrap();
+                    }
                 }
                 worker::Query::CompareBalanceWithProxy(said) => {
                     let boc = sign(&self.key, contract.as_ref().unwrap(), self.signed);
@@ -233,6 +244,11 @@ impl Worker {
         self.link.try_send(message).unwrap();
     }
 
+    /// Wants no more of an answer.
+    pub fn cancel(&self, id: u8) {
+        self.link.try_send(wire::encode(&stream::Cancel { request_id: [id; 32] })).unwrap();
+    }
+
     /// Settles a request: `signed`, `stored` and `earned` so far.
     pub fn settle(&self, signed: u64, stored: i64, earned: i64) {
         let boc = sign(&self.key, &self.contract, signed);
@@ -336,6 +352,7 @@ fn said(message: ToProxy<'_>) -> Said {
         },
         ToProxy::EnabledDisabled(it) => Said::Disabled(it.disabled == 1),
         ToProxy::NewCoefficient(it) => Said::Coefficient(it.new_coefficient),
+        ours => panic!("the link speaks a deployed version, the worker said {ours:?}"),
     }
 }
 

@@ -1,0 +1,110 @@
+//! What version 3 adds, against a scripted proxy on a link in memory.
+
+use futures_util::StreamExt as _;
+use wire::client::Packet;
+
+use super::*;
+use crate::link;
+use crate::session::SessionError;
+use crate::testing::{Network, Proxy, connected, first, head, part, request};
+
+const CHAT: &str = r#"{"model":"m","messages":[],"stream":true}"#;
+const EVENTS: &str = "text/event-stream";
+
+/// A client with one link of version 3.
+async fn client_of<'n>(network: &'n Network) -> (Client, Proxy<'n>) {
+    let client = Client::open(network.config()).unwrap();
+    let (proxy, _serving) = connected(network, &client, Some(3)).await;
+    (client, proxy)
+}
+
+async fn next_cancelled(proxy: &mut Proxy<'_>) -> [u8; 32] {
+    match wire::decode(&proxy.next_packet().await).unwrap() {
+        Packet::Cancel(cancel) => cancel.request_id,
+        other => panic!("no cancel but {other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_dropped_is_cancelled() {
+    let network = Network::new(&[]);
+    let (client, mut proxy) = client_of(&network).await;
+    let chat = request(CHAT);
+    let (answer, id) = tokio::join!(client.run(&chat), async {
+        let id = proxy.next_request().await.unwrap().id;
+        proxy.send(&first(id, &head(200, EVENTS, b""), false));
+        id
+    });
+    let mut answer = answer.unwrap();
+    proxy.send(&part(id, b"data: 1\n\n", false));
+    answer.next().await.unwrap().unwrap();
+    drop(answer);
+    assert_eq!(next_cancelled(&mut proxy).await, id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_dropped_before_its_head_or_runs_out_of_time_is_cancelled() {
+    let network = Network::new(&[]);
+    let (client, mut proxy) = client_of(&network).await;
+    let chat = request(CHAT);
+    let id = tokio::select! {
+        _ = client.run(&chat) => panic!("nothing was answered"),
+        got = proxy.next_request() => got.unwrap().id,
+    };
+    assert_eq!(next_cancelled(&mut proxy).await, id);
+    let (answer, id) = tokio::join!(client.run(&chat), async {
+        let id = proxy.next_request().await.unwrap().id;
+        assert_eq!(next_cancelled(&mut proxy).await, id);
+        id
+    });
+    assert_eq!(answer.err().unwrap().kind(), ErrorKind::Timeout);
+    assert_ne!(id, [0; 32]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_ended_is_not_cancelled() {
+    let network = Network::new(&[]);
+    let (client, mut proxy) = client_of(&network).await;
+    let chat = request(CHAT);
+    for _ in 0..2 {
+        // The second request would find a cancel of the first before it.
+        let (answer, ()) = tokio::join!(client.run(&chat), async {
+            let id = proxy.next_request().await.unwrap().id;
+            proxy.send(&first(id, &head(200, EVENTS, b"all"), true));
+        });
+        assert_eq!(answer.unwrap().collect().await.unwrap().0, "all");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn peers_of_other_capabilities_speak_version_2_which_knows_no_cancel() {
+    let network = Network::new(&[]);
+    let client = Client::open(network.config()).unwrap();
+    let ((link, events), (proxy_link, proxy_events)) = transport::testing::pair();
+    let shared = Arc::clone(&client.shared);
+    let _serving = tokio::spawn(async move { link::serve(&shared, link, events, 0).await });
+    let mut proxy = Proxy::new(&network, proxy_link, proxy_events, Some(3));
+    proxy.capabilities = Some(units::Capabilities::OURS.to_wire() ^ (1 << 40));
+    proxy.handshake().await;
+    let chat = request(CHAT);
+    for _ in 0..2 {
+        tokio::select! {
+            _ = client.run(&chat) => panic!("nothing was answered"),
+            got = proxy.next_request() => assert!(got.is_some()),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_says_3_and_never_what_it_can_do_is_given_up() {
+    let network = Network::new(&[]);
+    let client = Client::open(network.config()).unwrap();
+    let ((link, events), (proxy_link, proxy_events)) = transport::testing::pair();
+    let mut proxy = Proxy::new(&network, proxy_link, proxy_events, Some(3));
+    proxy.capabilities = None;
+    let ended = tokio::select! {
+        ended = link::serve(&client.shared, link, events, 0) => ended,
+        () = async { proxy.handshake().await; std::future::pending().await } => unreachable!(),
+    };
+    assert!(matches!(ended, link::Ended::Session(SessionError::NoCapabilities)), "{ended:?}");
+}

@@ -1,0 +1,104 @@
+//! What version 3 adds: requests that a proxy can end.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod support;
+
+use support::proxy::{Ask, Said, Worker};
+use support::setup::Setup;
+use units::Capabilities;
+
+const USAGE: &str = r#""usage":{"prompt_tokens":34,"total_tokens":134,"completion_tokens":100,"prompt_tokens_details":{"cached_tokens":11},"completion_tokens_details":{"reasoning_tokens":10}}"#;
+
+/// A worker that is linked in version 3 and enabled.
+async fn linked(setup: &mut Setup) -> (cocoon_worker::Worker, Worker) {
+    setup.proxy.protocol = 3;
+    let program = setup.start().await;
+    let mut worker = setup.proxy.accept().await;
+    if worker.is_disabled {
+        assert_eq!(worker.next().await, Said::Disabled(false));
+    }
+    (program, worker)
+}
+
+#[tokio::test]
+async fn a_cancelled_request_leaves_the_engine_at_once_and_costs_what_was_delivered() {
+    let mut setup = Setup::new().await;
+    let (_program, mut worker) = linked(&mut setup).await;
+    worker.ask(&Ask::default());
+    let writer = setup.engine.next_prompt().await.answer(200, "text/event-stream");
+    writer.write(&format!("data: {{{USAGE}}}\n\n")).await;
+    let Said::Head { .. } = worker.next_answer().await else { panic!("no head") };
+    let Said::Part { .. } = worker.next_answer().await else { panic!("no part") };
+    worker.cancel(1);
+    writer.caller_gone().await;
+    let Said::Error { id: 1, code: 653, end, .. } = worker.next_answer().await else {
+        panic!("a cancelled request ends with what it cost")
+    };
+    assert_eq!(end.tokens, [34, 16, 135, 15, 200]);
+}
+
+#[tokio::test]
+async fn a_request_that_is_cancelled_before_its_head_costs_nothing_and_gives_its_place_back() {
+    let mut setup = Setup::new().await;
+    let (_program, mut worker) = linked(&mut setup).await;
+    // There are two places.
+    for id in 0..8 {
+        worker.ask(&Ask { id, ..Ask::default() });
+        let prompt = setup.engine.next_prompt().await;
+        worker.cancel(id);
+        prompt.caller_gone().await;
+        let Said::Error { code: 653, end, .. } = worker.next_answer().await else {
+            panic!("a cancelled request ends with what it cost")
+        };
+        assert_eq!(end.tokens, [0; 5]);
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_request_takes_nothing_from_its_neighbour() {
+    let mut setup = Setup::new().await;
+    let (_program, mut worker) = linked(&mut setup).await;
+    worker.ask(&Ask { id: 1, ..Ask::default() });
+    let cancelled = setup.engine.next_prompt().await;
+    worker.ask(&Ask { id: 2, ..Ask::default() });
+    let kept = setup.engine.next_prompt().await;
+    worker.cancel(1);
+    // One that is unknown has just ended.
+    worker.cancel(9);
+    cancelled.caller_gone().await;
+    let Said::Error { id: 1, .. } = worker.next_answer().await else { panic!("1 ends") };
+    kept.answer_json(200, "{}").await;
+    assert_eq!(worker.whole_answer().await.0, 200);
+}
+
+#[tokio::test]
+async fn a_name_in_use_is_refused() {
+    let mut setup = Setup::new().await;
+    let (_program, mut worker) = linked(&mut setup).await;
+    worker.ask(&Ask::default());
+    let prompt = setup.engine.next_prompt().await;
+    worker.ask(&Ask::default());
+    let Said::Error { code: 621, message, .. } = worker.next_answer().await else { panic!("no refusal") };
+    assert_eq!(message, "worker: request id is in use");
+    prompt.answer_json(200, "{}").await;
+    assert_eq!(worker.whole_answer().await.0, 200);
+}
+
+#[tokio::test]
+async fn peers_of_other_capabilities_speak_version_2_which_knows_no_cancel() {
+    for (protocol, capabilities) in [(2, None), (3, Some(Capabilities::OURS.to_wire() ^ 1 << 40))] {
+        let mut setup = Setup::new().await;
+        setup.proxy.capabilities = capabilities;
+        setup.proxy.protocol = protocol;
+        let _program = setup.start().await;
+        let mut worker = setup.proxy.accept().await;
+        worker.ask(&Ask::default());
+        let prompt = setup.engine.next_prompt().await;
+        worker.cancel(1);
+        // Once this is refused, the cancel before it has been read.
+        worker.ask(&Ask { id: 2, coefficient: 1, ..Ask::default() });
+        let Said::Error { id: 2, .. } = worker.next_answer().await else { panic!("2 is refused") };
+        prompt.answer_json(200, "{}").await;
+        assert_eq!(worker.whole_answer().await.0, 200);
+    }
+}
