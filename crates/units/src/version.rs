@@ -49,10 +49,12 @@ pub struct Capabilities(u64);
 
 impl Capabilities {
     /// What we can do.
-    pub const OURS: Self = Self(Self::CANCEL);
+    pub const OURS: Self = Self(Self::CANCEL | Self::ANSWER_CREDIT);
 
     /// `stream.cancel`.
     const CANCEL: u64 = 1 << 0;
+    /// Answers flow by `stream.credit`.
+    const ANSWER_CREDIT: u64 = 1 << 1;
 
     /// The bits of a message.
     #[must_use]

@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use transport::clock::unix_now;
+use transport::flow::PART_LEN_MAX;
 use transport::{Link, SendError};
 use units::Coefficient;
 use wire::{StatusCode, TlStr};
@@ -136,12 +137,13 @@ impl Received {
             engine_deadline: now + time.mul_f64(ENGINE_SHARE),
             head_at: None,
             has_begun: false,
+            stream,
             bill: None,
             bytes_received: 0,
             bytes_sent: 0,
             ended: None,
         };
-        running.run(now + time, stream.as_deref()).await;
+        running.run(now + time).await;
         drop(place);
     }
 }
@@ -157,6 +159,8 @@ struct Running {
     head_at: Option<Duration>,
     /// The head was sent on. Before that nothing is delivered, so nothing is charged.
     has_begun: bool,
+    /// What the proxy says meanwhile; nothing before version 3.
+    stream: Option<Arc<Stream>>,
     /// What is being charged; nothing for refusals of the engine and for empty answers.
     bill: Option<Bill>,
     bytes_received: usize,
@@ -166,7 +170,8 @@ struct Running {
 }
 
 impl Running {
-    async fn run(&mut self, deadline: Instant, stream: Option<&Stream>) {
+    async fn run(&mut self, deadline: Instant) {
+        let stream = self.stream.clone();
         let cancelled = async {
             match stream {
                 Some(stream) => stream.cancelled().await,
@@ -203,8 +208,10 @@ impl Running {
             self.bill = None;
         }
         if is_complete {
+            self.room(head.len()).await;
             return self.finish(|form, end| form.head(&head, Some(end))).await;
         }
+        self.room(head.len()).await;
         self.send(self.received.form.head(&head, None)).await?;
         self.has_begun = true;
         self.relay(&mut body).await
@@ -250,7 +257,7 @@ impl Running {
         })
     }
 
-    /// Passes the body on, each piece when it comes. A slow link slows the reading, and so the engine.
+    /// Passes the body on, each piece when it comes. A slow link or a slow reader slows the reading, and so the engine.
     async fn relay(&mut self, body: &mut AnswerBody) -> Result<(), Failure> {
         while let Some(piece) = body.next().await {
             let mut piece = piece.map_err(Failure::Engine)?;
@@ -258,12 +265,28 @@ impl Running {
                 piece = bill.pass(piece);
             }
             self.bytes_sent += piece.len();
-            if body.is_end() {
+            let is_last = body.is_end();
+            // In version 3 no part keeps the link for long.
+            while self.stream.is_some() && piece.len() > PART_LEN_MAX {
+                let part = piece.split_to(PART_LEN_MAX);
+                self.room(part.len()).await;
+                self.send(self.received.form.part(&part, None)).await?;
+            }
+            self.room(piece.len()).await;
+            if is_last {
                 return self.finish(|form, end| form.part(&piece, Some(end))).await;
             }
             self.send(self.received.form.part(&piece, None)).await?;
         }
+        self.room(0).await;
         self.finish(|form, end| form.part(&[], Some(end))).await
+    }
+
+    /// Waits until the proxy takes `len` more bytes of the answer. Meanwhile nothing is read from the engine.
+    async fn room(&self, len: usize) {
+        if let Some(stream) = &self.stream {
+            stream.room(len).await;
+        }
     }
 
     async fn finish(&mut self, answer: impl FnOnce(AnswerForm, &FinalInfo) -> Bytes) -> Result<(), Failure> {

@@ -1,10 +1,11 @@
-//! What version 3 adds: requests that a proxy can end.
+//! What version 3 adds: requests that a proxy can end, and answers that it can slow down.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod support;
 
 use support::proxy::{Ask, Said, Worker};
 use support::setup::Setup;
+use transport::flow::{ANSWER_WINDOW, PART_LEN_MAX, part_cost};
 use units::Capabilities;
 
 const USAGE: &str = r#""usage":{"prompt_tokens":34,"total_tokens":134,"completion_tokens":100,"prompt_tokens_details":{"cached_tokens":11},"completion_tokens_details":{"reasoning_tokens":10}}"#;
@@ -101,4 +102,78 @@ async fn peers_of_other_capabilities_speak_version_2_which_knows_no_cancel() {
         prompt.answer_json(200, "{}").await;
         assert_eq!(worker.whole_answer().await.0, 200);
     }
+}
+
+/// Takes parts of request 1 until its window is used up. Returns how many bytes came.
+async fn drain_window(worker: &mut Worker) -> usize {
+    let Said::Head { .. } = worker.next_answer().await else { panic!("no head") };
+    let (mut len, mut cost) = (0, 0);
+    // The head took a little too, so that one part less than the window's worth has room.
+    while cost + 2 * part_cost(PART_LEN_MAX) <= ANSWER_WINDOW {
+        let Said::Part { id: 1, body, end: None } = worker.next_answer().await else { panic!("no part") };
+        assert!(body.len() <= PART_LEN_MAX);
+        len += body.len();
+        cost += part_cost(body.len());
+    }
+    len
+}
+
+#[tokio::test]
+async fn without_credit_an_engine_waits_and_its_neighbour_does_not() {
+    let mut setup = Setup::new().await;
+    let (_program, mut worker) = linked(&mut setup).await;
+    worker.ask(&Ask { id: 1, ..Ask::default() });
+    let writer = setup.engine.next_prompt().await.answer(200, "text/event-stream");
+    let whole = ANSWER_WINDOW as usize * 4;
+    tokio::spawn(async move {
+        for _ in 0..whole / PART_LEN_MAX {
+            writer.write(&"x".repeat(PART_LEN_MAX)).await;
+        }
+    });
+    let mut len = drain_window(&mut worker).await;
+    // A whole neighbour passes while the first one stands still.
+    worker.ask(&Ask { id: 2, ..Ask::default() });
+    setup.engine.next_prompt().await.answer_json(200, "{}").await;
+    let mut neighbour_is_over = false;
+    while !neighbour_is_over {
+        match worker.next_answer().await {
+            // What was on its way within the window.
+            Said::Part { id: 1, body, end: None } => len += body.len(),
+            Said::Head { id: 2, end, .. } | Said::Part { id: 2, end, .. } => {
+                neighbour_is_over = end.is_some()
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    assert!(len < ANSWER_WINDOW as usize);
+    // With credit it goes on to its end.
+    let mut ungranted = u32::try_from(len).unwrap();
+    loop {
+        if ungranted > 0 {
+            worker.credit(1, std::mem::take(&mut ungranted));
+        }
+        let Said::Part { id: 1, body, end } = worker.next_answer().await else { panic!("no part") };
+        len += body.len();
+        ungranted += u32::try_from(body.len()).unwrap();
+        if end.is_some() {
+            break;
+        }
+    }
+    assert_eq!(len, whole);
+}
+
+#[tokio::test]
+async fn senseless_credit_ends_its_stream_alone() {
+    let mut setup = Setup::new().await;
+    let (_program, mut worker) = linked(&mut setup).await;
+    worker.ask(&Ask { id: 1, ..Ask::default() });
+    let prompt = setup.engine.next_prompt().await;
+    worker.ask(&Ask { id: 2, ..Ask::default() });
+    let kept = setup.engine.next_prompt().await;
+    worker.credit(9, 0);
+    worker.credit(1, 0);
+    prompt.caller_gone().await;
+    let Said::Error { id: 1, code: 653, .. } = worker.next_answer().await else { panic!("1 ends") };
+    kept.answer_json(200, "{}").await;
+    assert_eq!(worker.whole_answer().await.0, 200);
 }

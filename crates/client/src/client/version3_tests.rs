@@ -1,6 +1,7 @@
 //! What version 3 adds, against a scripted proxy on a link in memory.
 
 use futures_util::StreamExt as _;
+use transport::flow::{ANSWER_WINDOW, PART_LEN_MAX, part_cost};
 use wire::client::Packet;
 
 use super::*;
@@ -107,4 +108,91 @@ async fn a_proxy_that_says_3_and_never_what_it_can_do_is_given_up() {
         () = async { proxy.handshake().await; std::future::pending().await } => unreachable!(),
     };
     assert!(matches!(ended, link::Ended::Session(SessionError::NoCapabilities)), "{ended:?}");
+}
+
+/// An answer whose head has come, and whose window is used up by parts that nobody has read.
+async fn unread<'n>(client: &Client, proxy: &mut Proxy<'n>) -> ([u8; 32], Answer, u32) {
+    let chat = request(CHAT);
+    let answer_head = head(200, EVENTS, b"");
+    let (answer, id) = tokio::join!(client.run(&chat), async {
+        let id = proxy.next_request().await.unwrap().id;
+        proxy.send(&first(id, &answer_head, false));
+        id
+    });
+    let count = (ANSWER_WINDOW - part_cost(answer_head.len())) / part_cost(PART_LEN_MAX);
+    for _ in 0..count {
+        proxy.send(&part(id, &[b'x'; PART_LEN_MAX], false));
+    }
+    (id, answer.unwrap(), count)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_proxy_may_send_more_once_half_of_a_window_was_read() {
+    let network = Network::new(&[]);
+    let (client, mut proxy) = client_of(&network).await;
+    let (id, mut answer, count) = unread(&client, &mut proxy).await;
+    for _ in 0..count {
+        answer.next().await.unwrap().unwrap();
+    }
+    let Packet::Credit(credit) = wire::decode(&proxy.next_packet().await).unwrap() else {
+        panic!("no credit")
+    };
+    assert_eq!(credit.request_id, id);
+    assert!(credit.len.cast_unsigned() >= ANSWER_WINDOW / 2);
+    // What was let may be sent.
+    for _ in 0..credit.len.cast_unsigned() / part_cost(PART_LEN_MAX) - 1 {
+        proxy.send(&part(id, &[b'x'; PART_LEN_MAX], false));
+    }
+    proxy.send(&part(id, b"end", true));
+    let mut last = bytes::Bytes::new();
+    while let Some(bytes) = answer.next().await {
+        last = bytes.unwrap();
+    }
+    assert_eq!(last, "end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_sends_more_than_it_was_let_loses_the_request_and_not_the_link() {
+    let network = Network::new(&[]);
+    let (client, mut proxy) = client_of(&network).await;
+    let (id, mut answer, _count) = unread(&client, &mut proxy).await;
+    proxy.send(&part(id, &[b'x'; PART_LEN_MAX], false));
+    assert_eq!(next_cancelled(&mut proxy).await, id);
+    let error = loop {
+        match answer.next().await.expect("the end is an error") {
+            Ok(_waiting) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::PeerMisbehaved);
+    let chat = request(CHAT);
+    let (answer, ()) = tokio::join!(client.run(&chat), async {
+        // The credit for what was read of the first answer went before.
+        let id = loop {
+            if let Packet::RunQueryEx(run) = wire::decode(&proxy.next_packet().await).unwrap() {
+                break run.request_id;
+            }
+        };
+        proxy.send(&first(id, &head(200, EVENTS, b"all"), true));
+    });
+    assert_eq!(answer.unwrap().collect().await.unwrap().0, "all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_answers_need_no_credit() {
+    let network = Network::new(&[]);
+    let (client, mut proxy) = client_of(&network).await;
+    let chat = request(CHAT);
+    for _ in 0..2 {
+        let (answer, ()) = tokio::join!(client.run(&chat), async {
+            // A credit would stand before the second request.
+            let id = proxy.next_request().await.unwrap().id;
+            proxy.send(&first(id, &head(200, EVENTS, b""), false));
+            for _ in 0..64 {
+                proxy.send(&part(id, &[b'x'; 250], false));
+            }
+            proxy.send(&part(id, b"", true));
+        });
+        assert_eq!(answer.unwrap().collect().await.unwrap().0.len(), 64 * 250);
+    }
 }

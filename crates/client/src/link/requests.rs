@@ -10,6 +10,7 @@ use bytes::Bytes;
 use gateway::{ApiError, ErrorKind};
 use tokio::sync::mpsc;
 use transport::Link;
+use transport::flow::{ANSWER_WINDOW, Inflow, part_cost};
 use units::RequestId;
 use wire::stream;
 
@@ -23,7 +24,7 @@ const STEP_LEN: usize = 256;
 pub(crate) struct Requests {
     /// `None` once the connection ended: nothing may be opened any more.
     open: Mutex<Option<HashMap<RequestId, Open>>>,
-    /// Most bytes that may wait for one slow reader.
+    /// Most bytes that may wait for one slow reader, before version 3.
     waiting_len_max: usize,
     /// Where to tell the proxy about single streams; `None` before version 3.
     streams: Option<Link>,
@@ -32,7 +33,9 @@ pub(crate) struct Requests {
 #[derive(Debug)]
 struct Open {
     state: AnswerState,
-    steps: mpsc::UnboundedSender<Step>,
+    /// What the proxy may send, in version 3.
+    inflow: Inflow,
+    steps: mpsc::UnboundedSender<Delivered>,
     waiting_len: Arc<AtomicUsize>,
 }
 
@@ -42,9 +45,17 @@ struct Open {
 pub(crate) struct Answering {
     id: RequestId,
     requests: Arc<Requests>,
-    // Bounded by `waiting_len_max`, not by a number of steps.
-    steps: mpsc::UnboundedReceiver<Step>,
+    // Bounded by what the proxy may send or by `waiting_len_max`, not by a number of steps.
+    steps: mpsc::UnboundedReceiver<Delivered>,
     waiting_len: Arc<AtomicUsize>,
+}
+
+/// A step that waits for the application.
+#[derive(Debug)]
+struct Delivered {
+    step: Step,
+    /// What it takes of the window.
+    cost: u32,
 }
 
 impl Requests {
@@ -67,7 +78,8 @@ impl Requests {
             }
             Some(Entry::Vacant(place)) => {
                 let waiting_len = Arc::clone(&waiting_len);
-                place.insert(Open { state: AnswerState::ExpectHead, steps: sender, waiting_len });
+                let (state, inflow) = (AnswerState::ExpectHead, Inflow::new(ANSWER_WINDOW));
+                place.insert(Open { state, inflow, steps: sender, waiting_len });
             }
         }
         Ok(Answering { id, requests: Arc::clone(self), steps, waiting_len })
@@ -82,13 +94,29 @@ impl Requests {
         };
         let open = place.get_mut();
         let mut step = open.state.handle(message, frame);
+        let cost = message.answer_len().map_or(0, part_cost);
         let len = step.bytes.len() + STEP_LEN;
-        if open.waiting_len.fetch_add(len, Ordering::Relaxed) + len > self.waiting_len_max {
-            let message = "the answer was not read as fast as it came";
-            step = Step::failed(ApiError::new(ErrorKind::ReaderTooSlow, message));
+        let waiting_len = open.waiting_len.fetch_add(len, Ordering::Relaxed) + len;
+        match &self.streams {
+            Some(link) => {
+                if let Err(error) = open.inflow.receive(cost) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(request_id = %id, error, "a proxy broke the rules of a stream: it is cancelled");
+                    step = Step::failed(ApiError::new(
+                        ErrorKind::PeerMisbehaved,
+                        "the proxy sent more than it was let",
+                    ));
+                    cancel(link, id);
+                }
+            }
+            None if waiting_len > self.waiting_len_max => {
+                let message = "the answer was not read as fast as it came";
+                step = Step::failed(ApiError::new(ErrorKind::ReaderTooSlow, message));
+            }
+            None => {}
         }
         let is_over = step.end.is_some();
-        let is_waited_for = open.steps.send(step).is_ok();
+        let is_waited_for = open.steps.send(Delivered { step, cost }).is_ok();
         if is_over || !is_waited_for {
             place.remove();
         }
@@ -100,7 +128,18 @@ impl Requests {
         let open = self.lock().take().unwrap_or_default();
         for request in open.into_values() {
             // Whoever does not wait any more needs no word.
-            let _gone = request.steps.send(Step::failed(proxy_lost()));
+            let _gone = request.steps.send(Delivered { step: Step::failed(proxy_lost()), cost: 0 });
+        }
+    }
+
+    /// The application took a step: the proxy may send as much again, once that is worth saying.
+    fn pass(&self, id: RequestId, cost: u32) {
+        let Some(link) = &self.streams else { return };
+        let grant = self.lock().as_mut().and_then(|open| open.get_mut(&id)?.inflow.pass(cost));
+        if let Some(len) = grant {
+            let credit = stream::Credit { request_id: *id.as_bytes(), len };
+            // A lost link ends all its requests by itself.
+            let _lost = link.send_bounded(wire::encode(&credit));
         }
     }
 
@@ -116,6 +155,11 @@ impl Requests {
     }
 }
 
+/// Tells the proxy that nobody waits any more. A lost link ends all its requests by itself.
+fn cancel(link: &Link, id: RequestId) {
+    let _lost = link.send_bounded(wire::encode(&stream::Cancel { request_id: *id.as_bytes() }));
+}
+
 fn proxy_lost() -> ApiError {
     ApiError::new(ErrorKind::ProxyLost, "the connection to the proxy ended before the answer did")
 }
@@ -124,7 +168,8 @@ impl Answering {
     /// The next step of the answer. After the last one, `Pending` for ever.
     pub(crate) fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         match std::task::ready!(self.steps.poll_recv(context)) {
-            Some(step) => {
+            Some(Delivered { step, cost }) => {
+                self.requests.pass(self.id, cost);
                 self.waiting_len.fetch_sub(step.bytes.len() + STEP_LEN, Ordering::Relaxed);
                 Poll::Ready(step)
             }
@@ -138,9 +183,7 @@ impl Drop for Answering {
     fn drop(&mut self) {
         let open = self.requests.lock().as_mut().and_then(|open| open.remove(&self.id));
         if let (Some(_unfinished), Some(link)) = (open, &self.requests.streams) {
-            let cancel = stream::Cancel { request_id: *self.id.as_bytes() };
-            // A lost link ends all its requests by itself.
-            let _lost = link.send_bounded(wire::encode(&cancel));
+            cancel(link, self.id);
         }
     }
 }

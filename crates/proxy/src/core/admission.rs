@@ -6,6 +6,7 @@ use std::time::Duration;
 use market::{NoWorker, WorkerId};
 use rand::Rng as _;
 use sha2::{Digest, Sha256};
+use transport::flow::{ANSWER_WINDOW, Inflow};
 use units::{AdjustedTokens, AdjustedUsage, Coefficient, ModelName, ProtocolVersion, RequestId, TokenCount};
 use wire::frame::MESSAGE_LEN_MAX;
 use wire::{StatusCode, client, http, proxy};
@@ -13,6 +14,7 @@ use wire::{StatusCode, client, http, proxy};
 use super::accounts::{Freshness, Side};
 use super::answer::{self, Addressee, Failure, FinalInfo, Span, WorkerTold};
 use super::client_link::ClientParty;
+use super::delivery::Delivery;
 use super::running::{Request, RequestKey};
 use super::{Action, Core, LinkId, Now, Outcome, Report, Undelivered};
 
@@ -107,10 +109,10 @@ impl Core {
     fn admit(&mut self, link: LinkId, party: ClientParty, wish: &Wish<'_>, now: Now) -> Result<(), Failure> {
         let refused = |code, message: &'static str| Err(Failure::new(code, message));
         let client = self.clients.get(&link).expect("a request comes on a known link");
-        if client.running.contains_key(&wish.request_id) {
+        if client.running.contains_key(&wish.request_id) || client.deliveries.contains_key(&wish.request_id) {
             return refused(StatusCode::PROTOCOL_VIOLATION, "request id is in use");
         }
-        if client.running.len() >= self.limits.running_per_client_max {
+        if client.running.len().max(client.deliveries.len()) >= self.limits.running_per_client_max {
             return refused(StatusCode::ERROR, "too many active queries");
         }
         let available =
@@ -147,6 +149,7 @@ impl Core {
         let request = Request {
             client_link: Some(link),
             is_given_up: false,
+            inflow: (worker_protocol == ProtocolVersion::V3).then(|| Inflow::new(ANSWER_WINDOW)),
             client_account: party.account,
             client: Addressee { protocol: party.protocol, request_id: wish.request_id },
             worker_link,
@@ -162,7 +165,11 @@ impl Core {
         };
         let hop_id = request.hop_id;
         let key = self.running.insert(request, hold);
-        self.clients.get_mut(&link).expect("it was there above").running.insert(wish.request_id, key);
+        let client = self.clients.get_mut(&link).expect("it was there above");
+        client.running.insert(wish.request_id, key);
+        if party.protocol == ProtocolVersion::V3 {
+            client.deliveries.insert(wish.request_id, Delivery::new(key));
+        }
         self.workers.get_mut(&worker_link).expect("it was there above").running.insert(hop_id, key);
         self.forward(key, (worker_id, worker_account, worker_protocol), hop_id, wish, now);
         Ok(())

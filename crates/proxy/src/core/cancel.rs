@@ -18,6 +18,7 @@ impl Core {
         if let Some(key) = running.and_then(|running| running.get(&cancel.request_id)).copied() {
             self.give_up(key, now);
         }
+        self.drop_delivery(link, &cancel.request_id);
     }
 
     /// Nobody waits for the answer any more. A worker before version 3 cannot be told: it goes on to the end, and is

@@ -12,6 +12,7 @@ use wire::{DecodeError, StatusCode, client};
 
 use super::accounts::{Freshness, Side};
 use super::agreement::Agreement;
+use super::delivery::Delivery;
 use super::running::RequestKey;
 use super::terms::Terms;
 use super::{ACCOUNTS_MAX, Action, Core, LinkId, Now, Refusal};
@@ -22,6 +23,8 @@ pub(super) struct ClientLink {
     pub(super) agreement: Agreement,
     /// Requests that run for this link, by the client's name for them.
     pub(super) running: HashMap<[u8; 32], RequestKey>,
+    /// Answers that the client has not taken yet, in version 3, by its name for them.
+    pub(super) deliveries: HashMap<[u8; 32], Delivery>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +58,12 @@ pub(super) type Breach = &'static str;
 
 impl ClientLink {
     pub(super) fn new() -> Self {
-        Self { stage: ClientStage::Connecting, agreement: Agreement::Settled, running: HashMap::new() }
+        Self {
+            stage: ClientStage::Connecting,
+            agreement: Agreement::Settled,
+            running: HashMap::new(),
+            deliveries: HashMap::new(),
+        }
     }
 
     fn party(&self) -> Option<ClientParty> {
@@ -233,8 +241,7 @@ impl Core {
                     Ok(())
                 }
                 (packet, ClientStage::Ready(party)) if party.protocol == ProtocolVersion::V3 => {
-                    self.stream_packet_from_client(link, &packet, now);
-                    Ok(())
+                    self.stream_packet_from_client(link, &packet, now)
                 }
                 // Meant for another version.
                 (_, ClientStage::Ready(_)) => Ok(()),
@@ -243,15 +250,26 @@ impl Core {
     }
 
     /// What only version 3 says.
-    fn stream_packet_from_client(&mut self, link: LinkId, packet: &client::Packet<'_>, now: Now) {
-        if let client::Packet::Cancel(cancel) = packet {
-            self.cancelled_by_client(link, cancel, now);
+    fn stream_packet_from_client(
+        &mut self,
+        link: LinkId,
+        packet: &client::Packet<'_>,
+        now: Now,
+    ) -> Result<(), Breach> {
+        match packet {
+            client::Packet::Cancel(cancel) => {
+                self.cancelled_by_client(link, cancel, now);
+                Ok(())
+            }
+            client::Packet::Credit(credit) => self.credit_from_client(link, credit),
+            _ => Ok(()),
         }
     }
 
     /// The link is gone. Its requests are given up, and charged by what their workers count.
     pub(super) fn forget_client_link(&mut self, link: LinkId, now: Now) {
-        let Some(client) = self.clients.remove(&link) else { return };
+        let Some(mut client) = self.clients.remove(&link) else { return };
+        self.forget_deliveries(client.deliveries.drain().map(|(_, delivery)| delivery));
         for request in client.running.values() {
             self.running.client_left(*request);
             self.give_up(*request, now);

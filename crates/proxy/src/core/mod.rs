@@ -19,6 +19,7 @@ mod agreement;
 mod answer;
 mod cancel;
 mod client_link;
+mod delivery;
 mod relay;
 mod running;
 mod snapshot;
@@ -240,6 +241,8 @@ pub struct Core {
     clients: HashMap<LinkId, ClientLink>,
     workers: HashMap<LinkId, WorkerLink>,
     running: Running,
+    /// Ended requests whose clients have not taken the whole answer.
+    tails: usize,
     random: StdRng,
     /// Keeps our names for requests unpredictable to clients and workers.
     hop_secret: [u8; 32],
@@ -285,6 +288,7 @@ impl Core {
             clients: HashMap::new(),
             workers: HashMap::new(),
             running: Running::default(),
+            tails: 0,
             random,
             hop_secret,
             enabled: true,
@@ -404,10 +408,10 @@ impl Core {
         }
     }
 
-    /// How many requests run.
+    /// How many requests run, or have ended and wait only for their client to take the rest of the answer.
     #[must_use]
     pub fn running_len(&self) -> usize {
-        self.running.len()
+        self.running.len() + self.tails
     }
 
     /// How many links of clients and of workers there are, in whatever stage.

@@ -1,13 +1,14 @@
 //! From a worker's answers to a client's.
 
-use units::{AdjustedTokens, AdjustedUsage};
+use transport::flow::{ANSWER_WINDOW, PART_LEN_MAX, part_cost};
+use units::{AdjustedTokens, AdjustedUsage, ProtocolVersion};
 use wire::frame::MESSAGE_LEN_MAX;
 use wire::{StatusCode, TlStr, TokensUsed, http, proxy, worker};
 
 use super::answer::{self, Failure, Progress, WorkerTold};
 use super::client_link::Breach;
-use super::running::Last;
-use super::{Core, LinkId, Now, Outcome, Undelivered};
+use super::running::{Last, RequestKey};
+use super::{Core, LinkId, Now, Outcome, delivery};
 
 /// A worker's message about a request, whatever its version.
 struct WorkerAnswer<'a> {
@@ -31,6 +32,9 @@ const WORKER_TEXT_LEN_MAX: usize = 2000;
 /// be room for what we add to the last one.
 const ANSWER_LEN_MAX: usize = MESSAGE_LEN_MAX - 64 * 1024;
 
+/// Longest head of an answer to a client of version 3, in bytes: it has to fit the window.
+const STREAM_HEAD_LEN_MAX: usize = ANSWER_WINDOW as usize / 2;
+
 const ANSWER_TOO_LONG: &str = "worker: a piece of the answer is too long";
 
 impl Core {
@@ -53,24 +57,44 @@ impl Core {
             };
             request.counted = counted;
         }
+        let worker_cost = match answer.piece {
+            Piece::Head(bytes) | Piece::Part(bytes) => part_cost(bytes.len()),
+            Piece::Failure(..) => 0,
+        };
+        if let Some(inflow) = &mut request.inflow
+            && inflow.receive(worker_cost).is_err()
+        {
+            // Its own stream is all that suffers.
+            self.misbehaved(key, "worker: more of the answer than it was let send", now);
+            return Ok(());
+        }
         match (answer.piece, request.first_answer) {
             (Piece::Head(response), None) => {
-                let Ok(response) = wire::decode::<http::Response<'_>>(response) else {
+                let Ok(mut response) = wire::decode::<http::Response<'_>>(response) else {
                     self.misbehaved(key, "worker: the answer is not an HTTP response", now);
                     return Err("answer is not an HTTP response");
                 };
                 request.first_answer = Some(now.unix);
                 request.bytes_sent += response.payload.len();
+                let is_stream = request.client.protocol == ProtocolVersion::V3;
+                // What is longer than a part follows in parts.
+                let cut = (is_stream && response.payload.len() > PART_LEN_MAX)
+                    .then(|| std::mem::take(&mut response.payload));
                 let response = answer::stamped(response, request.started, now);
-                if response.len() > ANSWER_LEN_MAX {
+                let response_len_max = if is_stream { STREAM_HEAD_LEN_MAX } else { ANSWER_LEN_MAX };
+                if response.len() > response_len_max {
                     self.misbehaved(key, ANSWER_TOO_LONG, now);
                     return Err(ANSWER_TOO_LONG);
                 }
-                if answer.is_last {
+                if answer.is_last && cut.is_none() {
                     self.end(key, Outcome::Success, Last::Head(&response), &answer.told, now);
-                } else if let Some(link) = request.listener() {
+                } else {
                     let message = answer::head(&request.client, &response, Progress::More(&request.counted));
-                    self.send(link, message, Undelivered::CloseLink);
+                    let answer_len = Some(response.len());
+                    self.deliver(key, delivery::Piece { message, answer_len, worker_cost }, now);
+                }
+                if let Some(payload) = cut {
+                    self.relay_body(key, payload, answer.is_last, &answer.told, 0, now);
                 }
             }
             (Piece::Part(body), Some(_)) if body.len() > ANSWER_LEN_MAX => {
@@ -79,12 +103,7 @@ impl Core {
             }
             (Piece::Part(body), Some(_)) => {
                 request.bytes_sent += body.len();
-                if answer.is_last {
-                    self.end(key, Outcome::Success, Last::Part(body), &answer.told, now);
-                } else if let Some(link) = request.listener() {
-                    let message = answer::part(&request.client, body, Progress::More(&request.counted));
-                    self.send(link, message, Undelivered::CloseLink);
-                }
+                self.relay_body(key, body, answer.is_last, &answer.told, worker_cost, now);
             }
             (Piece::Failure(code, text), _) => {
                 let text = text.to_string_lossy();
@@ -99,6 +118,34 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// Hands on a piece of the body, to a client of version 3 in parts of bounded length.
+    fn relay_body(
+        &mut self,
+        key: RequestKey,
+        mut body: &[u8],
+        is_last: bool,
+        told: &WorkerTold<'_>,
+        worker_cost: u32,
+        now: Now,
+    ) {
+        let Some(request) = self.running.get_mut(key) else { return };
+        let (client, counted) = (request.client, request.counted);
+        let piece = |part: &[u8], worker_cost| {
+            let message = answer::part(&client, part, Progress::More(&counted));
+            delivery::Piece { message, answer_len: Some(part.len()), worker_cost }
+        };
+        while client.protocol == ProtocolVersion::V3 && body.len() > PART_LEN_MAX {
+            let (part, rest) = body.split_at(PART_LEN_MAX);
+            self.deliver(key, piece(part, 0), now);
+            body = rest;
+        }
+        if is_last {
+            self.end(key, Outcome::Success, Last::Part(body), told, now);
+        } else {
+            self.deliver(key, piece(body, worker_cost), now);
+        }
     }
 }
 

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use ledger::Hold;
 use market::WorkerId;
 use ton::Address;
+use transport::flow::Inflow;
 use units::{AdjustedTokens, AdjustedUsage, RequestId};
 use wire::{StatusCode, proxy};
 
 use super::accounts::{Freshness, Side};
 use super::answer::{self, Addressee, Failure, FinalInfo, Progress, Span, WorkerTold};
+use super::delivery::Piece;
 use super::{Action, Core, LinkId, Now, Outcome, Report, Undelivered, on_wire};
 
 /// Our number of a running request.
@@ -31,6 +33,8 @@ pub(super) struct Request {
     pub(super) client_link: Option<LinkId>,
     /// Nobody waits for the answer any more.
     pub(super) is_given_up: bool,
+    /// What the worker may send of the answer, in version 3.
+    pub(super) inflow: Option<Inflow>,
     pub(super) client_account: Address,
     pub(super) client: Addressee,
     pub(super) worker_link: LinkId,
@@ -151,7 +155,14 @@ impl Core {
         self.fail(key, Outcome::Rejected, StatusCode::NOT_READY, message, now);
     }
 
-    fn fail(&mut self, key: RequestKey, outcome: Outcome, code: StatusCode, message: &'static str, now: Now) {
+    pub(super) fn fail(
+        &mut self,
+        key: RequestKey,
+        outcome: Outcome,
+        code: StatusCode,
+        message: &'static str,
+        now: Now,
+    ) {
         let last = Last::Failure(Failure::new(code, message));
         self.end(key, outcome, last, &WorkerTold::default(), now);
     }
@@ -200,15 +211,20 @@ impl Core {
             capped,
         }));
         if let Some(link) = request.listener() {
-            let message = match last {
-                Last::Head(response) => answer::head(&request.client, response, Progress::Done(&info)),
-                Last::Part(body) => answer::part(&request.client, body, Progress::Done(&info)),
-                Last::Failure(failure) if request.first_answer.is_none() => {
-                    answer::refusal(&request.client, &failure, &info)
+            let (message, answer_len) = match last {
+                Last::Head(response) => {
+                    (answer::head(&request.client, response, Progress::Done(&info)), Some(response.len()))
                 }
-                Last::Failure(failure) => answer::cut(&request.client, &failure, &info),
+                Last::Part(body) => {
+                    (answer::part(&request.client, body, Progress::Done(&info)), Some(body.len()))
+                }
+                // The first message of an answer always has room.
+                Last::Failure(failure) if request.first_answer.is_none() => {
+                    (answer::refusal(&request.client, &failure, &info), None)
+                }
+                Last::Failure(failure) => (answer::cut(&request.client, &failure, &info), None),
             };
-            self.send(link, message, Undelivered::CloseLink);
+            self.deliver_last(link, request.client.request_id, Piece { message, answer_len, worker_cost: 0 });
         }
         let request_tokens = on_wire(charged.total().unwrap_or(AdjustedTokens::new(u64::MAX)));
         self.tell_worker(&request, request_tokens, now);

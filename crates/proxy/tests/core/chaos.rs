@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cocoon_proxy::core::{Limits, LinkId, PeerFacts};
 use proptest::prelude::*;
-use wire::{client, proxy, worker};
+use wire::{client, proxy, stream, worker};
 
 use crate::world::{
     World, compare, connect_client, final_info, http_request, http_response, owner, root, run_query, terms,
@@ -21,6 +21,8 @@ enum Step {
     Head { hop: usize, last: bool },
     Part { hop: usize, last: bool, counted: i64 },
     Fail { hop: usize, with_info: bool },
+    Cancel { link: usize, number: u8 },
+    Credit { link: usize, number: u8, len: i32 },
     Price { link: usize, coefficient: i32 },
     Enable { link: usize, disabled: i32 },
     Garbage { link: usize, bytes: Vec<u8>, is_query: bool },
@@ -35,7 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => Just(Step::OpenClient),
         2 => Just(Step::OpenWorker),
-        20 => (link, 0..5_u8, 0..3_u8, 0..3_i32).prop_map(|(link, step, number, protocol)| {
+        20 => (link, 0..5_u8, 0..3_u8, 0..4_i32).prop_map(|(link, step, number, protocol)| {
             Step::Handshake { link, step, number, protocol }
         }),
         20 => (link, 0..6_u8, prop_oneof![0..5000_i32, any::<i32>()], prop_oneof![4 => Just(4000), 1 => any::<i32>()], 0..200_u16)
@@ -44,6 +46,9 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (hop, any::<bool>(), prop_oneof![0..5000_i64, any::<i64>()])
             .prop_map(|(hop, last, counted)| Step::Part { hop, last, counted }),
         3 => (hop, any::<bool>()).prop_map(|(hop, with_info)| Step::Fail { hop, with_info }),
+        6 => (link, 0..6_u8).prop_map(|(link, number)| Step::Cancel { link, number }),
+        1 => (link, 0..6_u8, prop_oneof![1..500_i32, any::<i32>()])
+            .prop_map(|(link, number, len)| Step::Credit { link, number, len }),
         1 => (link, prop_oneof![0..5000_i32, any::<i32>()])
             .prop_map(|(link, coefficient)| Step::Price { link, coefficient }),
         3 => (link, 0..2_i32).prop_map(|(link, disabled)| Step::Enable { link, disabled }),
@@ -60,6 +65,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct Witness {
     links: Vec<LinkId>,
     workers: HashSet<LinkId>,
+    /// Clients of version 3.
+    streaming: HashSet<LinkId>,
     /// Requests as workers know them.
     hops: Vec<(LinkId, [u8; 32])>,
     /// Requests that clients wait for.
@@ -125,9 +132,13 @@ fn handshake(world: &mut World, link: LinkId, is_worker: bool, step: u8, number:
     };
 }
 
+fn protocol_of(number: u8) -> i32 {
+    [3, 2, 2, 3][usize::from(number % 4)]
+}
+
 /// Brings a link through its handshake, so that chaos begins beyond it.
 fn joined(world: &mut World, is_worker: bool, number: u8) -> LinkId {
-    let protocol = i32::from(number % 3);
+    let protocol = protocol_of(number);
     if is_worker { world.worker(number, protocol, 1500) } else { world.client(number, protocol) }
 }
 
@@ -144,6 +155,7 @@ proptest! {
             let link = joined(&mut world, is_worker, number);
             witness.links.push(link);
             witness.workers.extend(is_worker.then_some(link));
+            witness.streaming.extend((!is_worker && protocol_of(number) == 3).then_some(link));
         }
         let http = http_request(b"{}");
         let head = http_response(b"a");
@@ -184,6 +196,16 @@ proptest! {
                     let error = "worker: timeout".into();
                     world.packet(link, &proxy::QueryAnswerErrorEx { request_id, error_code: 652, error, final_info });
                 },
+                Step::Cancel { link, number } => {
+                    let link = pick(link);
+                    if witness.streaming.contains(&link) {
+                        witness.open.remove(&(link, [number; 32]));
+                    }
+                    world.packet(link, &stream::Cancel { request_id: [number; 32] });
+                }
+                Step::Credit { link, number, len } => {
+                    world.packet(pick(link), &stream::Credit { request_id: [number; 32], len });
+                }
                 Step::Price { link, coefficient } => {
                     world.packet(pick(link), &worker::NewCoefficient { new_coefficient: coefficient });
                 }

@@ -8,6 +8,7 @@ mod cancel;
 mod chaos;
 mod client_handshake;
 mod endings;
+mod flow;
 mod replay;
 mod worker_handshake;
 mod world;

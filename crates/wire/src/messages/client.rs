@@ -93,6 +93,20 @@ tl_dispatch! {
     }
 }
 
+impl FromProxy<'_> {
+    /// Bytes of an answer that the message carries; `None` if it is no part of an answer.
+    #[must_use]
+    pub const fn answer_len(&self) -> Option<usize> {
+        match self {
+            Self::QueryAnswer(message) => Some(message.answer.len()),
+            Self::QueryAnswerPart(message) => Some(message.answer.len()),
+            Self::QueryAnswerEx(message) => Some(message.answer.len()),
+            Self::QueryAnswerPartEx(message) => Some(message.answer.len()),
+            _ => None,
+        }
+    }
+}
+
 tl_struct! {
     /// A request, in protocol 0.
     pub struct RunQuery<'a> = client.runQuery {

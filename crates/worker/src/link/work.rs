@@ -178,6 +178,13 @@ impl Working<'_> {
     fn handle_stream_packet(&mut self, packet: &FromProxy<'_>) -> Result<(), LinkError> {
         match packet {
             FromProxy::Cancel(cancel) => self.streams.cancel(RequestId::new(cancel.request_id)),
+            FromProxy::Credit(credit) => {
+                let request_id = RequestId::new(credit.request_id);
+                if let Err(error) = self.streams.grant(request_id, credit.len) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(%request_id, error, "a proxy broke the rules of a stream: it is cancelled");
+                }
+            }
             FromProxy::Capabilities(_) => return Err(SessionError::CapabilitiesTwice.into()),
             _ => {}
         }

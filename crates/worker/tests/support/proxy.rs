@@ -249,6 +249,12 @@ impl Worker {
         self.link.try_send(wire::encode(&stream::Cancel { request_id: [id; 32] })).unwrap();
     }
 
+    /// Takes `len` more of an answer.
+    pub fn credit(&self, id: u8, len: u32) {
+        let credit = stream::Credit { request_id: [id; 32], len: len.cast_signed() };
+        self.link.try_send(wire::encode(&credit)).unwrap();
+    }
+
     /// Settles a request: `signed`, `stored` and `earned` so far.
     pub fn settle(&self, signed: u64, stored: i64, earned: i64) {
         let boc = sign(&self.key, &self.contract, signed);
