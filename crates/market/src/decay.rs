@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-/// Mean duration of recent events: sum and count both shrink by the factor e every [`TIME_CONSTANT`], the
+/// Mean of a number over recent events: sum and count both shrink by the factor e every [`TIME_CONSTANT`], the
 /// constant of deployed proxies.
 ///
-/// Integers only: `count` has 32 binary places and `sum_ns` counts nanoseconds, so rounding stays far below what
-/// any decision could notice, and every machine gets the same numbers.
+/// Integers only: `count` has 32 binary places, and what is averaged comes in small units (nanoseconds, or parts of
+/// 2^16), so rounding stays far below what any decision could notice, and every machine gets the same numbers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DecayingMean {
-    sum_ns: u64,
+    sum: u64,
     count: u64,
     at: Instant,
 }
@@ -51,26 +51,41 @@ const FACTORS: [u64; 24] = [
 impl DecayingMean {
     /// No events yet.
     pub(crate) const fn new(now: Instant) -> Self {
-        Self { sum_ns: 0, count: 0, at: now }
+        Self { sum: 0, count: 0, at: now }
     }
 
     /// Counts one event.
-    pub(crate) fn record(&mut self, duration: Duration, now: Instant) {
+    pub(crate) fn record(&mut self, value: u64, now: Instant) {
         self.decay_to(now);
-        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        self.sum_ns = self.sum_ns.saturating_add(nanoseconds);
+        self.sum = self.sum.saturating_add(value);
         self.count = self.count.saturating_add(1 << 32);
     }
 
-    /// The mean in nanoseconds, or `None` while it says nothing.
-    pub(crate) fn mean_ns(&self, now: Instant) -> Option<u64> {
+    /// The mean, or `None` while it says nothing.
+    pub(crate) fn mean(&self, now: Instant) -> Option<u64> {
         let mut current = *self;
         current.decay_to(now);
         if current.count <= COUNT_MIN {
             return None;
         }
-        let mean = (u128::from(current.sum_ns) << 32).checked_div(u128::from(current.count))?;
+        let mean = (u128::from(current.sum) << 32).checked_div(u128::from(current.count))?;
         Some(u64::try_from(mean).unwrap_or(u64::MAX))
+    }
+
+    /// The mean of these events and `weight` more of value `prior`: what to believe when little was seen yet.
+    pub(crate) fn mean_with(&self, prior: u64, weight: u32, now: Instant) -> u64 {
+        let mut current = *self;
+        current.decay_to(now);
+        let assumed = u128::from(prior).saturating_mul(u128::from(weight));
+        let sum = u128::from(current.sum).saturating_add(assumed) << 32;
+        let count = u128::from(current.count).saturating_add(u128::from(weight) << 32);
+        u64::try_from(sum.checked_div(count).unwrap_or(0)).unwrap_or(u64::MAX)
+    }
+
+    /// `value`, decayed from `since` to `now`.
+    pub(crate) fn decayed(value: u64, since: Instant, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(since).as_millis();
+        scale(value, factor(u64::try_from(elapsed).unwrap_or(u64::MAX)))
     }
 
     fn decay_to(&mut self, now: Instant) {
@@ -82,7 +97,7 @@ impl DecayingMean {
         }
         self.at = self.at.checked_add(Duration::from_millis(elapsed_ms)).unwrap_or(now);
         let factor = factor(elapsed_ms);
-        self.sum_ns = scale(self.sum_ns, factor);
+        self.sum = scale(self.sum, factor);
         self.count = scale(self.count, factor);
     }
 }
@@ -123,28 +138,31 @@ mod tests {
 
     #[test]
     fn an_unused_worker_has_no_mean() {
-        assert_eq!(DecayingMean::new(start()).mean_ns(start()), None);
+        let unused = DecayingMean::new(start());
+        assert_eq!(unused.mean(start()), None);
+        assert_eq!(unused.mean_with(7, 4, start()), 7);
     }
 
     #[test]
     fn the_mean_of_simultaneous_events_is_exact() {
         let now = start();
         let mut mean = DecayingMean::new(now);
-        mean.record(Duration::from_millis(100), now);
-        mean.record(Duration::from_millis(300), now);
-        assert_eq!(mean.mean_ns(now), Some(200_000_000));
+        mean.record(100, now);
+        mean.record(300, now);
+        assert_eq!(mean.mean(now), Some(200));
+        assert_eq!(mean.mean_with(50, 2, now), 125);
     }
 
     #[test]
     fn old_events_weigh_less() {
         let now = start();
         let mut mean = DecayingMean::new(now);
-        mean.record(Duration::from_secs(10), now);
+        mean.record(10_000_000_000, now);
         let later = now + TIME_CONSTANT;
-        mean.record(Duration::from_secs(1), later);
+        mean.record(1_000_000_000, later);
         let decayed = (-1.0_f64).exp();
         let expected = (10.0 * decayed + 1.0) / (decayed + 1.0) * 1e9;
-        let found = mean.mean_ns(later).unwrap() as f64;
+        let found = mean.mean(later).unwrap() as f64;
         assert!((found / expected - 1.0).abs() < 1e-6, "{found} instead of {expected}");
     }
 
@@ -152,19 +170,19 @@ mod tests {
     fn one_event_is_forgotten_when_a_tenth_of_it_is_left() {
         let now = start();
         let mut mean = DecayingMean::new(now);
-        mean.record(Duration::from_secs(1), now);
+        mean.record(1, now);
         let forgotten_after = TIME_CONSTANT.mul_f64(10.0_f64.ln());
-        assert!(mean.mean_ns(now + forgotten_after - Duration::from_secs(1)).is_some());
-        assert_eq!(mean.mean_ns(now + forgotten_after + Duration::from_secs(1)), None);
-        assert_eq!(mean.mean_ns(now + Duration::from_secs(1 << 40)), None);
+        assert!(mean.mean(now + forgotten_after - Duration::from_secs(1)).is_some());
+        assert_eq!(mean.mean(now + forgotten_after + Duration::from_secs(1)), None);
+        assert_eq!(mean.mean(now + Duration::from_secs(1 << 40)), None);
     }
 
     #[test]
     fn an_earlier_instant_changes_nothing() {
         let now = start() + Duration::from_secs(5);
         let mut mean = DecayingMean::new(now);
-        mean.record(Duration::MAX, now - Duration::from_secs(5));
-        assert_eq!(mean.mean_ns(now), Some(u64::MAX));
+        mean.record(u64::MAX, now - Duration::from_secs(5));
+        assert_eq!(mean.mean(now), Some(u64::MAX));
     }
 
     proptest! {

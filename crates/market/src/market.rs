@@ -2,233 +2,210 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use units::{Coefficient, ModelName};
+use units::Coefficient;
 
 use crate::decay::DecayingMean;
-use crate::ranked::RankedSet;
-use crate::{ModelListing, WorkerListing};
-
-/// One connection of a worker, as the caller numbers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WorkerId(u64);
-
-impl WorkerId {
-    /// Wraps the caller's number.
-    #[must_use]
-    pub const fn new(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// The caller's number.
-    #[must_use]
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
-
-/// What a worker offers when it joins. It starts disabled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offer {
-    /// The model; requests name its base.
-    pub model: ModelName,
-    /// The price.
-    pub coefficient: Coefficient,
-    /// How many requests it runs at once.
-    pub running_max: u32,
-}
-
-/// A worker joined twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("worker {} is already listed", .0.get())]
-pub struct AlreadyListed(WorkerId);
-
-/// Why no worker was picked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoWorker {
-    /// Nobody offered this model lately.
-    #[error("no worker has offered this model")]
-    UnknownModel,
-    /// The model was offered, but nobody is connected now.
-    #[error("no worker for this model is connected")]
-    NoneConnected,
-    /// Nobody is both enabled and below its limit.
-    #[error("every worker for this model is disabled or full")]
-    NoneReady,
-    /// Everybody ready is dearer than the client allows.
-    #[error("the cheapest ready worker for this model has coefficient {}", cheapest.get())]
-    TooDear {
-        /// The lowest ceiling that would be served now.
-        cheapest: Coefficient,
-    },
-}
-
-/// How a listed worker stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WorkerState {
-    /// Its price.
-    pub coefficient: Coefficient,
-    /// Whether it takes part.
-    pub enabled: bool,
-    /// Requests it runs.
-    pub running: u32,
-    /// Requests it may run at once.
-    pub running_max: u32,
-}
+use crate::random::{Random, mix};
+use crate::record::{Ending, Memory, nanoseconds};
+use crate::scored::ScoredSet;
+use crate::worker::{FULL, RESTING, Worker, work};
+use crate::{Affinity, AlreadyListed, Demand, NoWorker, Offer, WorkerId, WorkerState};
 
 /// All workers of one proxy.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Market {
-    models: BTreeMap<Arc<str>, Model>,
-    workers: HashMap<WorkerId, Worker>,
+    random: Random,
+    /// Counts changes of scores, to order equal ones by age.
+    clock: u32,
+    pub(crate) names: BTreeMap<Arc<str>, usize>,
+    pub(crate) models: Vec<Model>,
+    /// Places in `models` of models that were forgotten.
+    free: Vec<usize>,
+    pub(crate) workers: HashMap<WorkerId, Worker>,
+    /// Workers that rest after an outage, the first to come back first.
+    resting: BTreeSet<(Instant, WorkerId)>,
+    memory: Memory,
     /// Models without workers, the one that has waited longest first.
-    abandoned: BTreeMap<u64, Arc<str>>,
+    pub(crate) abandoned: BTreeMap<u64, usize>,
     next_abandoned: u64,
+    pub(crate) enabled_len: usize,
 }
 
 #[derive(Debug)]
-struct Model {
-    connected: usize,
-    /// Enabled workers, for listings.
-    enabled: BTreeSet<Place>,
-    /// Enabled workers with room, for picks.
-    ready: RankedSet<Place>,
+pub(crate) struct Model {
+    pub(crate) name: Arc<str>,
+    pub(crate) connected: usize,
+    /// Enabled workers in order of price, scored by how soon they would answer.
+    pub(crate) enabled: ScoredSet<Place>,
+    /// Enabled workers on a circle: requests of one affinity start at one point of it.
+    circle: BTreeSet<(u64, WorkerId)>,
+    /// Requests that enabled workers may run at once.
+    places: u64,
+    /// Of answered requests at all workers, in nanoseconds.
+    duration: DecayingMean,
     abandoned_at: Option<u64>,
 }
 
 /// Workers stand in order of price.
-type Place = (Coefficient, WorkerId);
-
-#[derive(Debug)]
-struct Worker {
-    model: Arc<str>,
-    coefficient: Coefficient,
-    enabled: bool,
-    running: u32,
-    running_max: u32,
-    /// Mean duration of successful requests. Failures stay out: a worker that fails at once is not quick.
-    duration: DecayingMean,
-    tree_priority: u64,
-}
+pub(crate) type Place = (Coefficient, WorkerId);
 
 /// How many models without workers are remembered, so that "come back later" can be told from "never heard of it".
-const ABANDONED_MODELS_MAX: usize = 1000;
+pub(crate) const ABANDONED_MODELS_MAX: usize = 1000;
+
+/// One of so many requests goes to a random worker that runs no more than the best one, so that a worker which once
+/// looked slow is measured again, and nobody starves.
+const EXPLORATION: u64 = 64;
+
+/// How many neighbours on the circle are asked before affinity is given up.
+const NEIGHBOURS_MAX: usize = 2;
 
 impl Market {
-    /// An empty market.
+    /// An empty market. Equal seeds and events give equal decisions.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(seed: u64) -> Self {
+        Self {
+            random: Random::new(seed),
+            clock: 0,
+            names: BTreeMap::new(),
+            models: Vec::new(),
+            free: Vec::new(),
+            workers: HashMap::new(),
+            resting: BTreeSet::new(),
+            memory: Memory::default(),
+            abandoned: BTreeMap::new(),
+            next_abandoned: 0,
+            enabled_len: 0,
+        }
     }
 
-    /// Lists a worker, disabled at first.
+    /// Lists a worker, disabled at first. It comes back with the outages it left with.
     ///
     /// # Errors
     /// [`AlreadyListed`] if the id is in use; nothing changed then.
-    pub fn add(
-        &mut self,
-        id: WorkerId,
-        offer: &Offer,
-        now: Instant,
-        random: &mut impl FnMut() -> u64,
-    ) -> Result<(), AlreadyListed> {
+    pub fn add(&mut self, id: WorkerId, offer: &Offer, now: Instant) -> Result<(), AlreadyListed> {
         if self.workers.contains_key(&id) {
             return Err(AlreadyListed(id));
         }
-        let known = self.models.get_key_value(offer.model.base()).map(|(name, _)| Arc::clone(name));
-        let name = known.unwrap_or_else(|| Arc::from(offer.model.base()));
-        let model = self.models.entry(Arc::clone(&name)).or_insert_with(Model::new);
+        let index = self.model_named(offer.model.base(), now);
+        let model = self.model_mut(index);
         model.connected = model.connected.saturating_add(1);
+        let name = Arc::clone(&model.name);
         if let Some(serial) = model.abandoned_at.take() {
             self.abandoned.remove(&serial);
         }
         let worker = Worker {
-            model: name,
+            owner: offer.owner,
+            model: index,
             coefficient: offer.coefficient,
             enabled: false,
             running: 0,
             running_max: offer.running_max,
-            duration: DecayingMean::new(now),
-            tree_priority: random(),
+            record: self.memory.recall(offer.owner, &name, now),
+            slowness: 0,
+            priority: self.random.next(),
         };
         self.workers.insert(id, worker);
         Ok(())
     }
 
-    /// Forgets a worker. Unknown ids are ignored here and below: news about a worker that has left is normal.
-    pub fn remove(&mut self, id: WorkerId) {
+    /// Forgets a worker. If it leaves while requests run, that is an outage, which its owner's next worker for the
+    /// model inherits.
+    ///
+    /// Unknown ids are ignored here and below: news about a worker that has left is normal.
+    pub fn remove(&mut self, id: WorkerId, now: Instant) {
         self.set_enabled(id, false);
-        let Some(worker) = self.workers.remove(&id) else { return };
-        let Some(model) = self.models.get_mut(&worker.model) else { return };
-        model.connected = model.connected.saturating_sub(1);
-        if model.connected > 0 {
-            return;
+        let Some(mut worker) = self.workers.remove(&id) else { return };
+        if worker.running > 0 {
+            worker.record.note(Ending::Failed, now);
         }
-        model.abandoned_at = Some(self.next_abandoned);
-        self.abandoned.insert(self.next_abandoned, worker.model);
-        self.next_abandoned = self.next_abandoned.saturating_add(1);
-        if self.abandoned.len() > ABANDONED_MODELS_MAX
-            && let Some((_, forgotten)) = self.abandoned.pop_first()
-        {
-            self.models.remove(&forgotten);
+        let index = worker.model;
+        let model = self.model_mut(index);
+        model.connected = model.connected.saturating_sub(1);
+        let (is_left, name) = (model.connected == 0, Arc::clone(&model.name));
+        if worker.record.is_worth_keeping(now) {
+            self.memory.keep(worker.owner, &name, worker.record);
+        }
+        if is_left {
+            self.abandon(index);
         }
     }
 
     /// Lets a worker take part, or stops new requests to it.
     pub fn set_enabled(&mut self, id: WorkerId, enabled: bool) {
-        self.update(id, |worker| worker.enabled = enabled);
+        self.place_anew(id, |worker| worker.enabled = enabled);
     }
 
     /// Changes a worker's price for later requests.
     pub fn set_coefficient(&mut self, id: WorkerId, coefficient: Coefficient) {
-        self.update(id, |worker| worker.coefficient = coefficient);
+        self.place_anew(id, |worker| worker.coefficient = coefficient);
     }
 
     /// A request goes to the worker.
     pub fn started(&mut self, id: WorkerId) {
-        self.update(id, |worker| worker.running = worker.running.saturating_add(1));
+        self.score_anew(id, |worker, _mean| worker.running = worker.running.saturating_add(1));
     }
 
-    /// A request at the worker has ended after `duration`.
-    pub fn finished(&mut self, id: WorkerId, duration: Duration, success: bool, now: Instant) {
-        self.update(id, |worker| {
+    /// A request at the worker has ended.
+    pub fn finished(&mut self, id: WorkerId, ending: Ending, now: Instant) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        if let (Ending::Answered(duration), Some(model)) = (ending, self.models.get_mut(worker.model)) {
+            model.duration.record(nanoseconds(duration), now);
+        }
+        let rested_until = worker.record.rests_until;
+        self.score_anew(id, |worker, model| {
             worker.running = worker.running.saturating_sub(1);
-            if success {
-                worker.duration.record(duration, now);
-            }
+            worker.record.note(ending, now);
+            worker.slowness = worker.record.slowness(model.duration.mean(now), now);
         });
+        let enabled = self.workers.get(&id).filter(|worker| worker.enabled);
+        if let Some(rests_until) = enabled.map(|worker| worker.record.rests_until)
+            && rests_until != rested_until
+        {
+            self.note_rest(id, rested_until, rests_until);
+        }
     }
 
-    /// Chooses a worker for a request: of two eligible ones drawn at random the one with less work ahead of it
-    /// (running requests × mean duration), at equal work the cheaper one. While a mean is unknown, running
-    /// requests alone are compared. `model` is a base name.
+    /// Chooses a worker for a request, among the enabled ones with room that are not dearer than the ceiling.
+    ///
+    /// The one that would answer soonest is taken: the least running requests, weighted by how long the worker takes,
+    /// failures included, in comparison; at equal work the cheaper one; among equals they take turns. Workers that
+    /// failed a moment ago come last, whatever they run. A request with an affinity goes to its neighbour instead as
+    /// long as that has not much more work, and a few requests go anywhere, to learn.
     ///
     /// # Errors
     /// [`NoWorker`] says what would have to change.
-    pub fn pick(
-        &self,
-        model: &str,
-        ceiling: Coefficient,
-        now: Instant,
-        random: &mut impl FnMut() -> u64,
-    ) -> Result<WorkerId, NoWorker> {
-        let model = self.models.get(model).ok_or(NoWorker::UnknownModel)?;
+    pub fn pick(&mut self, demand: &Demand<'_>, now: Instant) -> Result<WorkerId, NoWorker> {
+        self.wake(now);
+        let index = *self.names.get(demand.model).ok_or(NoWorker::UnknownModel)?;
+        let model = self.models.get(index).ok_or(NoWorker::UnknownModel)?;
         if model.connected == 0 {
             return Err(NoWorker::NoneConnected);
         }
-        let eligible = model.ready.count_up_to(&(ceiling, WorkerId(u64::MAX)));
-        let first_rank = below(eligible, random);
-        let Some((_, first)) = first_rank.and_then(|rank| model.ready.nth(rank)) else {
-            let (cheapest, _) = model.ready.nth(0).ok_or(NoWorker::NoneReady)?;
+        let bound = (demand.ceiling, WorkerId(u64::MAX));
+        let Some(((_, best), score)) = model.enabled.best_up_to(&bound) else {
+            let cheapest = model.enabled.first_below(FULL).or(model.enabled.nth(0).map(|(place, _)| place));
+            let (cheapest, _) = cheapest.ok_or(NoWorker::NoneEnabled)?;
             return Err(NoWorker::TooDear { cheapest });
         };
-        // The second is drawn from the others: ranks from the first one's on move down by one.
-        let others = eligible.saturating_sub(1);
-        let second_rank = below(others, random)
-            .map(|rank| if Some(rank) >= first_rank { rank.saturating_add(1) } else { rank });
-        let second = second_rank.and_then(|rank| model.ready.nth(rank));
-        Ok(second.map_or(first, |(_, second)| self.less_busy(first, second, now)))
+        if score >= FULL {
+            return Err(NoWorker::Full);
+        }
+        if score >= RESTING {
+            return Ok(best);
+        }
+        if let Some(affinity) = demand.affinity {
+            return Ok(self.neighbour(model, affinity, demand.ceiling, work(score)).unwrap_or(best));
+        }
+        let explores = self.random.next().checked_rem(EXPLORATION) == Some(0);
+        let other = explores.then(|| self.random.below(model.enabled.count_up_to(&bound))).flatten();
+        let other = other.and_then(|rank| model.enabled.nth(rank)).filter(|(_, score)| *score < RESTING);
+        let running = |id| self.workers.get(&id).map(|worker| worker.running);
+        match other {
+            Some(((_, other), _)) if running(other) <= running(best) => Ok(other),
+            _ => Ok(best),
+        }
     }
 
     /// How a worker stands; `None` for one that is not listed.
@@ -238,92 +215,139 @@ impl Market {
         Some(WorkerState { coefficient, enabled, running, running_max })
     }
 
-    /// Every model somebody is connected for, by name.
-    pub fn listing(&self) -> impl Iterator<Item = ModelListing<'_>> + '_ {
-        self.models.iter().filter(|(_, model)| model.connected > 0).map(|(name, model)| {
-            let workers = model.enabled.iter().filter_map(|(coefficient, id)| {
-                let worker = self.workers.get(id)?;
-                Some(WorkerListing {
-                    coefficient: *coefficient,
-                    running: worker.running,
-                    running_max: worker.running_max,
-                })
-            });
-            ModelListing { name, workers: workers.collect() }
-        })
+    /// How many requests the enabled workers of a model may run at once.
+    #[must_use]
+    pub fn places(&self, model: &str) -> u64 {
+        self.names.get(model).and_then(|index| self.models.get(*index)).map_or(0, |model| model.places)
     }
 
     /// Whether any worker is enabled.
     #[must_use]
-    pub fn has_enabled_worker(&self) -> bool {
-        self.models.values().any(|model| !model.enabled.is_empty())
+    pub const fn has_enabled_worker(&self) -> bool {
+        self.enabled_len > 0
     }
 
-    /// Applies a change and puts the worker where it belongs then.
-    fn update(&mut self, id: WorkerId, change: impl FnOnce(&mut Worker)) {
+    /// The first neighbour that may be asked and has at most twice the least work, and some more if it has many
+    /// places: what it has in its cache saves work too.
+    fn neighbour(
+        &self,
+        model: &Model,
+        affinity: Affinity,
+        ceiling: Coefficient,
+        least_work: u64,
+    ) -> Option<WorkerId> {
+        let point = (mix(affinity.0), WorkerId(0));
+        let around = model.circle.range(point..).chain(model.circle.range(..point));
+        around.take(NEIGHBOURS_MAX).map(|(_, id)| *id).find(|id| {
+            self.workers.get(id).is_some_and(|worker| {
+                let score = worker.score(0);
+                let spare = worker.work_of(worker.running_max >> 3);
+                let work_max = least_work.saturating_mul(2).saturating_add(spare);
+                worker.coefficient <= ceiling && score < RESTING && work(score) <= work_max
+            })
+        })
+    }
+
+    /// Workers whose rest is over are normal again.
+    fn wake(&mut self, now: Instant) {
+        while let Some((until, id)) = self.resting.first().copied().filter(|(until, _)| *until <= now) {
+            self.resting.remove(&(until, id));
+            self.score_anew(id, |worker, _model| worker.record.wake(now));
+        }
+    }
+
+    fn note_rest(&mut self, id: WorkerId, before: Option<Instant>, after: Option<Instant>) {
+        if let Some(before) = before {
+            self.resting.remove(&(before, id));
+        }
+        if let Some(after) = after {
+            self.resting.insert((after, id));
+        }
+    }
+
+    fn model_named(&mut self, name: &str, now: Instant) -> usize {
+        if let Some(index) = self.names.get(name) {
+            return *index;
+        }
+        let name: Arc<str> = Arc::from(name);
+        let model = Model::new(Arc::clone(&name), now);
+        let index = self.free.pop().unwrap_or(self.models.len());
+        match self.models.get_mut(index) {
+            Some(place) => *place = model,
+            None => self.models.push(model),
+        }
+        self.names.insert(name, index);
+        index
+    }
+
+    fn model_mut(&mut self, index: usize) -> &mut Model {
+        self.models.get_mut(index).expect("a model stays as long as a worker names it")
+    }
+
+    fn abandon(&mut self, index: usize) {
+        let serial = self.next_abandoned;
+        self.next_abandoned = self.next_abandoned.saturating_add(1);
+        self.model_mut(index).abandoned_at = Some(serial);
+        self.abandoned.insert(serial, index);
+        if self.abandoned.len() > ABANDONED_MODELS_MAX
+            && let Some((_, forgotten)) = self.abandoned.pop_first()
+        {
+            let name = Arc::clone(&self.model_mut(forgotten).name);
+            self.names.remove(&name);
+            self.free.push(forgotten);
+        }
+    }
+
+    /// Applies a change that concerns where a worker stands, and puts it there.
+    fn place_anew(&mut self, id: WorkerId, change: impl FnOnce(&mut Worker)) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let Some(model) = self.models.get_mut(&worker.model) else { return };
-        let before = worker.standing();
-        let place_before = (worker.coefficient, id);
-        change(worker);
-        let place = (worker.coefficient, id);
-        if (before, place_before) == (worker.standing(), place) {
-            return;
-        }
-        model.enabled.remove(&place_before);
-        model.ready.remove(&place_before);
+        let Some(model) = self.models.get_mut(worker.model) else { return };
+        let point = (worker.priority, id);
         if worker.enabled {
-            model.enabled.insert(place);
+            model.enabled.remove(&(worker.coefficient, id));
+            model.circle.remove(&point);
+            model.places = model.places.saturating_sub(worker.running_max.into());
+            self.enabled_len = self.enabled_len.saturating_sub(1);
         }
-        if worker.standing() == Standing::Ready {
-            model.ready.insert(place, worker.tree_priority);
+        let rested_until = worker.record.rests_until.filter(|_| worker.enabled);
+        change(worker);
+        if worker.enabled {
+            self.clock = self.clock.wrapping_add(1);
+            let score = worker.score(self.clock);
+            model.enabled.insert((worker.coefficient, id), score, worker.priority);
+            model.circle.insert(point);
+            model.places = model.places.saturating_add(worker.running_max.into());
+            self.enabled_len = self.enabled_len.saturating_add(1);
         }
+        let rests_until = worker.record.rests_until.filter(|_| worker.enabled);
+        self.note_rest(id, rested_until, rests_until);
     }
 
-    fn less_busy(&self, first: WorkerId, second: WorkerId, now: Instant) -> WorkerId {
-        let (Some(one), Some(other)) = (self.workers.get(&first), self.workers.get(&second)) else {
-            return first;
-        };
-        let means = one.duration.mean_ns(now).zip(other.duration.mean_ns(now));
-        let (mean_of_one, mean_of_other) = means.unwrap_or((1, 1));
-        let work =
-            |worker: &Worker, mean_ns: u64| u128::from(worker.running).saturating_mul(u128::from(mean_ns));
-        let rank_of_one = (work(one, mean_of_one), one.coefficient);
-        let rank_of_other = (work(other, mean_of_other), other.coefficient);
-        if rank_of_other < rank_of_one { second } else { first }
+    /// Applies a change that concerns how soon a worker would answer.
+    fn score_anew(&mut self, id: WorkerId, change: impl FnOnce(&mut Worker, &Model)) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(model) = self.models.get_mut(worker.model) else { return };
+        change(worker, model);
+        if worker.enabled {
+            self.clock = self.clock.wrapping_add(1);
+            let score = worker.score(self.clock);
+            model.enabled.set_score(&(worker.coefficient, id), score);
+        }
     }
 }
 
 impl Model {
-    fn new() -> Self {
-        Self { connected: 0, enabled: BTreeSet::new(), ready: RankedSet::new(), abandoned_at: None }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    Disabled,
-    Full,
-    Ready,
-}
-
-impl Worker {
-    fn standing(&self) -> Standing {
-        match (self.enabled, self.running < self.running_max) {
-            (false, _) => Standing::Disabled,
-            (true, false) => Standing::Full,
-            (true, true) => Standing::Ready,
+    fn new(name: Arc<str>, now: Instant) -> Self {
+        Self {
+            name,
+            connected: 0,
+            enabled: ScoredSet::new(),
+            circle: BTreeSet::new(),
+            places: 0,
+            duration: DecayingMean::new(now),
+            abandoned_at: None,
         }
     }
-}
-
-/// A number below `count`, each about equally likely; `None` when there is none.
-fn below(count: usize, random: &mut impl FnMut() -> u64) -> Option<usize> {
-    if count == 0 {
-        return None;
-    }
-    let scaled = u128::from(random()).saturating_mul(count as u128) >> 64;
-    usize::try_from(scaled).ok()
 }
 
 #[cfg(test)]

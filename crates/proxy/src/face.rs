@@ -24,6 +24,9 @@ const PSEUDO_NANOTONS: u64 = 100_000_000_000;
 /// The wallet's number of messages there.
 const PSEUDO_WALLET_SEQNO: u32 = 7;
 
+/// Rows of each list on the statistics page; the totals beside them count everybody.
+const ROWS_MAX: usize = 1000;
+
 /// What the port shows and changes.
 #[derive(Debug)]
 pub(crate) struct Face {
@@ -84,7 +87,7 @@ impl Face {
         let (snapshot, root, contract, takes_part, running) = self.shell.look(|core| {
             let terms = core.terms();
             let contract = terms.contract_text().to_owned();
-            (core.snapshot(), terms.root().clone(), contract, core.takes_part(), core.running_len())
+            (core.snapshot(ROWS_MAX), terms.root().clone(), contract, core.takes_part(), core.running_len())
         });
         let connection = |connection: &ConnectionSnapshot| {
             let rates = self.shell.stats.worker_rates(connection.link, now);

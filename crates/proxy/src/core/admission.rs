@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use market::{NoWorker, WorkerId};
-use rand::Rng as _;
+use market::{Affinity, Demand, NoWorker, WorkerId};
 use sha2::{Digest, Sha256};
 use transport::flow::{ANSWER_WINDOW, Inflow};
 use units::{AdjustedTokens, AdjustedUsage, Coefficient, ModelName, ProtocolVersion, RequestId, TokenCount};
@@ -24,6 +23,7 @@ struct Wish<'a> {
     query: &'a [u8],
     /// Length of the HTTP body in `query`.
     body_len: usize,
+    affinity: Option<Affinity>,
     ceiling: Coefficient,
     max_tokens: TokenCount,
     timeout: Duration,
@@ -34,6 +34,10 @@ struct Wish<'a> {
 
 /// What the worker gets of the client's time, and what the client gave us of the application's.
 const TIMEOUT_SHARE: f64 = 0.95;
+
+/// A header of the application's HTTP request by which a client says what should run at one worker: 16 hexadecimal
+/// digits, a hash of whatever the application named.
+const AFFINITY_HEADER: &[u8] = b"X-Cocoon-Affinity";
 
 /// Longest query, in bytes: to a worker it travels with a payment, whose link has to have a frame for both.
 const QUERY_LEN_MAX: usize = MESSAGE_LEN_MAX - 4096;
@@ -48,9 +52,10 @@ impl Core {
         now: Now,
     ) {
         let debug = query.enable_debug.unwrap_or(false);
-        let body_len = wire::decode::<http::Request<'_>>(query.query).map(|request| request.payload.len());
+        let request = wire::decode::<http::Request<'_>>(query.query).ok();
+        let body_len = request.as_ref().map_or(0, |request| request.payload.len());
         let admitted = self
-            .read_wish(&query, debug, body_len.as_ref().ok().copied())
+            .read_wish(&query, debug, request.as_ref())
             .and_then(|wish| self.admit(link, party, &wish, now));
         if let Err(failure) = admitted {
             let client = Addressee { protocol: party.protocol, request_id: query.request_id };
@@ -62,7 +67,7 @@ impl Core {
                 code: failure.code.code(),
                 worker: None,
                 duration: Duration::ZERO,
-                bytes_received: body_len.unwrap_or(0),
+                bytes_received: body_len,
                 bytes_sent: 0,
                 charged: AdjustedUsage::default(),
                 capped: AdjustedTokens::ZERO,
@@ -76,13 +81,13 @@ impl Core {
         &self,
         query: &client::RunQueryEx<'a>,
         debug: bool,
-        body_len: Option<usize>,
+        request: Option<&http::Request<'_>>,
     ) -> Result<Wish<'a>, Failure> {
         let invalid = |message| Failure::new(StatusCode::PROTOCOL_VIOLATION, message);
         if query.query.len() > QUERY_LEN_MAX {
             return Err(invalid("the query is too long"));
         }
-        let body_len = body_len.ok_or_else(|| invalid("the query is not an HTTP request"))?;
+        let request = request.ok_or_else(|| invalid("the query is not an HTTP request"))?;
         let max_tokens =
             u64::try_from(query.max_tokens).map_err(|_negative| invalid("max_tokens is negative"))?;
         let ceiling = u32::try_from(query.max_coefficient)
@@ -93,7 +98,8 @@ impl Core {
         Ok(Wish {
             model: query.model_name.to_string_lossy(),
             query: query.query,
-            body_len,
+            body_len: request.payload.len(),
+            affinity: affinity(request),
             // No worker asks more than the highest legal price, so a higher ceiling means that one.
             ceiling: Coefficient::try_from(ceiling.min(Coefficient::LIMIT - 1))
                 .expect("it is below the limit"),
@@ -133,8 +139,8 @@ impl Core {
         let Some(to_reserve) = to_reserve.ok().filter(|hold| *hold <= available) else {
             return refused(StatusCode::NOT_READY, "balance is too low");
         };
-        let mut random = || self.random.next_u64();
-        let picked = self.market.pick(&wish.model, wish.ceiling, now.instant, &mut random);
+        let demand = Demand { model: &wish.model, ceiling: wish.ceiling, affinity: wish.affinity };
+        let picked = self.market.pick(&demand, now.instant);
         let worker_id = picked.map_err(|reason| no_worker(reason, &wish.model))?;
         let worker_link = LinkId(worker_id.get());
         let worker = self.workers.get(&worker_link).and_then(|worker| worker.party.as_ref());
@@ -159,6 +165,7 @@ impl Core {
             started: now,
             deadline: now.instant + wish.timeout,
             first_answer: None,
+            status: 0,
             counted: AdjustedUsage::default(),
             bytes_received: wish.body_len,
             bytes_sent: 0,
@@ -224,6 +231,15 @@ impl Core {
     }
 }
 
+/// What the client wants to be near; anything but 16 hexadecimal digits is nothing.
+fn affinity(request: &http::Request<'_>) -> Option<Affinity> {
+    let named = |header: &&http::Header<'_>| header.name.as_bytes().eq_ignore_ascii_case(AFFINITY_HEADER);
+    let value = request.headers.iter().find(named)?.value;
+    let mut bytes = [0; 8];
+    hex::decode_to_slice(value.as_bytes(), &mut bytes).ok()?;
+    Some(Affinity::new(u64::from_be_bytes(bytes)))
+}
+
 fn no_worker(reason: NoWorker, model: &str) -> Failure {
     let name = &model[..model.floor_char_boundary(ModelName::LEN_MAX)];
     let not_ready = StatusCode::NOT_READY;
@@ -232,7 +248,9 @@ fn no_worker(reason: NoWorker, model: &str) -> Failure {
             Failure::new(StatusCode::PROTOCOL_VIOLATION, format!("unknown model {name}"))
         }
         NoWorker::NoneConnected => Failure::new(not_ready, format!("no workers for model {name}")),
-        NoWorker::NoneReady => Failure::new(not_ready, format!("no ready workers for model {name}")),
+        NoWorker::NoneEnabled | NoWorker::Full => {
+            Failure::new(not_ready, format!("no ready workers for model {name}"))
+        }
         NoWorker::TooDear { cheapest } => {
             Failure::new(not_ready, format!("can run this query with coefficient={}", cheapest.get()))
         }

@@ -105,8 +105,8 @@ impl Core {
                 self.authorize_client(link, party, now)
             }
             (ClientStage::Authorizing(_), _) => unexpected("expected auth message"),
-            (ClientStage::Ready(_), client::Query::GetWorkerTypes(_)) => Ok(self.worker_types()),
-            (ClientStage::Ready(_), client::Query::GetWorkerTypesV2(_)) => Ok(self.worker_types_v2()),
+            (ClientStage::Ready(_), client::Query::GetWorkerTypes(_)) => Ok(self.worker_types(now)),
+            (ClientStage::Ready(_), client::Query::GetWorkerTypesV2(_)) => Ok(self.worker_types_v2(now)),
             (ClientStage::Ready(party), client::Query::UpdatePaymentStatus(_)) => {
                 self.client_payment_status(party, now)
             }
@@ -182,35 +182,6 @@ impl Core {
             db_tokens: standing.settled,
             max_tokens: standing.total,
         }))
-    }
-
-    fn worker_types(&self) -> Bytes {
-        let listing: Vec<_> = self.market.listing().collect();
-        let types = listing.iter().filter_map(|model| {
-            let [min, middle, max] = model.price_range()?.map(thousandths);
-            Some(client::WorkerType {
-                name: model.name.into(),
-                active_workers: i32::try_from(model.workers.len()).unwrap_or(i32::MAX),
-                coefficient_min: min,
-                coefficient_bucket50: middle,
-                coefficient_max: max,
-            })
-        });
-        wire::encode(&client::WorkerTypes { types: types.collect() })
-    }
-
-    fn worker_types_v2(&self) -> Bytes {
-        let listing: Vec<_> = self.market.listing().collect();
-        let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-        let types = listing.iter().map(|model| {
-            let workers = model.workers.iter().map(|worker| client::WorkerInstanceV2 {
-                coefficient: thousandths(worker.coefficient),
-                active_requests: count(worker.running),
-                max_active_requests: count(worker.running_max),
-            });
-            client::WorkerTypeV2 { name: model.name.into(), workers: workers.collect() }
-        });
-        wire::encode(&client::WorkerTypesV2 { types: types.collect() })
     }
 
     pub(super) fn packet_from_client(
@@ -314,8 +285,4 @@ pub(super) fn negotiate(range: Option<&client::ProtoRange>) -> Result<ProtocolVe
 
 pub(super) fn no_account() -> Refusal {
     Refusal::closing(StatusCode::FAILURE, "the account is not open")
-}
-
-fn thousandths(coefficient: units::Coefficient) -> i32 {
-    i32::try_from(coefficient.get()).expect("coefficients are below 10^9")
 }

@@ -20,6 +20,7 @@ mod answer;
 mod cancel;
 mod client_link;
 mod delivery;
+mod listing;
 mod relay;
 mod running;
 mod snapshot;
@@ -42,6 +43,7 @@ use wire::{StatusCode, peer};
 
 use accounts::Accounts;
 use client_link::ClientLink;
+use listing::Lists;
 use running::Running;
 use worker_link::WorkerLink;
 
@@ -243,6 +245,7 @@ pub struct Core {
     running: Running,
     /// Ended requests whose clients have not taken the whole answer.
     tails: usize,
+    lists: Lists,
     random: StdRng,
     /// Keeps our names for requests unpredictable to clients and workers.
     hop_secret: [u8; 32],
@@ -283,12 +286,13 @@ impl Core {
             ledger: Ledger::new(*terms.prices()),
             terms,
             limits,
-            market: Market::new(),
+            market: Market::new(random.next_u64()),
             accounts: Accounts::default(),
             clients: HashMap::new(),
             workers: HashMap::new(),
             running: Running::default(),
             tails: 0,
+            lists: Lists::default(),
             random,
             hop_secret,
             enabled: true,

@@ -75,6 +75,7 @@ impl Core {
                     return Err("answer is not an HTTP response");
                 };
                 request.first_answer = Some(now.unix);
+                request.status = response.status_code;
                 request.bytes_sent += response.payload.len();
                 let is_stream = request.client.protocol == ProtocolVersion::V3;
                 // What is longer than a part follows in parts.

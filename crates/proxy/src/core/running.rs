@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use gateway::{ApiError, Blame, ErrorKind};
 use ledger::Hold;
-use market::WorkerId;
+use market::{Ending, WorkerId};
 use ton::Address;
 use transport::flow::Inflow;
 use units::{AdjustedTokens, AdjustedUsage, RequestId};
@@ -46,6 +47,8 @@ pub(super) struct Request {
     pub(super) deadline: Instant,
     /// When the first answer came.
     pub(super) first_answer: Option<Duration>,
+    /// The HTTP status of the answer, once it came.
+    pub(super) status: i32,
     /// What the worker has counted so far; before version 1 it says so with every part.
     pub(super) counted: AdjustedUsage,
     pub(super) bytes_received: usize,
@@ -185,8 +188,8 @@ impl Core {
             client.running.remove(&request.client.request_id);
         }
         let duration = now.instant.saturating_duration_since(request.started.instant);
-        let is_success = outcome == Outcome::Success;
-        self.market.finished(WorkerId::new(request.worker_link.0), duration, is_success, now.instant);
+        let ending = ending(outcome, &last, &request, duration);
+        self.market.finished(WorkerId::new(request.worker_link.0), ending, now.instant);
 
         // What was delivered is paid for, however the answer ended; before its head nothing was.
         let counted = request.first_answer.map_or_else(AdjustedUsage::default, |_| request.counted);
@@ -272,6 +275,35 @@ impl Core {
             request_tokens,
         });
         self.send(link, message, Undelivered::CloseLink);
+    }
+}
+
+/// Workers tell in time that they are too slow. One that does not is down, unless the client gave it hardly any time.
+const SILENCE_MIN: Duration = Duration::from_secs(10);
+
+/// What the end of a request says about its worker. A client must not be able to make a worker look bad.
+fn ending(outcome: Outcome, last: &Last<'_>, request: &Request, duration: Duration) -> Ending {
+    match (outcome, last) {
+        (Outcome::Success, _) => match request.status {
+            ..400 => Ending::Answered(duration),
+            400..500 => Ending::Untold,
+            500.. => Ending::Failed,
+        },
+        (Outcome::WorkerFailed, Last::Failure(failure)) => {
+            match ApiError::from_wire(failure.code.code(), &failure.message).kind() {
+                ErrorKind::WorkerBusy | ErrorKind::Cancelled | ErrorKind::WorkerLost => Ending::Busy,
+                ErrorKind::Timeout | ErrorKind::ModelMismatch => Ending::Untold,
+                kind if kind.row().blame == Blame::Application => Ending::Untold,
+                _ => Ending::Failed,
+            }
+        }
+        (Outcome::Timeout, _) if duration < SILENCE_MIN => Ending::Untold,
+        // The worker's link was full.
+        (Outcome::Rejected, _) => Ending::Busy,
+        (Outcome::ShutDown | Outcome::Cancelled, _) => Ending::Untold,
+        (Outcome::Timeout | Outcome::WorkerFailed | Outcome::WorkerLost | Outcome::WorkerMisbehaved, _) => {
+            Ending::Failed
+        }
     }
 }
 

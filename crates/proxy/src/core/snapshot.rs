@@ -65,9 +65,10 @@ pub struct ConnectionSnapshot {
 }
 
 impl Core {
-    /// The state of the business now. Costs time in proportion to the number of accounts and links.
+    /// The state of the business now, with at most `rows_max` rows of each kind: a proxy with many accounts must not
+    /// stand still while somebody looks at it.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(&self, rows_max: usize) -> Snapshot {
         let text = |address: &Address| self.terms.address_text(address);
         let contract = |side, owner: &Address| {
             self.accounts.contract(side, owner).map(|contract| text(&contract)).unwrap_or_default()
@@ -75,6 +76,7 @@ impl Core {
         let mut clients: Vec<_> = self
             .ledger
             .clients()
+            .take(rows_max)
             .map(|(owner, limits)| ClientSnapshot {
                 owner: text(&owner),
                 contract: contract(Side::Client, &owner),
@@ -85,6 +87,7 @@ impl Core {
         let mut workers: Vec<_> = self
             .ledger
             .workers()
+            .take(rows_max)
             .map(|(owner, totals)| WorkerSnapshot {
                 owner: text(&owner),
                 contract: contract(Side::Worker, &owner),
@@ -106,7 +109,7 @@ impl Core {
                 enabled: state.enabled,
             })
         });
-        let mut connections: Vec<_> = introduced.collect();
+        let mut connections: Vec<_> = introduced.take(rows_max).collect();
         connections.sort_by_key(|connection| connection.link);
         Snapshot { totals: self.ledger.totals(), clients, workers, connections }
     }

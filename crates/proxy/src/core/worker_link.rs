@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use market::{Offer, WorkerId};
-use rand::Rng as _;
+use market::{Offer, Owner, WorkerId};
 use ton::Address;
 use units::{Coefficient, ImageHash, ModelName, ProtocolVersion};
 use wire::{DecodeError, StatusCode, worker};
@@ -154,10 +153,10 @@ impl Core {
         self.ledger.open_worker(account);
         // The worker shares its limit equally among the proxies it is connected to.
         let running_max = running_max.div_ceil(proxies).min(self.limits.running_per_worker_max);
-        let offer = Offer { model: model.clone(), coefficient, running_max };
-        let mut random = || self.random.next_u64();
+        let owner = Owner::new(*account.hash());
+        let offer = Offer { owner, model: model.clone(), coefficient, running_max };
         self.market
-            .add(WorkerId::new(link.0), &offer, now.instant, &mut random)
+            .add(WorkerId::new(link.0), &offer, now.instant)
             .expect("a link joins once: the step of the handshake sees to it");
         if let Some(worker) = self.workers.get_mut(&link) {
             worker.party = Some(WorkerParty { account, protocol, model });
@@ -254,7 +253,7 @@ impl Core {
     /// The link is gone. Its requests fail now, not when their time is over.
     pub(super) fn forget_worker_link(&mut self, link: LinkId, now: Now) {
         let Some(worker) = self.workers.remove(&link) else { return };
-        self.market.remove(WorkerId::new(link.0));
+        self.market.remove(WorkerId::new(link.0), now.instant);
         for request in worker.running.into_values() {
             self.worker_lost(request, now);
         }

@@ -6,6 +6,7 @@ mod agreement;
 mod answers;
 mod cancel;
 mod chaos;
+mod choice;
 mod client_handshake;
 mod endings;
 mod flow;

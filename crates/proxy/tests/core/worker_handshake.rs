@@ -1,5 +1,7 @@
 //! A worker introduces itself, compares balances and takes part.
 
+use std::time::Duration;
+
 use cocoon_proxy::core::{Limits, LinkId, PeerFacts};
 use ton::model_hash;
 use ton::payment::PaymentKind;
@@ -38,6 +40,8 @@ fn introduced(world: &mut World) -> (LinkId, String) {
 
 /// What `getWorkerTypesV2` shows of the one model.
 fn listed(world: &mut World, client: LinkId) -> Vec<(i32, i32, i32)> {
+    // Long enough for a new list.
+    world.wait(Duration::from_millis(10));
     let answer = world.query(client, &client::GetWorkerTypesV2 {}).unwrap();
     let listing: client::WorkerTypesV2<'_> = wire::decode(&answer).unwrap();
     let [model] = listing.types.as_slice() else { panic!("{listing:?}") };

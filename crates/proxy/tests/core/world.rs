@@ -139,7 +139,7 @@ impl World {
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        self.core.snapshot()
+        self.core.snapshot(usize::MAX)
     }
 
     /// Available and reserved tokens of the one client.
@@ -203,12 +203,19 @@ impl World {
 
     /// The hop id of the request that the core forwarded last to a worker.
     pub(crate) fn forwarded(&mut self, worker: LinkId) -> [u8; 32] {
-        let message = self.next_sent(worker).expect("a request was forwarded");
-        match wire::decode(&message).unwrap() {
-            worker::FromProxy::RunQuery(query) => query.request_id,
-            worker::FromProxy::RunQueryEx(query) => query.request_id,
-            other => panic!("expected a request, found {other:?}"),
+        self.try_forwarded(worker).expect("a request was forwarded")
+    }
+
+    /// The hop id of the next request in what the core sent to a worker.
+    pub(crate) fn try_forwarded(&mut self, worker: LinkId) -> Option<[u8; 32]> {
+        while let Some(message) = self.next_sent(worker) {
+            match wire::decode(&message).unwrap() {
+                worker::FromProxy::RunQuery(query) => return Some(query.request_id),
+                worker::FromProxy::RunQueryEx(query) => return Some(query.request_id),
+                _payment => {}
+            }
         }
+        None
     }
 }
 
