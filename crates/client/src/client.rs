@@ -142,8 +142,11 @@ impl Client {
             let timeout = request.timeout().unwrap_or(config.timeout);
             let body = request.for_wire(config.request_defaults());
             let default_ceiling = Coefficient::new(config.max_coefficient.into());
+            let affinity =
+                request.affinity_key().map(|key| self.shared.affinity.conceal(request.model(), key));
             let message = RequestMessage {
                 id,
+                affinity: affinity.as_deref(),
                 route: request.route(),
                 model: request.model(),
                 tokens_max: request.tokens_max(config.request_defaults())?,

@@ -26,6 +26,7 @@
 //! - A slow application costs itself its answer, never the connection or others; what waits for it is bounded.
 #![forbid(unsafe_code)]
 
+mod affinity;
 mod answer;
 mod chat;
 mod client;

@@ -9,6 +9,7 @@ use ton::contracts::wallet_address;
 use ton::{Address, ContractCode, RootConfig};
 use transport::ConnectConfig;
 
+use crate::affinity::AffinitySecret;
 use crate::config::{Config, StartError, address};
 use crate::debug::DebugLog;
 use crate::link::{Pool, Slots};
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) slots: Slots,
     pub(crate) stats: Stats,
     pub(crate) debug_log: DebugLog,
+    pub(crate) affinity: AffinitySecret,
 }
 
 impl Shared {
@@ -56,6 +58,7 @@ impl Shared {
             slots: Slots::new(config.proxy_connections),
             stats: Stats::default(),
             debug_log: DebugLog::default(),
+            affinity: AffinitySecret::new(rand::rng().random()),
             config,
         })
     }

@@ -59,8 +59,8 @@ const REQUEST_GUID_LEN_MAX: usize = 1024;
 
 /// A request body of an application: scanned, checked where the network reads it, otherwise as received.
 ///
-/// Read here are `model`, `stream`, the token limits, the numbers of choices, and the network's own members
-/// `max_coefficient` (price ceiling in thousandths), `timeout` (seconds), `enable_debug` and `request_guid`,
+/// Read here are `model`, `stream`, the token limits, the numbers of choices, `prompt_cache_key`, and the network's own
+/// members `max_coefficient` (price ceiling in thousandths), `timeout` (seconds), `enable_debug` and `request_guid`,
 /// which do not travel. All else is for the engine to judge.
 #[derive(Clone)]
 pub struct RequestBody {
@@ -75,6 +75,7 @@ pub struct RequestBody {
     timeout: Option<Duration>,
     enable_debug: bool,
     request_guid: Option<String>,
+    affinity_key: Option<Bytes>,
 }
 
 impl std::fmt::Debug for RequestBody {
@@ -136,6 +137,7 @@ impl RequestBody {
             timeout,
             enable_debug: fields.required_type("enable_debug", "a boolean")?.unwrap_or(false),
             request_guid,
+            affinity_key: fields.raw("prompt_cache_key").filter(is_some_text).map(Bytes::copy_from_slice),
             members: Vec::new(),
             text: Bytes::new(),
         };
@@ -191,6 +193,19 @@ impl RequestBody {
         self.request_guid.as_deref()
     }
 
+    /// What the application named to say which of its requests should run at one worker, because their prompts begin
+    /// alike: the header that it sent, else the JSON text of `prompt_cache_key`.
+    #[must_use]
+    pub fn affinity_key(&self) -> Option<&[u8]> {
+        self.affinity_key.as_deref()
+    }
+
+    /// Sets the affinity key, in place of what the body names.
+    #[must_use]
+    pub fn with_affinity_key(self, key: impl Into<Bytes>) -> Self {
+        Self { affinity_key: Some(key.into()), ..self }
+    }
+
     /// Most tokens that may be generated, over all choices: what is reserved for the request.
     ///
     /// # Errors
@@ -223,6 +238,11 @@ impl RequestBody {
         };
         json::splice(&self.text, &self.members, edit, &added)
     }
+}
+
+/// Whether a member's JSON text is a string with something in it. Anything else is the engine's to judge.
+fn is_some_text(text: &&[u8]) -> bool {
+    text.starts_with(b"\"") && text.len() > 2
 }
 
 fn known(key: &str, route: Route) -> Known {
@@ -450,6 +470,24 @@ mod tests {
         // In a chat the member means nothing to the network.
         let text = r#"{"model":"m","max_tokens":5,"prompt":["a","b"]}"#;
         assert_eq!(parse(text).unwrap().tokens_max(DEFAULTS).unwrap(), 5);
+    }
+
+    #[test]
+    fn an_affinity_key_is_text_and_stays_in_the_body() {
+        let key = |text| parse(text).unwrap().affinity_key().map(<[u8]>::to_vec);
+        assert_eq!(key(r#"{"model":"m","prompt_cache_key":"a b"}"#), Some(br#""a b""#.to_vec()));
+        for text in [
+            r#"{"model":"m"}"#,
+            r#"{"model":"m","prompt_cache_key":""}"#,
+            r#"{"model":"m","prompt_cache_key":null}"#,
+            r#"{"model":"m","prompt_cache_key":7}"#,
+        ] {
+            assert_eq!(key(text), None, "{text}");
+        }
+        let text = r#"{"model":"m","max_tokens":1,"prompt_cache_key":"a"}"#;
+        assert_eq!(wire(text), text);
+        let named = parse(text).unwrap().with_affinity_key("header");
+        assert_eq!(named.affinity_key(), Some(&b"header"[..]));
     }
 
     #[test]

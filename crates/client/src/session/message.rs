@@ -21,9 +21,14 @@ pub(crate) struct RequestMessage<'a> {
     pub(crate) max_coefficient: Coefficient,
     pub(crate) timeout: Duration,
     pub(crate) enable_debug: bool,
+    /// Equal values should run at one worker.
+    pub(crate) affinity: Option<&'a str>,
     /// The proxy must follow the root contract at least this far.
     pub(crate) config_version: ConfigVersion,
 }
+
+/// By this header proxies know which requests belong together.
+const AFFINITY_HEADER: &str = "X-Cocoon-Affinity";
 
 /// The part of the request's time that is left to the proxy, so that its refusal arrives before our own timer.
 const TIMEOUT_SHARE: f64 = 0.95;
@@ -32,7 +37,8 @@ impl RequestMessage<'_> {
     /// The message in a version of the protocol.
     ///
     /// The HTTP head says nothing about the application: no address, program, cookie or key of it reaches a
-    /// worker. `Host` and `Content-Length` are there for engines behind deployed workers, which pass them on.
+    /// worker. `Host` and `Content-Length` are there for engines behind deployed workers, which pass them on;
+    /// the affinity is for the proxy.
     pub(crate) fn encode(&self, protocol: ProtocolVersion) -> Bytes {
         let len = self.body.len().to_string();
         let headers = [
@@ -46,8 +52,10 @@ impl RequestMessage<'_> {
             url: self.route.path().into(),
             http_version: "HTTP/1.1".into(),
             headers: headers
+                .into_iter()
+                .chain(self.affinity.map(|value| (AFFINITY_HEADER, value)))
                 .map(|(name, value)| http::Header { name: name.into(), value: value.into() })
-                .into(),
+                .collect(),
             payload: self.body,
         });
         let model_name = self.model.into();

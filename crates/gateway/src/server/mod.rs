@@ -32,6 +32,10 @@ use crate::{ApiError, ErrorKind, RequestBody, Route};
 /// Carries the request's id on every answer.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// By this header an application names what its requests should be near, as by the member `prompt_cache_key`: requests
+/// of one value run at the same worker while it has room. The value does not leave the client.
+pub const AFFINITY: HeaderName = HeaderName::from_static("x-cocoon-affinity");
+
 /// How the API is served.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -262,9 +266,14 @@ async fn complete<I: Inference>(
         return ApiError::new(ErrorKind::Overloaded, "too many requests at once").into_response();
     };
     let id = request.extensions().get().copied().expect("the layer above gives every request its id");
+    let affinity = request.headers().get(AFFINITY).map(|value| Bytes::copy_from_slice(value.as_bytes()));
     let body = match read_body(request, &shared.config).await {
         Ok(text) => RequestBody::parse(route, text),
         Err(error) => Err(error),
+    };
+    let body = match affinity {
+        Some(key) if !key.is_empty() => body.map(|body| body.with_affinity_key(key)),
+        _ => body,
     };
     let stream_asked = body.as_ref().is_ok_and(RequestBody::stream);
     let answer = match body {
