@@ -50,6 +50,8 @@ pub(crate) struct ClientAccount {
     pub(crate) charged: AdjustedTokens,
     pub(crate) reserved: AdjustedTokens,
     pub(crate) running: u32,
+    /// The name of the account in the journal; `None` while there is nothing to record of it.
+    pub(crate) number: Option<u32>,
 }
 
 impl ClientAccount {
@@ -83,6 +85,8 @@ impl ClientAccount {
 pub(crate) struct WorkerAccount {
     pub(crate) earned: AdjustedTokens,
     pub(crate) running: u32,
+    /// As in [`ClientAccount`].
+    pub(crate) number: Option<u32>,
 }
 
 impl WorkerAccount {
@@ -107,6 +111,7 @@ mod tests {
             charged: tokens(charged),
             reserved: tokens(reserved),
             running: 0,
+            number: None,
         }
     }
 

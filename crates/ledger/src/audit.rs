@@ -1,8 +1,8 @@
 //! The full walk: the running sums computed again from the accounts.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 
+use ton::Address;
 use units::AdjustedTokens;
 
 use crate::Ledger;
@@ -16,7 +16,7 @@ pub struct Imbalance {
     running: u128,
 }
 
-impl<K: Copy + Eq + Hash> Ledger<K> {
+impl Ledger {
     /// Recomputes every running sum from the accounts. Costs time in proportion to the number of accounts.
     ///
     /// # Errors
@@ -30,7 +30,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         equal("tokens earned by workers", earned, sums.workers_earned)?;
         equal("tokens held", held, sums.held)?;
 
-        let mut held_by_client = HashMap::<K, u128>::new();
+        let mut held_by_client = HashMap::<Address, u128>::new();
         for pending in self.pending.values() {
             let held = held_by_client.entry(pending.client).or_default();
             *held = held.saturating_add(u128::from(pending.amount.get()));

@@ -1,25 +1,28 @@
 //! The ledger itself: holds, charges and running sums.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 
+use ton::Address;
 use units::{AdjustedTokens, NanoTon};
 
 use crate::account::{ClientAccount, WorkerAccount};
+use crate::journal::Bill;
+use crate::recorder::Recorder;
 use crate::{ClientFunds, ClientLimits, PriceTable, WorkerTotals};
 
 /// All accounts of one proxy contract.
 ///
-/// `K` names an account, for clients and workers alike; a client and a worker may have the same key and are
-/// still two accounts.
+/// An account is named by its owner. One owner may be a client and a worker, and that is two accounts. What has to
+/// outlive the process waits for [`Self::take_records`].
 #[derive(Debug)]
-pub struct Ledger<K> {
+pub struct Ledger {
     pub(crate) prices: PriceTable,
-    pub(crate) clients: HashMap<K, ClientAccount>,
-    pub(crate) workers: HashMap<K, WorkerAccount>,
-    pub(crate) pending: HashMap<u64, Pending<K>>,
+    pub(crate) clients: HashMap<Address, ClientAccount>,
+    pub(crate) workers: HashMap<Address, WorkerAccount>,
+    pub(crate) pending: HashMap<u64, Pending>,
     pub(crate) next_hold: u64,
     pub(crate) sums: Sums,
+    pub(crate) recorder: Recorder,
 }
 
 /// The right to end one pending transfer. It cannot be copied and `post` and `void` take it away, so a transfer
@@ -31,9 +34,9 @@ pub struct Hold {
 }
 
 #[derive(Debug)]
-pub(crate) struct Pending<K> {
-    pub(crate) client: K,
-    pub(crate) worker: K,
+pub(crate) struct Pending {
+    pub(crate) client: Address,
+    pub(crate) worker: Address,
     pub(crate) amount: AdjustedTokens,
 }
 
@@ -106,9 +109,9 @@ pub struct Posted {
 }
 
 /// Totals travel as signed 64-bit numbers.
-const TOTAL_MAX: AdjustedTokens = AdjustedTokens::new(i64::MAX as u64);
+pub(crate) const TOTAL_MAX: AdjustedTokens = AdjustedTokens::new(i64::MAX as u64);
 
-impl<K: Copy + Eq + Hash> Ledger<K> {
+impl Ledger {
     /// An empty book with the prices of one proxy contract.
     #[must_use]
     pub fn new(prices: PriceTable) -> Self {
@@ -119,6 +122,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
             pending: HashMap::new(),
             next_hold: 0,
             sums: Sums::default(),
+            recorder: Recorder::default(),
         }
     }
 
@@ -130,39 +134,44 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
 
     /// Opens a client's account, or notes newer facts from the chain about it. Tokens that the chain counts and
     /// this ledger does not are brought forward; the client's total never decreases.
-    pub fn open_client(&mut self, client: K, funds: ClientFunds) {
+    pub fn open_client(&mut self, client: Address, funds: ClientFunds) {
         let account = self.clients.entry(client).or_default();
+        let (before, used_before) = (account.funds, account.used());
         account.funds = funds;
         let unknown_here = funds.tokens_used.saturating_sub(account.charged);
         account.brought_forward = account.brought_forward.max(unknown_here);
+        // Who neither owes nor ever owed anything leaves no trace in the journal.
+        if account.used() > AdjustedTokens::ZERO && (funds != before || account.number.is_none()) {
+            self.recorder.note_funds(&client, account, used_before);
+        }
     }
 
     /// Forgets a client that owes nothing and runs nothing. Returns whether it was forgotten.
-    pub fn forget_idle_client(&mut self, client: K) -> bool {
+    pub fn forget_idle_client(&mut self, client: Address) -> bool {
         let idle = |account: &ClientAccount| account.used() == AdjustedTokens::ZERO && account.running == 0;
         self.clients.get(&client).is_some_and(idle) && self.clients.remove(&client).is_some()
     }
 
     /// Opens a worker's account; an open one stays as it is.
-    pub fn open_worker(&mut self, worker: K) {
+    pub fn open_worker(&mut self, worker: Address) {
         self.workers.entry(worker).or_default();
     }
 
     /// Forgets a worker that earned nothing and runs nothing. Returns whether it was forgotten.
-    pub fn forget_idle_worker(&mut self, worker: K) -> bool {
+    pub fn forget_idle_worker(&mut self, worker: Address) -> bool {
         let idle = |account: &WorkerAccount| account.totals() == WorkerTotals::default();
         self.workers.get(&worker).is_some_and(idle) && self.workers.remove(&worker).is_some()
     }
 
     /// How far a client may go; `None` without an account.
     #[must_use]
-    pub fn client(&self, client: K) -> Option<ClientLimits> {
+    pub fn client(&self, client: Address) -> Option<ClientLimits> {
         self.clients.get(&client).map(|account| account.limits(self.prices.price_per_token()))
     }
 
     /// What a worker has earned; `None` without an account.
     #[must_use]
-    pub fn worker(&self, worker: K) -> Option<WorkerTotals> {
+    pub fn worker(&self, worker: Address) -> Option<WorkerTotals> {
         self.workers.get(&worker).map(WorkerAccount::totals)
     }
 
@@ -170,7 +179,12 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     ///
     /// # Errors
     /// [`ReserveError`]; nothing changed then.
-    pub fn reserve(&mut self, client: K, worker: K, amount: AdjustedTokens) -> Result<Hold, ReserveError> {
+    pub fn reserve(
+        &mut self,
+        client: Address,
+        worker: Address,
+        amount: AdjustedTokens,
+    ) -> Result<Hold, ReserveError> {
         let limits = self.client(client).ok_or(ReserveError::UnknownClient)?;
         if !self.workers.contains_key(&worker) {
             return Err(ReserveError::UnknownWorker);
@@ -201,22 +215,28 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     /// Ends a transfer with a charge: what the worker `counted`, at most what was held. The rest is free again.
+    /// A charge of nothing is like [`Self::void`] and leaves no record.
     ///
     /// # Errors
     /// [`UnknownHold`] if another ledger issued the hold.
-    pub fn post(&mut self, hold: Hold, counted: AdjustedTokens) -> Result<Posted, UnknownHold> {
+    pub fn post(
+        &mut self,
+        hold: Hold,
+        counted: AdjustedTokens,
+        bill: &Bill<'_>,
+    ) -> Result<Posted, UnknownHold> {
         let pending = self.release(hold)?;
         let charged = counted.min(pending.amount);
-        let client_used = {
-            let account = self.clients.get_mut(&pending.client).expect(PARTIES_STAY);
-            account.charged = sum(account.charged, charged);
-            account.used()
-        };
-        let worker_earned = {
-            let account = self.workers.get_mut(&pending.worker).expect(PARTIES_STAY);
-            account.earned = sum(account.earned, charged);
-            account.earned
-        };
+        let client = self.clients.get_mut(&pending.client).expect(PARTIES_STAY);
+        let worker = self.workers.get_mut(&pending.worker).expect(PARTIES_STAY);
+        if charged > AdjustedTokens::ZERO {
+            // Before the totals change: those of the last commit are what may still be signed.
+            let parties = ((&pending.client, &mut *client), (&pending.worker, &mut *worker));
+            self.recorder.charge(parties, charged, bill);
+        }
+        client.charged = sum(client.charged, charged);
+        worker.earned = sum(worker.earned, charged);
+        let (client_used, worker_earned) = (client.used(), worker.earned);
         self.note_charge(charged);
         Ok(Posted { charged, capped: counted.saturating_sub(charged), client_used, worker_earned })
     }
@@ -227,6 +247,12 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     /// [`UnknownHold`] if another ledger issued the hold.
     pub fn void(&mut self, hold: Hold) -> Result<(), UnknownHold> {
         self.release(hold).map(|_pending| ())
+    }
+
+    /// How many clients and workers have an account.
+    #[must_use]
+    pub fn accounts_len(&self) -> (usize, usize) {
+        (self.clients.len(), self.workers.len())
     }
 
     /// Everything that was charged so far, and where it went.
@@ -242,17 +268,17 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     /// All clients and their limits, in no order.
-    pub fn clients(&self) -> impl Iterator<Item = (K, ClientLimits)> + '_ {
+    pub fn clients(&self) -> impl Iterator<Item = (Address, ClientLimits)> + '_ {
         let price = self.prices.price_per_token();
         self.clients.iter().map(move |(key, account)| (*key, account.limits(price)))
     }
 
     /// All workers and their totals, in no order.
-    pub fn workers(&self) -> impl Iterator<Item = (K, WorkerTotals)> + '_ {
+    pub fn workers(&self) -> impl Iterator<Item = (Address, WorkerTotals)> + '_ {
         self.workers.iter().map(|(key, account)| (*key, account.totals()))
     }
 
-    fn release(&mut self, hold: Hold) -> Result<Pending<K>, UnknownHold> {
+    fn release(&mut self, hold: Hold) -> Result<Pending, UnknownHold> {
         let pending = self.pending.remove(&hold.id).ok_or(UnknownHold { id: hold.id })?;
         let client = self.clients.get_mut(&pending.client).expect(PARTIES_STAY);
         client.reserved = client.reserved.checked_sub(pending.amount).expect(HELD_IS_SUM);

@@ -13,9 +13,12 @@
 //!   earnings plus proxy fees in nanotons; [`Ledger::audit`] recomputes both from the accounts;
 //! - totals never decrease.
 //!
-//! The crate is pure: no clock, no socket, no signature, no randomness. It refuses to know addresses and
-//! contracts: an account key is whatever the caller uses, and balances arrive as verified facts
-//! ([`ClientFunds`]). Totals live in memory.
+//! What has to outlive the process is recorded as it happens: [`Ledger::take_records`] hands out what a commit of the
+//! [`journal`] has to hold, [`Ledger::committed`] hears that it is durable, and [`Ledger::settled_client`] and
+//! [`Ledger::settled_worker`] say which totals may be signed: never more than what is durable.
+//!
+//! The crate is pure: no clock, no file, no socket, no randomness. Balances arrive as verified facts
+//! ([`ClientFunds`]); the journal is bytes, and who writes them where is the caller's affair.
 #![forbid(unsafe_code)]
 #![warn(clippy::arithmetic_side_effects, clippy::float_arithmetic)]
 
@@ -23,7 +26,9 @@ mod account;
 mod adjust;
 mod audit;
 mod book;
+pub mod journal;
 mod price;
+mod recorder;
 
 pub use account::{ClientFunds, ClientLimits, WorkerTotals};
 pub use adjust::{AdjustOverflow, adjust};

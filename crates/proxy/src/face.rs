@@ -69,9 +69,11 @@ impl Face {
 
     /// What keeps the proxy from running requests, one sentence each.
     pub(crate) fn missing(&self) -> Vec<String> {
-        let (takes_part, has_worker) = self.shell.look(|core| (core.takes_part(), core.has_enabled_worker()));
+        let (takes_part, records, has_worker) =
+            self.shell.look(|core| (core.takes_part(), core.records_charges(), core.has_enabled_worker()));
         let reasons = [
             (takes_part, "the proxy is disabled or shuts down"),
+            (records, "charges cannot be recorded: the disk of the state folder does not take them"),
             (has_worker, "no enabled worker is connected"),
         ];
         reasons.iter().filter(|(holds, _)| !holds).map(|(_, reason)| (*reason).to_owned()).collect()

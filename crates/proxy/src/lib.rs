@@ -10,13 +10,16 @@
 //! Invariants beyond those of [`core`]:
 //! - The lock around the core is never held across an await, and what the core decides first is sent first.
 //! - A peer that does not take what it asked for loses its link; nobody waits for it.
-//! - The key that signs payments lives as long as the books that they are signed from.
+//! - Nothing is signed that the journal does not hold durably; the key that signs and the books it signs for are in one
+//!   folder, and neither is used without the other.
 #![forbid(unsafe_code)]
 
 pub mod core;
 
 mod config;
 mod face;
+mod failpoint;
+mod journal;
 mod network;
 mod program;
 mod shell;
@@ -24,6 +27,7 @@ mod state;
 mod stats;
 
 pub use config::{Config, ConfigError};
+pub use journal::BooksError;
 pub use network::NetworkError;
 pub use program::{Proxy, StartError, start};
 pub use state::StateError;

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
+use ledger::Ledger;
 use rand::RngExt as _;
 use ton::{Address, PseudoRootError, RootConfig};
 use transport::clock::unix_now;
 
 use crate::core::{Terms, TermsError};
+use crate::journal::{BooksError, Store};
 use crate::shell::Shell;
 
 /// How often the configuration is read again, at random between these.
@@ -48,6 +50,8 @@ pub(crate) struct Party {
     pub(crate) owner: Address,
     pub(crate) wallet: Address,
     pub(crate) machine_key: SigningKey,
+    /// Folder of the books of all contracts that the key ever signed for.
+    pub(crate) books: PathBuf,
     pub(crate) is_testnet: bool,
     pub(crate) check_worker_hashes: bool,
     /// When the file was last read, in seconds since 1970.
@@ -62,6 +66,18 @@ impl Party {
         let key = self.machine_key.clone();
         let (is_testnet, checks) = (self.is_testnet, self.check_worker_hashes);
         Ok(Terms::new(root, &self.root_address, &self.owner, self.wallet, key, is_testnet, checks)?)
+    }
+}
+
+impl Party {
+    /// Opens the books of the contract that follows from `terms`. Reads all of them.
+    ///
+    /// # Errors
+    /// [`BooksError`] if they cannot be recovered.
+    pub(crate) fn open_books(&self, terms: &Terms) -> Result<(Store, Ledger), BooksError> {
+        let identity = terms.books_identity();
+        let folder = self.books.join(hex::encode(identity.contract.hash()));
+        Store::open(&folder, identity, self.machine_key.clone())
     }
 }
 
@@ -81,7 +97,22 @@ pub(crate) async fn follow(party: Arc<Party>, shell: Arc<Shell>) {
         match party.terms().await {
             Ok(terms) if terms.root().version > shell.look(|core| core.terms().root().version) => {
                 tracing::info!(version = %terms.root().version, "new root configuration");
-                shell.feed(|core, now| core.adopt(terms, now));
+                if shell.look(|core| core.terms().shares_contracts(&terms)) {
+                    shell.feed(|core, now| core.adopt(terms, now));
+                    continue;
+                }
+                let (party, shell) = (Arc::clone(&party), Arc::clone(&shell));
+                let moved = tokio::task::spawn_blocking(move || {
+                    let (store, books) = party.open_books(&terms)?;
+                    shell.move_to(terms, books, store).map_err(BooksError::from)
+                });
+                if let Ok(Err(error)) = moved.await {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(
+                        error,
+                        "cannot work on the new root configuration: its books cannot be opened"
+                    );
+                }
             }
             Ok(_same_or_older) => {}
             Err(error) => {

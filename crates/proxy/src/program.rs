@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use admin::{Token, TokenError};
-use ed25519_dalek::SigningKey;
 use rand::RngExt as _;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -21,9 +20,13 @@ use transport::{ListenConfig, ListenMode, Listener};
 use crate::config::{Config, ConfigError};
 use crate::core::{Core, Limits};
 use crate::face::{self, Face};
+use crate::journal::{BooksError, machine_key_guard};
 use crate::network::{self, NetworkError, Party};
 use crate::shell::{Shell, Side};
-use crate::state::{StateError, wallet_key};
+use crate::state::{StateError, key, wallet_key};
+
+/// Signs payments and books.
+const MACHINE_KEY: &str = "machine.key";
 
 /// How long links may take to send their last bytes and close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +43,9 @@ pub enum StartError {
     /// The state folder.
     #[error("the proxy's state cannot be used")]
     State(#[from] StateError),
+    /// The books.
+    #[error("the proxy's books cannot be used")]
+    Books(#[from] BooksError),
     /// The token of the guarded actions.
     #[error("the token for guarded actions cannot be used")]
     Token(#[from] TokenError),
@@ -67,6 +73,17 @@ pub struct Proxy {
     tasks: TaskTracker,
     accepting: CancellationToken,
     stop: DropGuard,
+    recording: Recording,
+}
+
+/// Writes what is left of the books when it is dropped.
+#[derive(Debug)]
+struct Recording(Arc<Shell>);
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.0.stop_writer();
+    }
 }
 
 /// Listens for clients, workers and the operator.
@@ -78,22 +95,27 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
     let own_key = wallet_key(&config.state)?;
     let token = Token::load_or_create(&config.state.join("admin.token"))?;
     let owner = config.owner(&own_key)?;
+    let books = config.state.join("books");
+    machine_key_guard(&config.state.join(MACHINE_KEY), &books)?;
+    let machine_key = key(&config.state, MACHINE_KEY)?;
     let party = Arc::new(Party {
         root_config: config.root_config.clone(),
         root_address: config.root_address()?,
         owner,
         // The wallet's code comes with the chain; until then an empty one gives each key its own address.
         wallet: wallet_address(&ContractCode::empty(), &own_key, &owner),
-        // The books live in memory, so the key that signs them does too: another start is another contract, whose
-        // totals begin at zero. A key that outlived its books would sign lower totals than before, which no peer
-        // accepts.
-        machine_key: SigningKey::from_bytes(&rand::rng().random()),
+        machine_key,
+        books,
         is_testnet: config.is_testnet,
         check_worker_hashes: config.check_worker_hashes,
         read_at: AtomicU64::new(0),
     });
-    let core = Core::new(party.terms().await?, Limits::default(), rand::rng().random());
+    let terms = party.terms().await?;
+    let (store, books) = party.open_books(&terms)?;
+    let core = Core::resume(terms, books, Limits::default(), rand::rng().random());
     let shell = Arc::new(Shell::new(core));
+    shell.start_writer(store).map_err(BooksError::from)?;
+    let recording = Recording(Arc::clone(&shell));
 
     let listen = ListenConfig { mode: listen_mode(&config), ..ListenConfig::default() };
     let bind = |address, purpose| move |source| StartError::Bind { address, purpose, source };
@@ -129,6 +151,7 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
         tasks,
         accepting,
         stop: stop.drop_guard(),
+        recording,
     })
 }
 
@@ -168,7 +191,7 @@ impl Proxy {
     /// Takes no more links and requests, lets those that run finish within the configured time, and closes all
     /// links.
     pub async fn shutdown(self) {
-        let Self { face, drain_timeout, links, tasks, accepting, stop, .. } = self;
+        let Self { face, drain_timeout, links, tasks, accepting, stop, recording, .. } = self;
         let shell = &face.shell;
         accepting.cancel();
         shell.feed(|core, _now| core.begin_drain());
@@ -185,6 +208,10 @@ impl Proxy {
         tasks.close();
         if timeout(CLOSE_TIMEOUT, tasks.wait()).await.is_err() {
             tracing::warn!(tasks = tasks.len(), "tasks were cut at shutdown");
+        }
+        // The disk may take its time; the runtime does not wait for it on one of its own threads.
+        if tokio::task::spawn_blocking(move || drop(recording)).await.is_err() {
+            tracing::error!("the books were not closed in order");
         }
     }
 }

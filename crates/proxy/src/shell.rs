@@ -4,7 +4,8 @@
 //! also sent first; nothing under the lock waits.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use tokio::sync::Notify;
@@ -13,7 +14,12 @@ use tokio_util::task::TaskTracker;
 use transport::clock::unix_now;
 use transport::{IncomingQuery, Link, LinkEvent, LinkEvents, Listener, Responder, SendError};
 
-use crate::core::{Action, Core, LinkId, Now, PeerFacts, QueryToken, Report, Undelivered};
+use ledger::Ledger;
+use ledger::journal::CommitNumber;
+
+use crate::core::{Action, Core, LinkId, Now, PeerFacts, QueryToken, Report, Terms, Undelivered};
+use crate::failpoint;
+use crate::journal::{Bell, Source, Store, Writer};
 use crate::stats::Stats;
 
 /// Everything that the tasks of a proxy share.
@@ -25,6 +31,8 @@ pub(crate) struct Shell {
     /// No request runs any more.
     idle: Notify,
     pub(crate) stats: Stats,
+    /// Writes the books of the core. Stopping it waits, so it stands behind its own lock.
+    writer: Mutex<Option<Writer>>,
 }
 
 #[derive(Debug)]
@@ -35,6 +43,10 @@ struct State {
     next_query: u64,
     /// What the watcher of deadlines sleeps for.
     watched_deadline: Option<Instant>,
+    /// Counts the books that the core has worked on: a writer of earlier ones must not touch the present ones.
+    books: u64,
+    /// Wakes the writer of the present books.
+    bell: Option<Arc<Bell>>,
 }
 
 /// Which listener a link came from.
@@ -52,13 +64,65 @@ impl Shell {
             waiting: HashMap::new(),
             next_query: 0,
             watched_deadline: None,
+            books: 0,
+            bell: None,
         };
         Self {
             state: Mutex::new(state),
             deadline_moved: Notify::new(),
             idle: Notify::new(),
             stats: Stats::default(),
+            writer: Mutex::new(None),
         }
+    }
+
+    /// Begins to write what the core records to `store`, where its books came from.
+    ///
+    /// # Errors
+    /// If the system has no thread for it.
+    pub(crate) fn start_writer(self: &Arc<Self>, store: Store) -> io::Result<()> {
+        let books = self.lock().books;
+        let writer = Writer::start(store, Records { shell: Arc::downgrade(self), books })?;
+        let bell = writer.bell();
+        *self.writer() = Some(writer);
+        // What was recorded before there was a bell.
+        bell.ring();
+        self.lock().bell = Some(bell);
+        Ok(())
+    }
+
+    /// Writes what is left, and ends the writer. Waits for the disk.
+    pub(crate) fn stop_writer(&self) {
+        let writer = self.writer().take();
+        drop(writer);
+    }
+
+    /// Puts the core to work under another contract. The last charges under the one before go to its own journal.
+    /// Waits for the disk.
+    ///
+    /// # Errors
+    /// As [`Self::start_writer`]; charges cannot be recorded then, so the core takes no requests.
+    pub(crate) fn move_to(self: &Arc<Self>, terms: Terms, books: Ledger, store: Store) -> io::Result<()> {
+        let mut last = None;
+        {
+            let mut state = self.lock();
+            state.books += 1;
+            state.bell = None;
+            self.feed_locked(&mut state, |core, now| {
+                let mut before = core.move_to(terms, books, now);
+                let mut records = Vec::new();
+                last = before.take_records(&mut records).map(|commit| (commit, records));
+            });
+        }
+        let writer = self.writer().take();
+        if let Some(writer) = writer {
+            writer.finish(last);
+        }
+        self.start_writer(store).inspect_err(|_no_thread| self.lock().core.journal_stuck())
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Accepts links for as long as it is polled. Each gets a task of `links`, which ends at `stop` at the latest.
@@ -131,6 +195,11 @@ impl Shell {
         while let Some(action) = state.core.poll_action() {
             state.carry_out(action, now, &self.stats);
         }
+        if state.core.records_len() > 0
+            && let Some(bell) = &state.bell
+        {
+            bell.ring();
+        }
         if state.core.running_len() == 0 {
             self.idle.notify_waiters();
         }
@@ -184,10 +253,39 @@ impl Shell {
     }
 }
 
+/// The records of one book, as its writer sees them.
+struct Records {
+    shell: Weak<Shell>,
+    books: u64,
+}
+
+impl Records {
+    fn with<T>(&self, work: impl FnOnce(&mut Core) -> T) -> Option<T> {
+        let shell = self.shell.upgrade()?;
+        let mut state = shell.lock();
+        (state.books == self.books).then(|| work(&mut state.core))
+    }
+}
+
+impl Source for Records {
+    fn take(&self, into: &mut Vec<u8>) -> Option<CommitNumber> {
+        self.with(|core| core.take_records(into)).flatten()
+    }
+
+    fn committed(&self, commit: CommitNumber) {
+        self.with(|core| core.committed(commit));
+    }
+
+    fn stuck(&self) {
+        self.with(Core::journal_stuck);
+    }
+}
+
 impl State {
     fn carry_out(&mut self, action: Action, now: Now, stats: &Stats) {
         match action {
             Action::Answer { query, message } => {
+                let _only_aborts = failpoint::hit("link-answer");
                 if let Some(responder) = self.waiting.remove(&query) {
                     responder.answer(message);
                 }
@@ -198,6 +296,7 @@ impl State {
                 }
             }
             Action::Send { link, message, otherwise } => {
+                let _only_aborts = failpoint::hit("link-send");
                 let sent = self.links.get(&link).map_or(Ok(()), |link| link.try_send(message));
                 let reason = match sent {
                     // A closed link says so itself, as its last event.

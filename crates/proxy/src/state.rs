@@ -41,9 +41,17 @@ pub enum StateError {
 /// # Errors
 /// [`StateError`] if folder or file cannot be used. A file that is there is never overwritten.
 pub(crate) fn wallet_key(folder: &Path) -> Result<PublicKey, StateError> {
+    Ok(PublicKey::new(key(folder, "wallet.key")?.verifying_key().to_bytes()))
+}
+
+/// The key in the file `name`.
+///
+/// # Errors
+/// [`StateError`], as above.
+pub(crate) fn key(folder: &Path, name: &str) -> Result<SigningKey, StateError> {
     let created = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     created.map_err(|source| StateError::Io { path: folder.to_owned(), source })?;
-    let path = folder.join("wallet.key");
+    let path = folder.join(name);
     let failed = |source| StateError::Io { path: path.clone(), source };
     let seed: [u8; 32] = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
         Ok(mut file) => {
@@ -64,7 +72,7 @@ pub(crate) fn wallet_key(folder: &Path) -> Result<PublicKey, StateError> {
         }
         Err(error) => return Err(failed(error)),
     };
-    Ok(PublicKey::new(SigningKey::from_bytes(&seed).verifying_key().to_bytes()))
+    Ok(SigningKey::from_bytes(&seed))
 }
 
 #[cfg(test)]

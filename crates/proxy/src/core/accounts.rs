@@ -1,4 +1,4 @@
-//! Who has an account here, and the latest payment signed for each.
+//! Who is here at the moment, and the latest payment signed for each.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub(super) enum Side {
     Worker,
 }
 
+/// Parties with a link or a running request. Whoever has an account and is elsewhere is in the ledger alone: a
+/// contract's address costs several hashes, too much for a million clients at a start.
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
     clients: HashMap<Address, Account>,
@@ -47,7 +49,7 @@ struct Signed {
 pub(super) struct Standing {
     /// The latest payment.
     boc: Bytes,
-    /// Tokens that it covers: the total that this proxy stands by.
+    /// Tokens that it covers: the total that this proxy stands by. Never more than the journal holds durably.
     pub(super) settled: i64,
     /// All tokens, those of the last moments included.
     pub(super) total: i64,
@@ -62,7 +64,7 @@ impl Standing {
 /// How new a payment has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Freshness {
-    /// It covers the whole total: for queries about the account.
+    /// It covers all that is durable: for queries about the account.
     Total,
     /// It may lag by [`SIGNING_INTERVAL`]: for messages that go with every request. Deployed proxies lag by the
     /// time between two writes of their database.
@@ -92,8 +94,12 @@ impl Accounts {
         }
     }
 
-    pub(super) fn contract(&self, side: Side, owner: &Address) -> Option<Address> {
-        self.side(side).get(owner).map(|account| account.contract)
+    pub(super) fn present(&self, side: Side) -> impl Iterator<Item = &Address> {
+        self.side(side).keys()
+    }
+
+    pub(super) fn is_present(&self, side: Side, owner: &Address) -> bool {
+        self.side(side).contains_key(owner)
     }
 
     pub(super) fn owner_text(&self, side: Side, owner: &Address) -> Option<Arc<str>> {
@@ -109,13 +115,14 @@ impl Core {
             account.links += 1;
             return Ok(account.contract);
         }
-        if accounts.len() >= self.limits.accounts_max {
+        let (is_known, accounts_len) = match side {
+            Side::Client => (self.ledger.client(owner).is_some(), self.ledger.accounts_len().0),
+            Side::Worker => (self.ledger.worker(owner).is_some(), self.ledger.accounts_len().1),
+        };
+        if !is_known && accounts_len >= self.limits.accounts_max {
             return Err(AccountsFull);
         }
-        let contract = match side {
-            Side::Client => self.terms.client_contract(&owner),
-            Side::Worker => self.terms.worker_contract(&owner),
-        };
+        let contract = self.terms.contract_of(side, &owner);
         let owner_text = Arc::from(self.terms.address_text(&owner));
         accounts.insert(owner, Account { contract, owner_text, links: 1, signed: None });
         Ok(contract)
@@ -129,22 +136,26 @@ impl Core {
         }
     }
 
-    /// Forgets an account without links, requests and tokens, so that strangers cannot fill the table.
+    /// Forgets a party that has left and whose requests have ended. Its account stays if it ever used or earned
+    /// anything; otherwise it goes too, so that strangers cannot fill the books.
     pub(super) fn forget_unused_account(&mut self, side: Side, owner: Address) {
-        if self.accounts.side(side).get(&owner).is_none_or(|account| account.links > 0) {
+        let running = match side {
+            Side::Client => self.ledger.client(owner).map_or(0, |limits| limits.running),
+            Side::Worker => self.ledger.worker(owner).map_or(0, |totals| totals.running),
+        };
+        if running > 0 || self.accounts.side(side).get(&owner).is_none_or(|account| account.links > 0) {
             return;
         }
-        let forgotten = match side {
+        self.accounts.side_mut(side).remove(&owner);
+        match side {
             Side::Client => self.ledger.forget_idle_client(owner),
             Side::Worker => self.ledger.forget_idle_worker(owner),
         };
-        if forgotten {
-            self.accounts.side_mut(side).remove(&owner);
-        }
     }
 
     /// Where an account stands, with a payment that is signed anew if it is not fresh enough. A real signature
-    /// is always there, for 0 tokens too: deployed workers insist on one.
+    /// is always there, for 0 tokens too: deployed workers insist on one. Only what the journal holds durably is
+    /// signed, so that no crash can make a later total smaller.
     pub(super) fn standing(
         &mut self,
         side: Side,
@@ -152,14 +163,14 @@ impl Core {
         freshness: Freshness,
         now: Now,
     ) -> Option<Standing> {
-        let total = match side {
-            Side::Client => self.ledger.client(owner)?.used,
-            Side::Worker => self.ledger.worker(owner)?.earned,
+        let (total, settled) = match side {
+            Side::Client => (self.ledger.client(owner)?.used, self.ledger.settled_client(owner)?),
+            Side::Worker => (self.ledger.worker(owner)?.earned, self.ledger.settled_worker(owner)?),
         };
         let account = self.accounts.side_mut(side).get_mut(&owner)?;
         let is_fresh = |signed: &&Signed| {
             let is_recent = now.instant.saturating_duration_since(signed.at) < SIGNING_INTERVAL;
-            signed.tokens == total || (freshness == Freshness::Recent && is_recent)
+            signed.tokens == settled || (freshness == Freshness::Recent && is_recent)
         };
         let signed = match account.signed.as_ref().filter(is_fresh) {
             Some(signed) => signed.clone(),
@@ -170,8 +181,13 @@ impl Core {
                 };
                 let query_id = self.random.next_u64();
                 let (key, wallet) = (self.terms.key(), self.terms.wallet());
-                let boc = payment::sign(key, kind, query_id, total, &account.contract, wallet).into();
-                account.signed.insert(Signed { boc, tokens: total, at: now.instant }).clone()
+                let signed_before =
+                    account.signed.as_ref().map_or(AdjustedTokens::ZERO, |signed| signed.tokens);
+                assert!(signed_before <= settled && settled <= total, "signed totals never decrease");
+                // A failpoint for kill tests; there is no disk here that could refuse.
+                let _only_aborts = crate::failpoint::hit("payment-sign");
+                let boc = payment::sign(key, kind, query_id, settled, &account.contract, wallet).into();
+                account.signed.insert(Signed { boc, tokens: settled, at: now.instant }).clone()
             }
         };
         Some(Standing { boc: signed.boc, settled: on_wire(signed.tokens), total: on_wire(total) })

@@ -132,6 +132,9 @@ impl Core {
         if !self.takes_part() {
             return refused(StatusCode::NOT_READY, "proxy is disabled");
         }
+        if !self.records_charges() {
+            return refused(StatusCode::NOT_READY, "the proxy cannot record charges now");
+        }
         if self.running.len() >= self.limits.running_max {
             return refused(StatusCode::NOT_READY, "the proxy runs too many queries");
         }

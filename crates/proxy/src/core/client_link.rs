@@ -46,7 +46,7 @@ pub(super) struct ClientParty {
 
 /// Balance and stake of every client in a network without a chain. All accounts together stay within the sums of the
 /// ledger at any price: strangers with many addresses could otherwise exhaust them, and nobody could reserve any more.
-const PLAY_MONEY: NanoTon = NanoTon::new(50_000 * 1_000_000_000);
+const PLAY_MONEY: NanoTon = NanoTon::new(4_000 * 1_000_000_000);
 
 const _: () = assert!(
     (PLAY_MONEY.get() as u128) * (ACCOUNTS_MAX as u128 + 1) <= i64::MAX as u128,

@@ -34,10 +34,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ledger::Ledger;
+use ledger::journal::CommitNumber;
 use market::Market;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use ton::Address;
 use units::{AdjustedTokens, AdjustedUsage, Capabilities, Concealed, ImageHash, RequestId};
 use wire::{StatusCode, peer};
 
@@ -201,13 +201,17 @@ pub struct Report {
     pub capped: AdjustedTokens,
 }
 
-/// Accounts of each side.
-const ACCOUNTS_MAX: usize = 100_000;
+/// Accounts of each side: two million clients take about 400 MiB.
+const ACCOUNTS_MAX: usize = 2_000_000;
+
+/// Bytes that may wait for the journal before new requests are refused: about 100,000 charges. Those that run
+/// already add at most as much again.
+const RECORDS_LEN_MAX: usize = 8 << 20;
 
 /// How much peers may make the core remember.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Clients with an account, and workers with one. Default: 100,000 each.
+    /// Clients with an account, and workers with one. Default: 2,000,000 each.
     pub accounts_max: usize,
     /// Running requests of one client link. Default: 4096.
     pub running_per_client_max: usize,
@@ -237,7 +241,7 @@ impl Default for Limits {
 pub struct Core {
     terms: Terms,
     limits: Limits,
-    ledger: Ledger<Address>,
+    ledger: Ledger,
     market: Market,
     accounts: Accounts,
     clients: HashMap<LinkId, ClientLink>,
@@ -253,6 +257,8 @@ pub struct Core {
     draining: bool,
     /// A link that chose version 3 with the query being answered, and hears after it what we can do.
     greeted: Option<LinkId>,
+    /// The journal takes nothing at the moment: no new requests, lest charges pile up that nobody writes down.
+    is_journal_stuck: bool,
     outbox: VecDeque<Action>,
 }
 
@@ -276,14 +282,22 @@ impl Refusal {
 }
 
 impl Core {
-    /// A proxy without links. `seed` is the source of all its randomness: payment numbers and worker choice.
+    /// A proxy without links and with empty books. `seed` is the source of all its randomness: payment numbers and
+    /// worker choice.
     #[must_use]
     pub fn new(terms: Terms, limits: Limits, seed: [u8; 32]) -> Self {
+        let books = Ledger::new(*terms.prices());
+        Self::resume(terms, books, limits, seed)
+    }
+
+    /// A proxy without links that goes on with recovered books of the contract in `terms`.
+    #[must_use]
+    pub fn resume(terms: Terms, books: Ledger, limits: Limits, seed: [u8; 32]) -> Self {
         let mut random = StdRng::from_seed(seed);
         let mut hop_secret = [0; 32];
         random.fill_bytes(&mut hop_secret);
         Self {
-            ledger: Ledger::new(*terms.prices()),
+            ledger: books,
             terms,
             limits,
             market: Market::new(random.next_u64()),
@@ -298,6 +312,7 @@ impl Core {
             enabled: true,
             draining: false,
             greeted: None,
+            is_journal_stuck: false,
             outbox: VecDeque::new(),
         }
     }
@@ -394,22 +409,53 @@ impl Core {
         self.end_everything("the proxy shuts down", now);
     }
 
-    /// Works on newer terms from now on.
-    ///
-    /// If only lists and versions changed, workers that the lists no longer allow lose their links. If the params
-    /// changed, so did every contract: all links close, and the books of the new contract begin at zero.
+    /// Works on newer terms of the same contract from now on: only lists and versions changed. Workers that the
+    /// lists no longer allow lose their links.
     pub fn adopt(&mut self, terms: Terms, now: Now) {
-        if self.terms.shares_contracts(&terms) {
-            self.terms = terms;
-            for link in self.disallowed_workers() {
-                self.close(link, "the root configuration no longer allows this worker", now);
-            }
-        } else {
-            self.end_everything("the params of the root configuration changed", now);
-            self.accounts = Accounts::default();
-            self.ledger = Ledger::new(*terms.prices());
-            self.terms = terms;
+        assert!(self.terms.shares_contracts(&terms), "another contract has other books: move_to takes them");
+        self.terms = terms;
+        for link in self.disallowed_workers() {
+            self.close(link, "the root configuration no longer allows this worker", now);
         }
+    }
+
+    /// Works under another contract from now on, because the params of the root configuration changed. All requests
+    /// end and all links close. Returns the books of the contract before, whose last records are still to be taken.
+    #[must_use = "the last charges under the old contract have to be written down"]
+    pub fn move_to(&mut self, terms: Terms, books: Ledger, now: Now) -> Ledger {
+        self.end_everything("the params of the root configuration changed", now);
+        self.accounts = Accounts::default();
+        self.terms = terms;
+        std::mem::replace(&mut self.ledger, books)
+    }
+
+    /// Takes what has to be written to the journal as the next commit, as [`Ledger::take_records`] says. To be called
+    /// after every other method, or whenever [`Self::records_len`] is not zero.
+    pub fn take_records(&mut self, into: &mut Vec<u8>) -> Option<CommitNumber> {
+        self.ledger.take_records(into)
+    }
+
+    /// Bytes that wait for the journal.
+    #[must_use]
+    pub const fn records_len(&self) -> usize {
+        self.ledger.records_len()
+    }
+
+    /// A commit and all before it are durable: what they hold may be signed.
+    pub fn committed(&mut self, commit: CommitNumber) {
+        self.is_journal_stuck = false;
+        self.ledger.committed(commit);
+    }
+
+    /// The journal cannot be written. Running requests go on, new ones are refused until [`Self::committed`].
+    pub fn journal_stuck(&mut self) {
+        self.is_journal_stuck = true;
+    }
+
+    /// Whether charges of new requests will be written down in time.
+    #[must_use]
+    pub const fn records_charges(&self) -> bool {
+        !self.is_journal_stuck && self.ledger.records_len() < RECORDS_LEN_MAX
     }
 
     /// How many requests run, or have ended and wait only for their client to take the rest of the answer.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use gateway::{ApiError, Blame, ErrorKind};
 use ledger::Hold;
+use ledger::journal::{Bill, BillingKind};
 use market::{Ending, WorkerId};
 use ton::Address;
 use transport::flow::Inflow;
@@ -193,7 +194,7 @@ impl Core {
 
         // What was delivered is paid for, however the answer ended; before its head nothing was.
         let counted = request.first_answer.map_or_else(AdjustedUsage::default, |_| request.counted);
-        let (charged, capped) = self.charge(hold, &counted);
+        let (charged, capped) = self.charge(hold, &counted, &request.client.request_id);
 
         let span = Span { started: request.started, first_answer: request.first_answer, ended: now };
         let info = FinalInfo::new(&charged, &span, told, request.wants_notes);
@@ -237,9 +238,16 @@ impl Core {
     }
 
     /// Ends a hold with what was counted. Returns the charge by kind, and what was counted beyond the hold.
-    fn charge(&mut self, hold: Hold, counted: &AdjustedUsage) -> (AdjustedUsage, AdjustedTokens) {
+    fn charge(
+        &mut self,
+        hold: Hold,
+        counted: &AdjustedUsage,
+        request_id: &[u8; 32],
+    ) -> (AdjustedUsage, AdjustedTokens) {
         let total = counted.total().expect("counts whose sum fits 63 bits were accepted");
-        let posted = self.ledger.post(hold, total).expect("the hold is from this ledger");
+        let items = BillingKind::items_of(counted);
+        let bill = Bill { request: RequestId::new(*request_id), items: &items };
+        let posted = self.ledger.post(hold, total, &bill).expect("the hold is from this ledger");
         (first_tokens(counted, posted.charged), posted.capped)
     }
 

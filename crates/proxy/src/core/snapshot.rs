@@ -13,9 +13,9 @@ use super::{Core, LinkId};
 pub struct Snapshot {
     /// What was charged, and where it went.
     pub totals: Totals,
-    /// Clients with an account, by address.
+    /// Clients that are here, and others that have an account; by address.
     pub clients: Vec<ClientSnapshot>,
-    /// Workers with an account, by address.
+    /// Owners of workers, in the same way.
     pub workers: Vec<WorkerSnapshot>,
     /// Workers that are connected, by link.
     pub connections: Vec<ConnectionSnapshot>,
@@ -70,12 +70,14 @@ impl Core {
     #[must_use]
     pub fn snapshot(&self, rows_max: usize) -> Snapshot {
         let text = |address: &Address| self.terms.address_text(address);
-        let contract = |side, owner: &Address| {
-            self.accounts.contract(side, owner).map(|contract| text(&contract)).unwrap_or_default()
-        };
-        let mut clients: Vec<_> = self
-            .ledger
-            .clients()
+        let contract = |side, owner: &Address| text(&self.terms.contract_of(side, owner));
+        let ledger = &self.ledger;
+        let present = |side, owner: &Address| self.accounts.is_present(side, owner);
+        let here = self.accounts.present(Side::Client);
+        let here = here.filter_map(|owner| Some((*owner, ledger.client(*owner)?)));
+        let elsewhere = ledger.clients().filter(|(owner, _)| !present(Side::Client, owner));
+        let mut clients: Vec<_> = here
+            .chain(elsewhere)
             .take(rows_max)
             .map(|(owner, limits)| ClientSnapshot {
                 owner: text(&owner),
@@ -84,9 +86,11 @@ impl Core {
             })
             .collect();
         clients.sort_by(|one, other| one.owner.cmp(&other.owner));
-        let mut workers: Vec<_> = self
-            .ledger
-            .workers()
+        let here = self.accounts.present(Side::Worker);
+        let here = here.filter_map(|owner| Some((*owner, ledger.worker(*owner)?)));
+        let elsewhere = ledger.workers().filter(|(owner, _)| !present(Side::Worker, owner));
+        let mut workers: Vec<_> = here
+            .chain(elsewhere)
             .take(rows_max)
             .map(|(owner, totals)| WorkerSnapshot {
                 owner: text(&owner),

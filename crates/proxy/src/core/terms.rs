@@ -7,6 +7,8 @@ use ton::{Address, RootConfig, contracts};
 use units::PublicKey;
 use wire::proxy;
 
+use super::accounts::Side;
+
 /// Everything that a proxy knows about itself before the first link. Fixed while the proxy runs.
 ///
 /// There is no chain yet: clients are registered when they connect, hold play money, and authorise with the
@@ -106,7 +108,8 @@ impl Terms {
     }
 
     /// Whether `other` works with the same contracts at the same prices: then only lists and versions differ.
-    pub(super) fn shares_contracts(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn shares_contracts(&self, other: &Self) -> bool {
         (self.contract, self.prices) == (other.contract, other.prices)
     }
 
@@ -126,12 +129,18 @@ impl Terms {
         self.check_worker_hashes
     }
 
-    pub(super) fn client_contract(&self, client: &Address) -> Address {
-        contracts::client_address(&self.root, client, &self.contract, &self.public_key)
+    /// The contract between an owner and this proxy.
+    pub(super) fn contract_of(&self, side: Side, owner: &Address) -> Address {
+        match side {
+            Side::Client => contracts::client_address(&self.root, owner, &self.contract, &self.public_key),
+            Side::Worker => contracts::worker_address(&self.root, owner, &self.contract, &self.public_key),
+        }
     }
 
-    pub(super) fn worker_contract(&self, worker: &Address) -> Address {
-        contracts::worker_address(&self.root, worker, &self.contract, &self.public_key)
+    /// Whose books are kept on these terms.
+    #[must_use]
+    pub const fn books_identity(&self) -> ledger::journal::Identity {
+        ledger::journal::Identity { contract: self.contract, prices: self.prices }
     }
 
     /// How the proxy introduces itself. Version 0 is said by leaving it out, as before there were versions.

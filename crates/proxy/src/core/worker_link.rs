@@ -76,8 +76,8 @@ impl Core {
             (Step::Compare, Some(account), worker::Query::CompareBalanceWithProxy(query)) => {
                 self.compare_balance(link, account, &query, now)
             }
-            // Deployed proxies stay here for ever. There is nothing more to compare: the signing key is as young as
-            // the ledger, so nothing was ever signed that the ledger does not know.
+            // Deployed proxies stay here for ever. There is nothing more to compare: only what the journal holds was
+            // ever signed, so what the worker knows beyond that is what a crash of the last moments took.
             (Step::CompareExtended, _, worker::Query::ExtendedCompareBalanceWithProxy(_)) => {
                 self.set_step(link, Step::Complete);
                 Ok(wire::encode(&worker::ExtendedCompareBalanceWithProxyResult { error_code: 0 }))

@@ -91,9 +91,9 @@ fn numbers_that_cannot_be_are_refused() {
 
 #[test]
 fn balances_limit_requests() {
-    // Play money pays for 2.5·10^13 tokens at price 2; a price of 5·10^4 leaves 10^9.
+    // Play money pays for 2·10^12 tokens at price 2; a price of 4·10^3 leaves 10^9.
     let mut dear = root();
-    dear.params.price_per_token = NanoTon::new(50_000);
+    dear.params.price_per_token = NanoTon::new(4_000);
     let mut world = World::with(terms(dear, false), Limits::default());
     let (client, worker) = (world.client(50, 2), world.worker(60, 2, 1000));
     let http = http_request(b"{}");

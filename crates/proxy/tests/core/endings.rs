@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cocoon_proxy::core::{LinkId, Outcome};
+use ledger::Ledger;
 use wire::{TokensUsed, client, http, proxy, worker};
 
 use units::ConfigVersion;
@@ -359,7 +360,11 @@ fn newer_params_mean_other_contracts_and_new_books() {
     let contract = running.world.core.terms().contract_text().to_owned();
     let mut newer = root();
     newer.params.params_version += 1;
-    running.world.core.adopt(terms(newer, false), running.world.now);
+    let (newer, now) = (terms(newer, false), running.world.now);
+    assert!(!newer.shares_contracts(running.world.core.terms()));
+    let books = Ledger::new(newer.books_identity().prices);
+    running.world.is_disk_fast = false;
+    let mut books_before = running.world.core.move_to(newer, books, now);
     running.world.collect();
     assert_eq!(running.refusal().1, "653");
     for link in [running.client, running.worker] {
@@ -367,6 +372,8 @@ fn newer_params_mean_other_contracts_and_new_books() {
     }
     assert!(running.world.snapshot().clients.is_empty());
     assert_ne!(running.world.core.terms().contract_text(), contract);
+    assert_eq!((books_before.totals().held.get(), books_before.audit()), (0, Ok(())));
+    assert_eq!(books_before.take_records(&mut Vec::new()), None, "an answer without a count costs nothing");
     running.world.client(50, 2);
 }
 

@@ -8,6 +8,7 @@ mod cancel;
 mod chaos;
 mod choice;
 mod client_handshake;
+mod durable;
 mod endings;
 mod flow;
 mod replay;

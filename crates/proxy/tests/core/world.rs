@@ -25,6 +25,8 @@ pub(crate) struct World {
     pub(crate) now: Now,
     pub(crate) reports: Vec<Report>,
     pub(crate) vouched: Vec<LinkId>,
+    /// Whether everything is durable at once; otherwise when the test says [`World::commit`].
+    pub(crate) is_disk_fast: bool,
     closed: HashMap<LinkId, &'static str>,
     sent: HashMap<LinkId, VecDeque<Bytes>>,
     answers: HashMap<QueryToken, Result<Bytes, (i32, String)>>,
@@ -66,6 +68,7 @@ impl World {
             now,
             reports: Vec::new(),
             vouched: Vec::new(),
+            is_disk_fast: true,
             closed: HashMap::new(),
             sent: HashMap::new(),
             answers: HashMap::new(),
@@ -170,6 +173,16 @@ impl World {
             }
         }
         assert_eq!(self.core.audit(), Ok(()));
+        if self.is_disk_fast {
+            self.commit();
+        }
+    }
+
+    /// Takes what the core records, as a disk that never waits.
+    pub(crate) fn commit(&mut self) {
+        if let Some(commit) = self.core.take_records(&mut Vec::new()) {
+            self.core.committed(commit);
+        }
     }
 
     /// A client that completed its handshake.
