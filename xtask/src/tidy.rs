@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("cocoon-engine", 3),
     ("cocoon-gateway", 3),
     ("cocoon-transport", 3),
+    ("cocoon-bench", 4),
     ("cocoon-client", 4),
     ("cocoon-proxy", 4),
     ("cocoon-worker", 4),

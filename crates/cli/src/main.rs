@@ -43,6 +43,8 @@ enum Command {
     /// Check or print a role's configuration without starting it.
     #[command(subcommand)]
     Config(role::ConfigCommand),
+    /// Measure what the path costs on this machine, beside plain forwarders.
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +67,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Worker(role) => role::run(role::Role::Worker, &role, &logs),
         Command::Status(status) => status::run(&status),
         Command::Config(command) => role::config(&command),
+        Command::Bench(bench) => bench::run(&bench),
     }
 }
 

@@ -26,11 +26,12 @@ use crate::status;
 #[derive(Args)]
 pub(crate) struct UpArguments {
     /// Serve the models of this OpenAI-compatible server.
-    #[arg(long, value_name = "URL", conflicts_with = "model")]
+    #[arg(long, value_name = "URL")]
     backend: Option<String>,
 
     /// Serve this local model with the embedded engine: a GGUF file or a folder with safetensors.
-    #[arg(long, value_name = "PATH")]
+    #[cfg(feature = "embedded-engine")]
+    #[arg(long, value_name = "PATH", conflicts_with = "backend")]
     model: Option<PathBuf>,
 
     /// Do not look for an engine that already runs on this host.

@@ -1,7 +1,6 @@
 //! Which engine and model the network serves.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -25,8 +24,10 @@ pub(super) enum ServedModel {
         models: Vec<String>,
     },
     /// A model file or folder, run by the embedded engine.
-    Local(PathBuf),
+    #[cfg(feature = "embedded-engine")]
+    Local(std::path::PathBuf),
     /// The bundled demo model.
+    #[cfg(feature = "embedded-engine")]
     Demo,
 }
 
@@ -35,7 +36,9 @@ impl ServedModel {
     pub(super) fn first_model(&self) -> String {
         match self {
             Self::Server { models, .. } => models.first().cloned().unwrap_or_default(),
+            #[cfg(feature = "embedded-engine")]
             Self::Local(path) => local_name(path),
+            #[cfg(feature = "embedded-engine")]
             Self::Demo => engine::demo::MODEL_ID.to_owned(),
         }
     }
@@ -45,7 +48,9 @@ impl fmt::Display for ServedModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server { origin, models, .. } => write!(f, "{} ({origin})", models.join(", ")),
+            #[cfg(feature = "embedded-engine")]
             Self::Local(path) => write!(f, "{} (embedded engine)", local_name(path)),
+            #[cfg(feature = "embedded-engine")]
             Self::Demo => write!(
                 f,
                 "{} (bundled demo model: it shows the network, not intelligence)",
@@ -56,6 +61,7 @@ impl fmt::Display for ServedModel {
 }
 
 /// A local model is named after its file or folder.
+#[cfg(feature = "embedded-engine")]
 pub(super) fn local_name(path: &std::path::Path) -> String {
     let name = match path.is_dir() {
         true => path.file_name(),
@@ -67,17 +73,19 @@ pub(super) fn local_name(path: &std::path::Path) -> String {
 /// Follows the flags, else looks for a running engine, else takes the demo model.
 ///
 /// # Errors
-/// If a named engine does not answer, or a named model does not exist.
+/// If a named engine does not answer, or a named model does not exist; without the embedded engine, also if no engine
+/// is found.
 pub(super) async fn choose(arguments: &UpArguments) -> Result<ServedModel> {
     if let Some(url) = &arguments.backend {
         return named_server(url).await;
     }
+    #[cfg(feature = "embedded-engine")]
     if let Some(path) = &arguments.model {
         let path = std::fs::canonicalize(path).with_context(|| format!("--model {}", path.display()))?;
         return Ok(ServedModel::Local(path));
     }
     if arguments.no_detect {
-        return Ok(ServedModel::Demo);
+        return without_server();
     }
     match detect::detect().await {
         Some(engine) => {
@@ -86,8 +94,22 @@ pub(super) async fn choose(arguments: &UpArguments) -> Result<ServedModel> {
             let origin = format!("engine at {url}");
             Ok(ServedModel::Server { origin, url, models: engine.models })
         }
-        None => Ok(ServedModel::Demo),
+        None => without_server(),
     }
+}
+
+/// What is served when no server is.
+#[cfg(feature = "embedded-engine")]
+fn without_server() -> Result<ServedModel> {
+    Ok(ServedModel::Demo)
+}
+
+/// Nothing can be served.
+#[cfg(not(feature = "embedded-engine"))]
+fn without_server() -> Result<ServedModel> {
+    bail!(
+        "this program was built without an embedded engine: name an OpenAI-compatible server with --backend URL"
+    )
 }
 
 async fn named_server(url: &str) -> Result<ServedModel> {

@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use ton::{Address, RegisteredProxy, RootConfig};
 use units::{ConfigVersion, NanoTon};
 
-use super::engine_choice::{ServedModel, local_name};
+use super::engine_choice::ServedModel;
+#[cfg(feature = "embedded-engine")]
+use super::engine_choice::local_name;
 use crate::instance::{Ports, loopback};
 
 /// What a client pays for an adjusted token in a private network.
@@ -20,6 +22,7 @@ const WORKER_FEE_PER_TOKEN: NanoTon = NanoTon::new(18);
 const ROOT_ADDRESS: Address = Address::new(0, *b"cocoon development root\0\0\0\0\0\0\0\0\0");
 
 /// Requests that the embedded engine works on at once; the next are refused, not queued without bound.
+#[cfg(feature = "embedded-engine")]
 const EMBEDDED_REQUESTS_MAX: i32 = 16;
 /// The same for a server, which batches better than we do.
 const SERVER_REQUESTS_MAX: i32 = 256;
@@ -89,21 +92,21 @@ fn root_config(ports: Ports) -> RootConfig {
 }
 
 fn models(served: &ServedModel) -> Vec<worker::ModelConfig> {
-    let embedded = |name: &str, backend: String| worker::ModelConfig {
+    let model = |name: &str, backend: String, max_active_requests| worker::ModelConfig {
         name: name.to_owned(),
         backend,
-        max_active_requests: EMBEDDED_REQUESTS_MAX,
+        max_active_requests,
         ..worker::ModelConfig::default()
     };
     match served {
-        ServedModel::Demo => vec![embedded(engine::demo::MODEL_ID, "demo".into())],
-        ServedModel::Local(path) => vec![embedded(&local_name(path), path.to_string_lossy().into_owned())],
-        ServedModel::Server { url, models, .. } => models
-            .iter()
-            .map(|name| worker::ModelConfig {
-                max_active_requests: SERVER_REQUESTS_MAX,
-                ..embedded(name, url.clone())
-            })
-            .collect(),
+        #[cfg(feature = "embedded-engine")]
+        ServedModel::Demo => vec![model(engine::demo::MODEL_ID, "demo".into(), EMBEDDED_REQUESTS_MAX)],
+        #[cfg(feature = "embedded-engine")]
+        ServedModel::Local(path) => {
+            vec![model(&local_name(path), path.to_string_lossy().into_owned(), EMBEDDED_REQUESTS_MAX)]
+        }
+        ServedModel::Server { url, models, .. } => {
+            models.iter().map(|name| model(name, url.clone(), SERVER_REQUESTS_MAX)).collect()
+        }
     }
 }
