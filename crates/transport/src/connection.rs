@@ -26,8 +26,14 @@ use wire::{StatusCode, TlStr};
 use crate::error::{CloseReason, QueryError, SendError};
 
 /// Largest payload in bytes that the accepting side takes until its application vouches for the peer with
-/// [`Connection::handshake_complete`].
-pub const UNKNOWN_PEER_PAYLOAD_LEN_MAX: usize = 64 * 1024;
+/// [`Connection::handshake_complete`]. The messages of a handshake take a few hundred bytes.
+pub const UNKNOWN_PEER_PAYLOAD_LEN_MAX: usize = 16 * 1024;
+
+/// How long a frame may take beside what [`FRAME_BYTES_PER_S_MIN`] allows.
+pub const FRAME_GRACE: Duration = Duration::from_secs(10);
+/// A frame that has begun must come at least at this rate, in bytes per second: every byte buys its share of time,
+/// so that whoever holds our memory goes on sending. Deployed peers have no such rule, and no link too slow for it.
+pub const FRAME_BYTES_PER_S_MIN: u64 = 16 * 1024;
 
 /// Queries of the peer that may be open at once. Deployed peers have a handful.
 pub const QUERIES_OPEN_MAX: usize = 256;
@@ -63,7 +69,25 @@ pub struct Connection<Q> {
     queries: HashMap<i64, OpenQuery<Q>>,
     query_deadlines: BTreeSet<(Instant, i64)>,
     unanswered: HashSet<i64>,
+    /// The frame whose first bytes are here and whose last are not.
+    begun: Option<BegunFrame>,
     random: SmallRng,
+}
+
+/// Time runs for a frame from its first byte on, and again whenever the caller had stopped reading.
+#[derive(Clone, Copy, Debug)]
+struct BegunFrame {
+    since: Instant,
+    /// Bytes that were here at `since`.
+    received_before: usize,
+    received: usize,
+}
+
+impl BegunFrame {
+    fn deadline(&self) -> Instant {
+        let bought = (self.received - self.received_before) as u64 * 1000 / FRAME_BYTES_PER_S_MIN;
+        self.since + FRAME_GRACE + Duration::from_millis(bought)
+    }
 }
 
 /// What happened. `Q` as for [`Connection`].
@@ -159,6 +183,7 @@ impl<Q> Connection<Q> {
             queries: HashMap::new(),
             query_deadlines: BTreeSet::new(),
             unanswered: HashSet::new(),
+            begun: None,
             random: SmallRng::seed_from_u64(seed),
         }
     }
@@ -182,8 +207,11 @@ impl<Q> Connection<Q> {
         self.keep_alive.heard(now);
         while self.state != State::Closed {
             let handled = match self.reader.next_frame(input) {
-                Ok(Some(payload)) => self.handle_payload(&payload),
-                Ok(None) => return,
+                Ok(Some(payload)) => {
+                    self.begun = None;
+                    self.handle_payload(&payload)
+                }
+                Ok(None) => return self.note_begun_frame(now, input.len()),
                 Err(error) => Err(CloseReason::Frame(error)),
             };
             if let Err(reason) = handled {
@@ -193,9 +221,20 @@ impl<Q> Connection<Q> {
         input.clear();
     }
 
-    /// The caller does not read at the moment, so the peer's silence is no sign of its death.
+    /// The caller does not read at the moment, so the peer's silence is no sign of its death, and its frame no slower.
     pub fn handle_input_paused(&mut self, now: Instant) {
         self.keep_alive.heard(now);
+        if let Some(begun) = &mut self.begun {
+            *begun = BegunFrame { since: now, received_before: begun.received, ..*begun };
+        }
+    }
+
+    fn note_begun_frame(&mut self, now: Instant, received: usize) {
+        self.begun = match self.begun {
+            _ if received == 0 => None,
+            Some(begun) => Some(BegunFrame { received, ..begun }),
+            None => Some(BegunFrame { since: now, received_before: 0, received }),
+        };
     }
 
     /// To be called at [`Connection::poll_timeout`]; harmless at any other time.
@@ -208,7 +247,9 @@ impl<Q> Connection<Q> {
         if self.state == State::Closed {
             return;
         }
-        if now >= self.keep_alive.silent_at() {
+        if let Some(begun) = self.begun.filter(|begun| begun.deadline() <= now) {
+            self.close(CloseReason::FrameTooSlow { received: begun.received });
+        } else if now >= self.keep_alive.silent_at() {
             self.close(CloseReason::Silence { limit: self.keep_alive.silence_max });
         } else if self.is_ready() && self.keep_alive.is_ping_due(now) {
             self.keep_alive.has_pinged = true;
@@ -226,7 +267,8 @@ impl<Q> Connection<Q> {
             State::ExpectConnect | State::ExpectConnected { .. } => self.keep_alive.silent_at(),
         };
         let query = self.query_deadlines.first().map(|&(deadline, _)| deadline);
-        Some(query.map_or(keep_alive, |query| query.min(keep_alive)))
+        let frame = self.begun.map(|begun| begun.deadline());
+        [query, frame].into_iter().flatten().chain([keep_alive]).min()
     }
 
     /// The next event, in the order in which things happened.
@@ -296,6 +338,7 @@ impl<Q> Connection<Q> {
         self.state = State::Closed;
         self.query_deadlines.clear();
         self.unanswered.clear();
+        self.begun = None;
         for (_id, open) in self.queries.drain() {
             let result = Err(QueryError::Closed);
             self.events.push_back(ConnectionEvent::QueryEnded { query: open.query, result });

@@ -46,8 +46,22 @@ pub(crate) enum Side {
     Accepting,
 }
 
-/// Owns stream and connection. `G` is whatever must live exactly as long.
-pub(crate) struct Driver<S, G> {
+/// What lives exactly as long as a link, and has a say in it.
+pub(crate) trait Tenure {
+    /// The application vouches for the peer.
+    fn vouched_for(&mut self) {}
+
+    /// Whether the link may hold `len` bytes of messages now.
+    fn may_hold(&mut self, _len: usize) -> bool {
+        true
+    }
+}
+
+/// The connecting side: its links are few, each to a peer of its choice.
+impl Tenure for () {}
+
+/// Owns stream and connection.
+pub(crate) struct Driver<S, T> {
     stream: S,
     connection: Connection<Reply>,
     shared: Arc<Shared>,
@@ -66,14 +80,16 @@ pub(crate) struct Driver<S, G> {
     /// Goes off at the next deadline or earlier: moving it for every frame would cost more than waking up in vain.
     timer: Pin<Box<Sleep>>,
     ended: Option<CloseReason>,
-    _guard: G,
+    is_vouched_for: bool,
+    tenure: T,
 }
 
-impl<S, G> Driver<S, G>
+impl<S, T> Driver<S, T>
 where
     S: AsyncRead + AsyncWrite + Unpin,
+    T: Tenure,
 {
-    pub(crate) fn new(stream: S, side: Side, shared: Arc<Shared>, guard: G) -> Self {
+    pub(crate) fn new(stream: S, side: Side, shared: Arc<Shared>, tenure: T) -> Self {
         let now = Instant::now();
         let seed = rand::rng().next_u64();
         let connection = match side {
@@ -94,7 +110,8 @@ where
             write_error: None,
             timer: Box::pin(sleep_until(now)),
             ended: None,
-            _guard: guard,
+            is_vouched_for: false,
+            tenure,
         }
     }
 
@@ -167,10 +184,17 @@ where
     fn take_commands(&mut self, context: &mut Context<'_>, now: Instant) -> bool {
         let encoded_cost = mem::take(&mut self.encoded_cost);
         let orders = self.shared.take_commands(&mut self.commands, encoded_cost, context.waker());
-        if orders.is_vouched_for {
+        if orders.is_vouched_for && !self.is_vouched_for {
+            self.is_vouched_for = true;
             self.connection.handshake_complete();
+            self.tenure.vouched_for();
         }
-        if let Some(reason) = orders.closing {
+        let held = self.input.len() + self.connection.outgoing().len() + orders.waiting;
+        if !self.tenure.may_hold(held) {
+            self.connection.close(CloseReason::NoMemory { wanted: held });
+        } else if let Some(waiting) = orders.answers_unread {
+            self.connection.close(CloseReason::AnswersUnread { waiting });
+        } else if let Some(reason) = orders.closing {
             self.encode(usize::MAX);
             // Nothing new is queued by now; this is what waited behind the first batch.
             self.shared.take_commands(&mut self.commands, 0, context.waker());
@@ -344,7 +368,7 @@ where
     }
 }
 
-impl<S, G> Drop for Driver<S, G> {
+impl<S, T> Drop for Driver<S, T> {
     /// A link that never got ready, or whose runtime shut down.
     fn drop(&mut self) {
         self.shared.finish(self.ended.take().unwrap_or(CloseReason::Local("its task was dropped")));

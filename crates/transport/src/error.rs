@@ -98,6 +98,25 @@ pub enum CloseReason {
         /// For how long.
         limit: Duration,
     },
+    /// A frame was begun and came too slowly: see
+    /// [`FRAME_BYTES_PER_S_MIN`](crate::connection::FRAME_BYTES_PER_S_MIN).
+    #[error("a frame came too slowly: {received} bytes of it are here")]
+    FrameTooSlow {
+        /// How many bytes of the frame came.
+        received: usize,
+    },
+    /// The peer asks faster than it takes the answers.
+    #[error("answers of {waiting} bytes wait for the peer")]
+    AnswersUnread {
+        /// Bytes that wait.
+        waiting: usize,
+    },
+    /// The links of this listener together hold as many bytes as they may.
+    #[error("the memory for messages of all links is used up, this one wanted {wanted} bytes of it")]
+    NoMemory {
+        /// What the link would have held.
+        wanted: usize,
+    },
     /// The peer took nothing of what we sent.
     #[error("the peer took no bytes for {} s", .limit.as_secs())]
     WriteStalled {

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use units::PublicKey;
 
-use crate::driver::{Driver, Side};
+use crate::driver::{Driver, Side, Tenure};
 use crate::error::{ConnectError, Phase};
 use crate::link::{Link, LinkEvents, LinkLimits, Shared};
 use crate::peer::VerifiedPeer;
@@ -129,21 +129,21 @@ where
     Ok(PeerHeader::decode(&body)?)
 }
 
-/// Exchanges the hello and leaves the link to its task. `guard` is dropped when the link has ended.
-pub(crate) async fn start<S, G>(
+/// Exchanges the hello and leaves the link to its task. `tenure` is dropped when the link has ended.
+pub(crate) async fn start<S, T>(
     stream: S,
     side: Side,
     peer: VerifiedPeer,
     limits: LinkLimits,
     hello_deadline: Duration,
-    guard: G,
+    tenure: T,
 ) -> Result<(Link, LinkEvents), ConnectError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    G: Send + 'static,
+    T: Tenure + Send + 'static,
 {
     let shared = Arc::new(Shared::new(peer, limits));
-    let mut driver = Box::new(Driver::new(stream, side, shared.clone(), guard));
+    let mut driver = Box::new(Driver::new(stream, side, shared.clone(), tenure));
     let hello = async { driver.ready().await.map_err(ConnectError::Hello) };
     within(Phase::Hello, hello_deadline, hello).await?;
     tokio::spawn(driver.run());

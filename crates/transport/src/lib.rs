@@ -7,14 +7,16 @@
 //! Invariants:
 //! - Only links whose peer was verified come out: [`VerifiedPeer`] says what that means.
 //! - Whatever a peer sends, the worst that follows is the end of its own link. Memory for a peer is bounded at every
-//!   moment: 12 bytes before the hello, frames of 64 KiB until the application vouches for it, queues with limits.
-//! - Every phase has a deadline, and so has every write.
+//!   moment: 12 bytes before the hello, frames of 16 KiB until the application vouches for it, queues with limits; and all
+//!   links of a listener share one budget.
+//! - Every phase has a deadline, and so have every frame that has begun and every write.
 //! - A query ends exactly once, at once when its link ends.
 //! - Frames go out in the order in which they were queued, all that wait at a wake-up in one write.
 //!
 //! It looks at no message inside the frames, evaluates no quotes, keeps no keys on disk and never reconnects.
 #![forbid(unsafe_code)]
 
+mod budget;
 pub mod clock;
 pub mod connection;
 mod connector;

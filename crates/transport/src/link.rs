@@ -121,7 +121,7 @@ impl Link {
     }
 
     /// The application vouches for the peer: frames may have their full size (16 MiB) from now on, before it is
-    /// 64 KiB. To be called on the accepting side before the last answer of the application's handshake; the
+    /// 16 KiB. To be called on the accepting side before the last answer of the application's handshake; the
     /// connecting side need not.
     pub fn handshake_complete(&self) {
         self.shared.handshake_complete();
@@ -244,8 +244,8 @@ impl Responder {
         Self { shared: Arc::downgrade(shared), id: Some(id) }
     }
 
-    /// Answers. Does not wait, and does not count as too much: open queries are few. An answer that fits into no
-    /// frame becomes a refusal.
+    /// Answers. Does not wait: when more than [`LinkLimits::outgoing_bytes_max`] and one frame wait, the peer
+    /// asks and does not read, and the link closes. An answer that fits into no frame becomes a refusal.
     pub fn answer(mut self, message: Bytes) {
         self.reply(|id| Command::Answer { id, message });
     }

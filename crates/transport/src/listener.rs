@@ -1,6 +1,8 @@
 //! Accepting links.
 
+mod acquaintances;
 mod admission;
+mod difficulty;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,15 +26,21 @@ use admission::{Admission, Backoff, Permit};
 /// How to accept links.
 #[derive(Clone, Debug)]
 pub struct ListenConfig {
-    /// Who does proof of work and TLS. Default: this process, 20 bits, generated identities.
+    /// Who does proof of work and TLS. Default: this process, 16 bits, generated identities.
     pub mode: ListenMode,
     /// Links and handshakes together; connections above are closed at once. Default: 20,000.
     pub links_max: usize,
-    /// Handshakes at once; further connections wait in the system's queue. Default: 1,024.
+    /// Links and handshakes together from one IPv4 address or one /64 of IPv6; connections above are closed at once.
+    /// Not counted behind a router. Default: 1,024.
+    pub links_per_address_max: usize,
+    /// Handshakes at once; further connections wait in the system's queue. Strangers have three quarters of them, and
+    /// those above are closed at once. Default: 1,024.
     pub handshakes_max: usize,
-    /// Handshakes at once from one IPv4 address or one /64 of IPv6; connections above are closed at once. Not counted
-    /// behind a router. Default: 64.
+    /// Handshakes at once from one address, counted as above; fewer for strangers when slots are scarce. Default: 64.
     pub handshakes_per_address_max: usize,
+    /// Bytes of messages that all links together may hold beyond 32 KiB each; a link that needs more than is free
+    /// closes. Buffers may take up to twice that. Default: 256 MiB.
+    pub message_bytes_max: usize,
     /// Bounds of each link.
     pub limits: LinkLimits,
     /// Bounds of each phase.
@@ -46,8 +54,9 @@ pub enum ListenMode {
     Tls {
         /// What we show to peers.
         identity: IdentitySource,
-        /// Bits of proof of work that peers must do, 0 to 64. Deployed servers ask for 20, deployed clients refuse
-        /// more than 28.
+        /// Bits of proof of work that strangers must do at rest, 0 to 64; under load up to 8 more, though not more
+        /// than 24 for that. Addresses of peers that completed their application's handshake within the last hour
+        /// do none. Deployed servers ask for 20, deployed clients refuse more than 28.
         pow_difficulty: u8,
     },
     /// A router of the deployed network on this host, which reports each peer. Loopback addresses only, since
@@ -58,7 +67,7 @@ pub enum ListenMode {
 /// How long each phase of accepting a link may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenDeadlines {
-    /// The peer's search for a nonce. Default: 30 s, fifty times the mean at 20 bits on one core.
+    /// The peer's search for a nonce. Default: 30 s, several times the mean at 24 bits on one core.
     pub proof_of_work: Duration,
     /// The TLS handshake. Default: 10 s.
     pub tls: Duration,
@@ -71,10 +80,12 @@ pub struct ListenDeadlines {
 impl Default for ListenConfig {
     fn default() -> Self {
         Self {
-            mode: ListenMode::Tls { identity: IdentitySource::generated(), pow_difficulty: 20 },
+            mode: ListenMode::Tls { identity: IdentitySource::generated(), pow_difficulty: 16 },
             links_max: 20_000,
+            links_per_address_max: 1024,
             handshakes_max: 1024,
             handshakes_per_address_max: 64,
+            message_bytes_max: 256 << 20,
             limits: LinkLimits::default(),
             deadlines: ListenDeadlines::default(),
         }
@@ -158,7 +169,7 @@ async fn accept_all(
             accepted = accept, if handshakes.len() < config.handshakes_max.max(1) => match accepted {
                 Ok((stream, address)) => {
                     backoff = Backoff::default();
-                    match admission.admit(address.ip()) {
+                    match admission.admit(address.ip(), Instant::now()) {
                         Ok(permit) => {
                             handshakes.spawn(handshake(stream, address, config.clone(), permit));
                         }
@@ -195,22 +206,22 @@ async fn handshake(
     config: Arc<ListenConfig>,
     permit: Permit,
 ) -> Result<(Link, LinkEvents), ConnectError> {
-    let Permit { link: guard, address: _counted_until_ready } = permit;
+    let Permit { link: tenure, handshake: _counted_until_ready, difficulty } = permit;
     stream.set_nodelay(true).map_err(failed(Phase::Tcp))?;
     let ListenDeadlines { proof_of_work, tls, peer_header, hello } = config.deadlines;
     match &config.mode {
-        ListenMode::Tls { identity, pow_difficulty } => {
-            let work = demand_work(&mut stream, *pow_difficulty);
+        ListenMode::Tls { identity, .. } => {
+            let work = demand_work(&mut stream, difficulty);
             within(Phase::ProofOfWork, proof_of_work, work).await?;
             let handshake = accept_tls(stream, identity.configs(clock::unix_now())?.server);
             let (stream, key) = within(Phase::Tls, tls, handshake).await?;
             let peer = VerifiedPeer::from_tls(key, address);
-            start(stream, Side::Accepting, peer, config.limits, hello, guard).await
+            start(stream, Side::Accepting, peer, config.limits, hello, tenure).await
         }
         ListenMode::BehindRouter => {
             let header = within(Phase::PeerHeader, peer_header, read_peer_header(&mut stream)).await?;
             let peer = VerifiedPeer::from_inbound_router(&header);
-            start(stream, Side::Accepting, peer, config.limits, hello, guard).await
+            start(stream, Side::Accepting, peer, config.limits, hello, tenure).await
         }
     }
 }

@@ -237,6 +237,56 @@ fn bytes_of_an_unfinished_frame_are_signs_of_life() {
     assert_eq!(pair.client.poll_timeout(), Some(heard + seconds(15)));
 }
 
+/// The first bytes of a frame of `len` bytes, the first after the hello.
+fn begun_frame(len: u32, received: usize) -> BytesMut {
+    let mut bytes = BytesMut::from(&len.to_le_bytes()[..]);
+    bytes.extend_from_slice(&1i32.to_le_bytes());
+    bytes.resize(received, 0);
+    bytes
+}
+
+#[test]
+fn a_begun_frame_has_a_deadline_that_its_bytes_move() {
+    let mut pair = Pair::ready();
+    pair.server.handle_input(pair.now, &mut begun_frame(10_000, 8));
+    assert_eq!(pair.server.poll_timeout(), Some(pair.now + FRAME_GRACE));
+    // A second's worth of bytes is a second more.
+    let mut input = begun_frame(1 << 14, usize::try_from(FRAME_BYTES_PER_S_MIN).unwrap());
+    pair.server.handle_input(pair.now + seconds(9), &mut input);
+    let deadline = pair.now + FRAME_GRACE + seconds(1);
+    assert_eq!(pair.server.poll_timeout(), Some(deadline));
+    pair.server.handle_timeout(deadline - Duration::from_millis(1));
+    assert!(pair.server.is_ready());
+    pair.server.handle_timeout(deadline);
+    assert_eq!(end(&mut pair.server), CloseReason::FrameTooSlow { received: 1 << 14 });
+}
+
+#[test]
+fn a_frame_that_ends_in_time_leaves_no_deadline() {
+    let mut pair = Pair::ready();
+    pair.client.send(&[7; 1000]).unwrap();
+    let mut bytes = pair.client.outgoing().split();
+    let mut rest = bytes.split_off(10);
+    pair.server.handle_input(pair.now, &mut bytes);
+    bytes.unsplit(rest.split());
+    pair.server.handle_input(pair.now + seconds(1), &mut bytes);
+    assert!(matches!(pair.server.poll_event(), Some(ConnectionEvent::Packet(_))));
+    pair.server.handle_timeout(pair.now + FRAME_GRACE + seconds(1));
+    assert!(pair.server.is_ready());
+    // Nor does the end of one frame count for the beginning of the next.
+    pair.server.handle_input(pair.now + seconds(20), &mut BytesMut::from(&[100, 0][..]));
+    assert_eq!(pair.server.poll_timeout(), Some(pair.now + seconds(20) + FRAME_GRACE));
+}
+
+#[test]
+fn a_frame_does_not_age_while_nobody_reads() {
+    let mut pair = Pair::ready();
+    pair.server.handle_input(pair.now, &mut begun_frame(1 << 14, 9000));
+    pair.server.handle_input_paused(pair.now + seconds(50));
+    // What came before the pause is used up.
+    assert_eq!(pair.server.poll_timeout(), Some(pair.now + seconds(50) + FRAME_GRACE));
+}
+
 #[test]
 fn packets_arrive_in_order() {
     let mut pair = Pair::ready();

@@ -14,6 +14,8 @@ use crate::handshake::start;
 use crate::link::{Link, LinkEvents, LinkLimits};
 use crate::testing;
 
+impl Tenure for Arc<()> {}
+
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
@@ -46,15 +48,15 @@ const PING: u32 = 0xbbe9_627c;
 const PONG: u32 = 0x0bd4_302c;
 
 /// A link whose peer is a puppet, over a pipe of `pipe_len` bytes.
-async fn with_puppet<G: Send + 'static>(
+async fn with_puppet<T: Tenure + Send + 'static>(
     side: Side,
     pipe_len: usize,
     limits: LinkLimits,
-    guard: G,
+    tenure: T,
 ) -> (Link, LinkEvents, Puppet) {
     let (ours, stream) = duplex(pipe_len);
     let mut puppet = Puppet { stream, writer: FrameWriter::new() };
-    let link = start(ours, side, testing::peer(None, None), limits, seconds(1), guard);
+    let link = start(ours, side, testing::peer(None, None), limits, seconds(1), tenure);
     let hello = async {
         match side {
             Side::Accepting => {
@@ -230,6 +232,7 @@ async fn peers_that_both_write_do_not_block_each_other() {
     let (left, right) =
         tokio::join!(begin(left_stream, Side::Connecting), begin(right_stream, Side::Accepting));
     let (mut links, message) = ([left.unwrap(), right.unwrap()], Bytes::from(vec![8; 50_000]));
+    links[1].0.handshake_complete();
     for (link, _) in &links {
         for _ in 0..50 {
             link.try_send(message.clone()).unwrap();
@@ -318,10 +321,10 @@ async fn all_frames_of_a_wake_up_go_out_in_one_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closed_link_takes_its_guard_along_even_if_the_peer_reads_nothing() {
-    let guard = Arc::new(());
-    let watch: Weak<()> = Arc::downgrade(&guard);
-    let (link, mut events, puppet) = with_puppet(Side::Accepting, 1024, LinkLimits::default(), guard).await;
+async fn a_closed_link_gives_its_tenure_up_even_if_the_peer_reads_nothing() {
+    let tenure = Arc::new(());
+    let watch: Weak<()> = Arc::downgrade(&tenure);
+    let (link, mut events, puppet) = with_puppet(Side::Accepting, 1024, LinkLimits::default(), tenure).await;
     link.try_send(Bytes::from(vec![0; 100_000])).unwrap();
     link.close("done");
     let begin = Instant::now();
@@ -405,4 +408,65 @@ async fn announced_bytes_take_no_memory_before_they_come() {
     driver.input.extend_from_slice(&(1u32 << 24).to_le_bytes());
     driver.reserve_input();
     assert!(driver.input.capacity() <= 2 * READ_LEN_MAX);
+}
+
+/// Lets a link hold so many bytes.
+struct AtMost(usize);
+
+impl Tenure for AtMost {
+    fn may_hold(&mut self, len: usize) -> bool {
+        len <= self.0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_holds_no_more_than_it_may() {
+    // One frame and what surrounds it fit; the second waits behind the first, which nobody takes.
+    let limits = LinkLimits { incoming_bytes_max: 2000, ..LinkLimits::default() };
+    let (_link, mut events, mut puppet) = with_puppet(Side::Accepting, 64, limits, AtMost(1500)).await;
+    puppet.say(Packet::Packet { data: &[7; 1000] }).await.unwrap();
+    assert!(matches!(events.next().await, Some(LinkEvent::Packet(_))));
+    puppet.say(Packet::Packet { data: &[7; 1000] }).await.unwrap();
+    let _closed_meanwhile = puppet.say(Packet::Packet { data: &[7; 1000] }).await;
+    assert!(matches!(events.next().await, Some(LinkEvent::Packet(_))));
+    assert!(matches!(closed(&mut events).await, CloseReason::NoMemory { wanted } if wanted > 1500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_and_does_not_read_loses_its_link() {
+    let limits = LinkLimits { outgoing_bytes_max: 1000, ..LinkLimits::default() };
+    let (_link, mut events, mut puppet) = with_puppet(Side::Accepting, 1024, limits, ()).await;
+    let answer = Bytes::from(vec![0; 1 << 20]);
+    for id in 0.. {
+        if puppet.say(Packet::Query { id, data: b"?" }).await.is_err() {
+            break;
+        }
+        match events.next().await {
+            Some(LinkEvent::Query(query)) => query.responder.answer(answer.clone()),
+            Some(LinkEvent::Closed(reason)) => {
+                assert!(matches!(reason, CloseReason::AnswersUnread { .. }), "{reason:?}");
+                assert!((16..20).contains(&id), "one frame's worth of answers may wait: {id}");
+                return;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(matches!(closed(&mut events).await, CloseReason::AnswersUnread { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_drips_ends_its_link() {
+    let (link, mut events, mut puppet) = plain(Side::Accepting).await;
+    link.handshake_complete();
+    let begin = Instant::now();
+    let mut header = (1u32 << 24).to_le_bytes().to_vec();
+    header.extend_from_slice(&1i32.to_le_bytes());
+    puppet.stream.write_all(&header).await.unwrap();
+    tokio::spawn(async move {
+        while puppet.stream.write_all(&[0]).await.is_ok() {
+            tokio::time::sleep(seconds(1)).await;
+        }
+    });
+    assert!(matches!(closed(&mut events).await, CloseReason::FrameTooSlow { .. }));
+    assert!(begin.elapsed() < seconds(11), "{:?}", begin.elapsed());
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 use units::Concealed;
 use wire::StatusCode;
+use wire::frame::MESSAGE_LEN_MAX;
 
 use super::{LinkEvent, LinkLimits};
 use crate::error::{CloseReason, QueryError};
@@ -64,6 +65,8 @@ struct Queues {
     outgoing_cost: usize,
     is_vouched_for: bool,
     closing: Option<&'static str>,
+    /// An answer found no room: the link closes. How much waited then.
+    answers_unread: Option<usize>,
     /// The task, unless it was woken since it last looked.
     task: Option<Waker>,
 
@@ -81,6 +84,10 @@ pub(crate) struct Orders {
     pub(crate) is_vouched_for: bool,
     pub(crate) closing: Option<&'static str>,
     pub(crate) may_read: bool,
+    /// Cost of everything that waits, in either direction.
+    pub(crate) waiting: usize,
+    /// So much waited when an answer found no room.
+    pub(crate) answers_unread: Option<usize>,
 }
 
 impl Shared {
@@ -110,16 +117,24 @@ impl Shared {
         Ok(())
     }
 
-    /// Queues a command that is bounded by other means. False if the link has closed.
+    /// Queues a command that does not ask for room. A peer for which too many bytes wait by then loses its link: it
+    /// asks and does not read. False if the link has closed.
     pub(crate) fn push_always(&self, command: Command) -> bool {
         let cost = command.cost();
         let mut queues = self.lock();
         if queues.is_closed() {
             return false;
         }
-        queues.append(command, cost);
+        // A single message may always wait, whatever its size.
+        let limit = self.limits.outgoing_bytes_max.saturating_add(MESSAGE_LEN_MAX + ITEM_COST);
+        let is_room = queues.outgoing_cost + cost <= limit;
+        if is_room {
+            queues.append(command, cost);
+        } else {
+            queues.answers_unread = Some(queues.outgoing_cost);
+        }
         wake(queues, |queues| &mut queues.task);
-        true
+        is_room
     }
 
     /// Queues a command once there is room. Fails only when the link has closed.
@@ -191,6 +206,8 @@ impl Shared {
             is_vouched_for: queues.is_vouched_for,
             closing: queues.closing,
             may_read: !queues.is_reading_paused,
+            waiting: queues.incoming_cost + queues.outgoing_cost,
+            answers_unread: queues.answers_unread,
         };
         drop(queues);
         if encoded_cost > 0 {
@@ -227,7 +244,7 @@ pub(crate) struct LinkClosed;
 
 impl Queues {
     fn is_closed(&self) -> bool {
-        self.closing.is_some() || self.is_finished
+        self.closing.is_some() || self.answers_unread.is_some() || self.is_finished
     }
 
     fn append(&mut self, command: Command, cost: usize) {
