@@ -15,7 +15,7 @@ use super::agreement::Agreement;
 use super::delivery::Delivery;
 use super::running::RequestKey;
 use super::terms::Terms;
-use super::{ACCOUNTS_MAX, Action, Core, LinkId, Now, Refusal};
+use super::{ACCOUNTS_MAX, Core, LinkId, Now, Refusal};
 
 #[derive(Debug)]
 pub(super) struct ClientLink {
@@ -166,7 +166,7 @@ impl Core {
         if let Some(client) = self.clients.get_mut(&link) {
             client.stage = ClientStage::Ready(party);
         }
-        self.outbox.push_back(Action::Vouch { link });
+        self.vouch(link);
         Ok(wire::encode(&client::AuthorizationWithProxySuccess {
             signed_payment: standing.payment(),
             tokens_committed_to_db: standing.settled,

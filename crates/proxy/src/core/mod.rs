@@ -21,6 +21,7 @@ mod cancel;
 mod client_link;
 mod delivery;
 mod listing;
+mod newcomers;
 mod relay;
 mod running;
 mod snapshot;
@@ -44,6 +45,7 @@ use wire::{StatusCode, peer};
 use accounts::Accounts;
 use client_link::ClientLink;
 use listing::Lists;
+use newcomers::Newcomers;
 use running::Running;
 use worker_link::WorkerLink;
 
@@ -222,6 +224,8 @@ pub struct Limits {
     pub running_max: usize,
     /// Longest time that a request may run; longer wishes are cut to it. Default: one hour.
     pub timeout_max: Duration,
+    /// Time from a link's beginning to the end of its handshake. Default: 30 s.
+    pub handshake_max: Duration,
 }
 
 impl Default for Limits {
@@ -232,6 +236,7 @@ impl Default for Limits {
             running_per_worker_max: 4096,
             running_max: 100_000,
             timeout_max: Duration::from_secs(3600),
+            handshake_max: Duration::from_secs(30),
         }
     }
 }
@@ -246,6 +251,7 @@ pub struct Core {
     accounts: Accounts,
     clients: HashMap<LinkId, ClientLink>,
     workers: HashMap<LinkId, WorkerLink>,
+    newcomers: Newcomers,
     running: Running,
     /// Ended requests whose clients have not taken the whole answer.
     tails: usize,
@@ -304,6 +310,7 @@ impl Core {
             accounts: Accounts::default(),
             clients: HashMap::new(),
             workers: HashMap::new(),
+            newcomers: Newcomers::default(),
             running: Running::default(),
             tails: 0,
             lists: Lists::default(),
@@ -318,17 +325,20 @@ impl Core {
     }
 
     /// A link on the listener for clients is ready.
-    pub fn client_opened(&mut self, link: LinkId) {
+    pub fn client_opened(&mut self, link: LinkId, now: Now) {
         self.clients.insert(link, ClientLink::new());
+        self.newcomers.add(link, now.instant + self.limits.handshake_max);
     }
 
     /// A link on the listener for workers is ready.
-    pub fn worker_opened(&mut self, link: LinkId, peer: PeerFacts) {
+    pub fn worker_opened(&mut self, link: LinkId, peer: PeerFacts, now: Now) {
         self.workers.insert(link, WorkerLink::new(peer));
+        self.newcomers.add(link, now.instant + self.limits.handshake_max);
     }
 
     /// A link has ended.
     pub fn closed(&mut self, link: LinkId, now: Now) {
+        self.newcomers.remove(link);
         self.forget_client_link(link, now);
         self.forget_worker_link(link, now);
     }
@@ -374,18 +384,27 @@ impl Core {
         }
     }
 
-    /// Gives up requests whose time is over. To be called when [`Self::poll_timeout`] has passed; earlier calls
+    /// Gives up requests and handshakes whose time is over. To be called when [`Self::poll_timeout`] has passed; earlier calls
     /// do no harm.
     pub fn handle_timeout(&mut self, now: Now) {
         while let Some(request) = self.running.due(now.instant) {
             self.time_out(request, now);
+        }
+        while let Some(link) = self.newcomers.due(now.instant) {
+            self.close(link, "the handshake was not completed in time", now);
         }
     }
 
     /// When [`Self::handle_timeout`] has something to do. Changes with every event.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.running.next_deadline()
+        self.running.next_deadline().into_iter().chain(self.newcomers.next_deadline()).min()
+    }
+
+    /// The peer completed its handshake. Stands before the answer that tells it so.
+    fn vouch(&mut self, link: LinkId) {
+        self.newcomers.remove(link);
+        self.outbox.push_back(Action::Vouch { link });
     }
 
     /// The next thing to do. To be called until it returns `None`, after every other method.

@@ -12,7 +12,7 @@ use super::accounts::{Freshness, Side};
 use super::agreement::Agreement;
 use super::client_link::{Breach, negotiate, no_account, parse_owner};
 use super::running::RequestKey;
-use super::{Action, Core, LinkId, Now, PeerFacts, Refusal};
+use super::{Core, LinkId, Now, PeerFacts, Refusal};
 
 #[derive(Debug)]
 pub(super) struct WorkerLink {
@@ -84,7 +84,7 @@ impl Core {
             }
             (Step::Complete, _, worker::Query::ProxyHandshakeComplete(query)) => {
                 self.set_step(link, Step::Done);
-                self.outbox.push_back(Action::Vouch { link });
+                self.vouch(link);
                 self.market.set_enabled(WorkerId::new(link.0), !query.is_disabled);
                 Ok(wire::encode(&worker::ProxyHandshakeCompleted {}))
             }

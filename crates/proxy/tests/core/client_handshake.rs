@@ -1,6 +1,8 @@
 //! A client introduces itself and authorises.
 
-use cocoon_proxy::core::Limits;
+use std::time::Duration;
+
+use cocoon_proxy::core::{Limits, PeerFacts};
 use ton::payment::PaymentKind;
 use wire::client;
 use wire::proxy::SignedPayment;
@@ -133,6 +135,26 @@ fn steps_out_of_order_close_the_link() {
         assert!(world.closed(link).is_some());
         assert_eq!(world.query(link, &client::GetWorkerTypes {}).unwrap_err().0, 653, "it is closing");
     }
+}
+
+#[test]
+fn an_unfinished_handshake_ends() {
+    const HANDSHAKE_MAX: Duration = Duration::from_secs(30);
+    let mut world = World::new();
+    let (silent, introduced, done) = (world.open_client(), world.open_client(), world.client(51, 2));
+    world.query(introduced, &connect_client(&own_text(), 2)).unwrap();
+    let worker = world.open_worker(PeerFacts::default());
+    world.wait(HANDSHAKE_MAX - Duration::from_millis(1));
+    assert_eq!(world.core.links_len(), (3, 1));
+    world.wait(Duration::from_millis(1));
+    assert_eq!(world.core.links_len(), (1, 0));
+    for link in [silent, introduced, worker] {
+        assert_eq!(world.closed(link), Some("the handshake was not completed in time"));
+    }
+    assert_eq!(world.snapshot().clients.len(), 1, "an introduction alone is not remembered");
+    world.wait(HANDSHAKE_MAX * 10);
+    assert_eq!(world.closed(done), None);
+    assert_eq!(world.core.poll_timeout(), None);
 }
 
 #[test]

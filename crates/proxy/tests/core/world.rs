@@ -92,13 +92,13 @@ impl World {
 
     pub(crate) fn open_client(&mut self) -> LinkId {
         let link = self.number_link();
-        self.core.client_opened(link);
+        self.core.client_opened(link, self.now);
         link
     }
 
     pub(crate) fn open_worker(&mut self, facts: PeerFacts) -> LinkId {
         let link = self.number_link();
-        self.core.worker_opened(link, facts);
+        self.core.worker_opened(link, facts, self.now);
         link
     }
 
