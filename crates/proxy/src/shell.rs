@@ -161,13 +161,13 @@ impl Shell {
         let facts = PeerFacts { image_hash: link.peer().image_hash() };
         let mut state = self.lock();
         state.links.insert(id, link);
-        match side {
-            Side::Clients => state.core.client_opened(id),
+        self.feed_locked(&mut state, |core, now| match side {
+            Side::Clients => core.client_opened(id, now),
             Side::Workers => {
                 self.stats.worker_joined(id);
-                state.core.worker_opened(id, facts);
+                core.worker_opened(id, facts, now);
             }
-        }
+        });
     }
 
     fn closed(&self, id: LinkId) {
@@ -184,12 +184,14 @@ impl Shell {
         self.feed_locked(&mut state, |core, now| core.query(link, token, &message, now));
     }
 
-    /// Tells the core about an event, and carries out what it decides.
+    /// Tells the core about an event, and carries out what it decides. A panic in between is the end of the process:
+    /// the books would be those of half an event, and a proxy that answers nobody any more would go on listening.
     pub(crate) fn feed(&self, event: impl FnOnce(&mut Core, Now)) {
         self.feed_locked(&mut self.lock(), event);
     }
 
     fn feed_locked(&self, state: &mut State, event: impl FnOnce(&mut Core, Now)) {
+        let abort = AbortOnPanic;
         let now = now();
         event(&mut state.core, now);
         while let Some(action) = state.core.poll_action() {
@@ -207,6 +209,7 @@ impl Shell {
         if next.is_some_and(|next| state.watched_deadline.is_none_or(|watched| next < watched)) {
             self.deadline_moved.notify_one();
         }
+        drop(abort);
     }
 
     /// Lets the core give up requests in time.
@@ -246,10 +249,23 @@ impl Shell {
         look(&self.lock().core)
     }
 
-    /// The core asserts its sums. A lock that broke in the middle of an event guards books nobody can vouch for, so
-    /// nothing goes on with them.
+    /// Looking changes nothing, and an event that breaks off ends the process, so what is behind the lock is whole.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("the books are in order: no event broke off in the middle")
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends the process when dropped by a panic.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                "the proxy's books broke in the middle of an event: this is a bug, the process ends"
+            );
+            std::process::abort();
+        }
     }
 }
 
@@ -340,4 +356,36 @@ fn log(report: &Report) {
 
 fn now() -> Now {
     Now { instant: tokio::time::Instant::now().into_std(), unix: unix_now() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    use ed25519_dalek::SigningKey;
+    use ton::{Address, RootConfig};
+
+    use super::*;
+    use crate::core::{Limits, Terms};
+
+    #[test]
+    fn a_panic_in_the_middle_of_an_event_ends_the_process() {
+        const IN_A_PROCESS_OF_ITS_OWN: &str = "COCOON_TEST_PANIC_UNDER_THE_LOCK";
+        const SIGABRT: i32 = 6;
+        if std::env::var_os(IN_A_PROCESS_OF_ITS_OWN).is_some() {
+            let owner = Address::new(0, [1; 32]);
+            let (root, key) = (RootConfig::pseudo(owner), SigningKey::from_bytes(&[7; 32]));
+            let terms = Terms::new(root, &owner, &owner, owner, key, false, false).unwrap();
+            let shell = Shell::new(Core::new(terms, Limits::default(), [0; 32]));
+            let task = std::thread::spawn(move || shell.feed(|_core, _now| panic!("on purpose")));
+            let _ended = task.join();
+            return;
+        }
+        let myself = std::env::current_exe().unwrap();
+        let name = "shell::tests::a_panic_in_the_middle_of_an_event_ends_the_process";
+        let mut child = Command::new(myself);
+        let ended = child.args(["--exact", name]).env(IN_A_PROCESS_OF_ITS_OWN, "1").output().unwrap();
+        assert_eq!(ended.status.signal(), Some(SIGABRT), "{ended:?}");
+    }
 }
