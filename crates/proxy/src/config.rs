@@ -21,9 +21,15 @@ pub struct Config {
     /// Whether both listeners stand behind a router of the deployed network on this host, which does proof of work
     /// and TLS. They must then listen on loopback. Default: false, this process does both.
     pub behind_router: bool,
-    /// Bits of proof of work that peers do before TLS, 0 to 28. Deployed proxies ask for 20, half a second of one
-    /// core. Default: 16.
+    /// Bits of proof of work that strangers do before TLS while there is no load, 0 to 28. Under load it rises by up
+    /// to 8 bits, to 24 at most; addresses of peers that were here within the last hour do none. Deployed proxies
+    /// ask for 20, half a second of one core. Default: 16.
     pub pow_difficulty: u8,
+    /// Links of each listener; connections above are closed at once. Default: 20,000.
+    pub links_max: usize,
+    /// Links of each listener from one IPv4 address or one /64 of IPv6; connections above are closed at once. Not
+    /// counted behind a router. Default: 1,024.
+    pub links_per_address_max: usize,
     /// File with the root configuration (JSON). It is read again every minute. Default: `root.json`.
     pub root_config: PathBuf,
     /// Address of the root contract, in any text form. Default: empty; must be set.
@@ -51,6 +57,8 @@ impl Default for Config {
             clients: loopback(11_002),
             behind_router: false,
             pow_difficulty: 16,
+            links_max: 20_000,
+            links_per_address_max: 1024,
             root_config: "root.json".into(),
             root_address: String::new(),
             owner_address: String::new(),
@@ -94,6 +102,13 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.pow_difficulty > POW_DIFFICULTY_MAX {
             return Err(ConfigError::Value { key: "pow_difficulty", expected: "0 to 28" });
+        }
+        for (key, max) in
+            [("links_max", self.links_max), ("links_per_address_max", self.links_per_address_max)]
+        {
+            if max == 0 {
+                return Err(ConfigError::Value { key, expected: "at least 1" });
+            }
         }
         self.root_address()?;
         self.owner(&PublicKey::new([0; 32]))?;
@@ -167,6 +182,8 @@ mod tests {
         assert!(refused(Config { owner_address: "x".into(), ..config() }).contains("owner_address"));
         assert!(refused(Config { pow_difficulty: 29, ..config() }).contains("pow_difficulty"));
         assert!(Config { pow_difficulty: 28, ..config() }.check().is_ok());
+        assert!(refused(Config { links_max: 0, ..config() }).contains("links_max"));
+        assert!(refused(Config { links_per_address_max: 0, ..config() }).contains("links_per_address_max"));
     }
 
     #[test]

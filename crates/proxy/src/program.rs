@@ -117,7 +117,9 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
     shell.start_writer(store).map_err(BooksError::from)?;
     let recording = Recording(Arc::clone(&shell));
 
-    let listen = ListenConfig { mode: listen_mode(&config), ..ListenConfig::default() };
+    let Config { links_max, links_per_address_max, .. } = config;
+    let mode = listen_mode(&config);
+    let listen = ListenConfig { mode, links_max, links_per_address_max, ..ListenConfig::default() };
     let bind = |address, purpose| move |source| StartError::Bind { address, purpose, source };
     let workers = Listener::bind(config.workers, listen.clone()).await;
     let workers = workers.map_err(bind(config.workers, "workers"))?;
