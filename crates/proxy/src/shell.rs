@@ -147,11 +147,8 @@ impl Shell {
             match stop.run_until_cancelled(events.next()).await.flatten() {
                 Some(LinkEvent::Packet(message)) => self.feed(|core, now| core.packet(id, &message, now)),
                 Some(LinkEvent::Query(query)) => self.query(id, query),
-                Some(LinkEvent::Closed(reason)) => {
-                    tracing::debug!(link = id.0, ?side, %reason, "link closed");
-                    break;
-                }
-                None => break,
+                // Its task has said why.
+                Some(LinkEvent::Closed(_)) | None => break,
             }
         }
         self.closed(id);
@@ -322,7 +319,7 @@ impl State {
                 };
                 match otherwise {
                     Undelivered::CloseLink => {
-                        self.close(link, reason);
+                        self.close(link, reason, true);
                         self.core.closed(link, now);
                     }
                     Undelivered::FailRequest(request) => self.core.not_forwarded(request, now),
@@ -334,7 +331,7 @@ impl State {
                     link.handshake_complete();
                 }
             }
-            Action::Close { link, reason } => self.close(link, reason),
+            Action::Close { link, reason, is_fault } => self.close(link, reason, is_fault),
             Action::Report(report) => {
                 log(&report);
                 stats.record(&report, now.instant);
@@ -342,9 +339,9 @@ impl State {
         }
     }
 
-    fn close(&mut self, link: LinkId, reason: &'static str) {
+    fn close(&mut self, link: LinkId, reason: &'static str, is_fault: bool) {
         if let Some(link) = self.links.remove(&link) {
-            link.close(reason);
+            if is_fault { link.expel(reason) } else { link.close(reason) }
         }
     }
 }

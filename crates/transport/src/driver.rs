@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::connection::{Connection, ConnectionEvent};
+use crate::ended;
 use crate::error::{CloseReason, QueryError};
 use crate::link::{Command, IncomingQuery, LinkEvent, Responder, Shared};
 
@@ -81,6 +82,7 @@ pub(crate) struct Driver<S, T> {
     timer: Pin<Box<Sleep>>,
     ended: Option<CloseReason>,
     is_vouched_for: bool,
+    side: Side,
     tenure: T,
 }
 
@@ -111,6 +113,7 @@ where
             timer: Box::pin(sleep_until(now)),
             ended: None,
             is_vouched_for: false,
+            side,
             tenure,
         }
     }
@@ -134,8 +137,11 @@ where
     /// Runs the link to its end. Boxed, since a future keeps two copies of what it is given by value.
     pub(crate) async fn run(mut self: Box<Self>) {
         let reason = poll_fn(|context| self.poll(context)).await;
-        tracing::debug!(link = self.shared.id, %reason, "link closed");
-        let is_ours = matches!(reason, CloseReason::Local(_));
+        // The connecting side says itself what becomes of its links.
+        if self.side == Side::Accepting {
+            ended::closed(&reason);
+        }
+        let is_ours = matches!(reason, CloseReason::Local(_) | CloseReason::Expelled(_));
         self.shared.finish(reason);
         if is_ours {
             let _too_late = timeout(LAST_BYTES_DEADLINE, self.last_bytes()).await;
@@ -199,7 +205,7 @@ where
             // Nothing new is queued by now; this is what waited behind the first batch.
             self.shared.take_commands(&mut self.commands, 0, context.waker());
             self.encode(usize::MAX);
-            self.connection.close(CloseReason::Local(reason));
+            self.connection.close(reason);
         } else if self.connection.is_ready() {
             self.encode(WRITE_LEN_MAX);
         }

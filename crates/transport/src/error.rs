@@ -59,6 +59,9 @@ pub enum CloseReason {
     /// We closed it.
     #[error("closed by us: {0}")]
     Local(&'static str),
+    /// We closed it for what the peer did.
+    #[error("the peer was sent away: {0}")]
+    Expelled(&'static str),
     /// The peer closed it.
     #[error("closed by the peer")]
     Peer,
@@ -201,4 +204,71 @@ pub enum ConnectError {
     /// We have no identity to show.
     #[error("our own certificate")]
     Identity(#[from] IdentityError),
+}
+
+impl CloseReason {
+    /// One word for each way to end, or our own words.
+    pub(crate) const fn cause(&self) -> &'static str {
+        match self {
+            Self::Local(reason) | Self::Expelled(reason) => reason,
+            Self::Peer => "closed by the peer",
+            Self::Lost(_) => "connection lost",
+            Self::Tls(_) => "TLS",
+            Self::Frame(_) => "bad frame",
+            Self::Packet(_) => "malformed packet",
+            Self::NoHello { .. } | Self::HelloMismatch => "hello",
+            Self::DuplicateQuery => "duplicate query",
+            Self::TooManyQueries { .. } => "too many queries",
+            Self::Silence { .. } => "silence",
+            Self::FrameTooSlow { .. } => "slow frame",
+            Self::AnswersUnread { .. } => "answers unread",
+            Self::NoMemory { .. } => "no memory",
+            Self::WriteStalled { .. } => "write stalled",
+        }
+    }
+
+    /// Whether the peer did something that it should not have.
+    pub(crate) const fn is_fault(&self) -> bool {
+        !matches!(self, Self::Local(_) | Self::Peer | Self::Lost(_) | Self::Silence { .. })
+    }
+}
+
+impl ConnectError {
+    pub(crate) fn cause(&self) -> &'static str {
+        match self {
+            Self::Deadline { phase, .. } => match phase {
+                Phase::Tcp => "late: TCP connect",
+                Phase::Socks => "late: SOCKS5",
+                Phase::ProofOfWork => "late: proof of work",
+                Phase::Tls => "late: TLS handshake",
+                Phase::PeerHeader => "late: peer header",
+                Phase::Hello => "late: first frame",
+            },
+            Self::Io { phase, .. } => match phase {
+                Phase::Tcp => "lost: TCP connect",
+                Phase::Socks => "lost: SOCKS5",
+                Phase::ProofOfWork => "lost: proof of work",
+                Phase::Tls => "lost: TLS handshake",
+                Phase::PeerHeader => "lost: peer header",
+                Phase::Hello => "lost: first frame",
+            },
+            Self::Target { .. } => "target",
+            Self::Socks(_) => "SOCKS5",
+            Self::ProofOfWork(_) => "proof of work",
+            Self::Certificate(_) => "certificate",
+            Self::Tls(_) => "TLS handshake",
+            Self::PeerHeader(_) => "peer header",
+            Self::Hello(reason) => reason.cause(),
+            Self::Identity(_) => "our own certificate",
+        }
+    }
+
+    pub(crate) const fn is_fault(&self) -> bool {
+        match self {
+            // Whoever looks whether the port is open leaves so.
+            Self::Io { .. } => false,
+            Self::Hello(reason) => reason.is_fault(),
+            _ => true,
+        }
+    }
 }

@@ -21,6 +21,7 @@ pub mod clock;
 pub mod connection;
 mod connector;
 mod driver;
+mod ended;
 mod error;
 pub mod flow;
 mod handshake;

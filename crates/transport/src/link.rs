@@ -130,7 +130,12 @@ impl Link {
     /// Closes the link: what is queued still goes out, open queries fail at once, and the last event is
     /// [`LinkEvent::Closed`]. `reason` is for our own logs.
     pub fn close(&self, reason: &'static str) {
-        self.shared.close(reason);
+        self.shared.close(CloseReason::Local(reason));
+    }
+
+    /// As [`Link::close`], for something that the peer did wrong: `reason` says what, for an operator.
+    pub fn expel(&self, reason: &'static str) {
+        self.shared.close(CloseReason::Expelled(reason));
     }
 
     /// Whether the link has closed or is about to.
@@ -221,7 +226,7 @@ impl LinkEvents {
 
 impl Drop for LinkEvents {
     fn drop(&mut self) {
-        self.shared.close("the application no longer listens");
+        self.shared.close(CloseReason::Local("the application no longer listens"));
     }
 }
 

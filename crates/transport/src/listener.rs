@@ -16,11 +16,13 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock;
 use crate::driver::Side;
+use crate::ended;
 use crate::error::{ConnectError, Phase};
 use crate::handshake::{accept_tls, demand_work, failed, read_peer_header, start, within};
 use crate::identity::IdentitySource;
 use crate::link::{Link, LinkEvents, LinkLimits};
 use crate::peer::VerifiedPeer;
+pub(crate) use admission::NotAdmitted;
 use admission::{Admission, Backoff, Permit};
 
 /// How to accept links.
@@ -173,7 +175,7 @@ async fn accept_all(
                         Ok(permit) => {
                             handshakes.spawn(handshake(stream, address, config.clone(), permit));
                         }
-                        Err(refused) => tracing::debug!(%refused, "connection refused"),
+                        Err(refused) => ended::refused(refused),
                     }
                 }
                 Err(error) => {
@@ -190,10 +192,7 @@ async fn accept_all(
                         return;
                     }
                 }
-                Ok(Err(error)) => {
-                    let cause = std::error::Error::source(&error).map(tracing::field::display);
-                    tracing::debug!(%error, cause, "handshake failed");
-                }
+                Ok(Err(error)) => ended::failed(&error),
                 Err(error) => tracing::error!(%error, "a handshake panicked"),
             },
         }

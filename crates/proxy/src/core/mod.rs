@@ -117,6 +117,8 @@ pub enum Action {
         link: LinkId,
         /// Why.
         reason: &'static str,
+        /// Whether the peer did something wrong.
+        is_fault: bool,
     },
     /// Note for logs and statistics that a request has ended.
     Report(Report),
@@ -140,8 +142,9 @@ impl fmt::Debug for Action {
                 send.field("otherwise", otherwise).finish()
             }
             Self::Vouch { link } => f.debug_struct("Vouch").field("link", link).finish(),
-            Self::Close { link, reason } => {
-                f.debug_struct("Close").field("link", link).field("reason", reason).finish()
+            Self::Close { link, reason, is_fault } => {
+                let mut close = f.debug_struct("Close");
+                close.field("link", link).field("reason", reason).field("is_fault", is_fault).finish()
             }
             Self::Report(report) => f.debug_tuple("Report").field(report).finish(),
         }
@@ -434,7 +437,7 @@ impl Core {
         assert!(self.terms.shares_contracts(&terms), "another contract has other books: move_to takes them");
         self.terms = terms;
         for link in self.disallowed_workers() {
-            self.close(link, "the root configuration no longer allows this worker", now);
+            self.dismiss(link, "the root configuration no longer allows this worker", now);
         }
     }
 
@@ -515,9 +518,16 @@ impl Core {
         &self.terms
     }
 
+    /// Closes the link of a peer that did something wrong.
     fn close(&mut self, link: LinkId, reason: &'static str, now: Now) {
         self.closed(link, now);
-        self.outbox.push_back(Action::Close { link, reason });
+        self.outbox.push_back(Action::Close { link, reason, is_fault: true });
+    }
+
+    /// Closes a link for a reason of our own.
+    fn dismiss(&mut self, link: LinkId, reason: &'static str, now: Now) {
+        self.closed(link, now);
+        self.outbox.push_back(Action::Close { link, reason, is_fault: false });
     }
 
     fn end_everything(&mut self, reason: &'static str, now: Now) {
@@ -526,7 +536,7 @@ impl Core {
         }
         let links: Vec<_> = self.clients.keys().chain(self.workers.keys()).copied().collect();
         for link in links {
-            self.close(link, reason, now);
+            self.dismiss(link, reason, now);
         }
     }
 

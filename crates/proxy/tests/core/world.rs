@@ -166,7 +166,7 @@ impl World {
                     self.sent.entry(link).or_default().push_back(message);
                 }
                 Action::Vouch { link } => self.vouched.push(link),
-                Action::Close { link, reason } => {
+                Action::Close { link, reason, .. } => {
                     assert!(self.closed.insert(link, reason).is_none(), "closed twice");
                 }
                 Action::Report(report) => self.reports.push(report),

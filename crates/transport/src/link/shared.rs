@@ -64,7 +64,7 @@ struct Queues {
     /// Cost of all commands that are queued, or taken by the task and not yet encoded.
     outgoing_cost: usize,
     is_vouched_for: bool,
-    closing: Option<&'static str>,
+    closing: Option<CloseReason>,
     /// An answer found no room: the link closes. How much waited then.
     answers_unread: Option<usize>,
     /// The task, unless it was woken since it last looked.
@@ -82,7 +82,7 @@ struct Queues {
 /// What the task finds at each wake-up.
 pub(crate) struct Orders {
     pub(crate) is_vouched_for: bool,
-    pub(crate) closing: Option<&'static str>,
+    pub(crate) closing: Option<CloseReason>,
     pub(crate) may_read: bool,
     /// Cost of everything that waits, in either direction.
     pub(crate) waiting: usize,
@@ -159,7 +159,7 @@ impl Shared {
         wake(queues, |queues| &mut queues.task);
     }
 
-    pub(crate) fn close(&self, reason: &'static str) {
+    pub(crate) fn close(&self, reason: CloseReason) {
         let mut queues = self.lock();
         queues.closing.get_or_insert(reason);
         wake(queues, |queues| &mut queues.task);
@@ -204,7 +204,7 @@ impl Shared {
         queues.is_reading_paused = queues.incoming_cost >= self.limits.incoming_bytes_max;
         let orders = Orders {
             is_vouched_for: queues.is_vouched_for,
-            closing: queues.closing,
+            closing: queues.closing.clone(),
             may_read: !queues.is_reading_paused,
             waiting: queues.incoming_cost + queues.outgoing_cost,
             answers_unread: queues.answers_unread,

@@ -78,15 +78,23 @@ pub(super) struct HandshakePermit {
 
 /// Why a connection was not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotAdmitted {
-    #[error("too many links")]
+#[error("{}", self.cause())]
+pub(crate) enum NotAdmitted {
     Links,
-    #[error("too many links from one address")]
     AddressLinks,
-    #[error("too many handshakes from one address")]
     AddressHandshakes,
-    #[error("too many handshakes of strangers")]
     Strangers,
+}
+
+impl NotAdmitted {
+    pub(crate) const fn cause(self) -> &'static str {
+        match self {
+            Self::Links => "too many links",
+            Self::AddressLinks => "too many links from one address",
+            Self::AddressHandshakes => "too many handshakes from one address",
+            Self::Strangers => "too many handshakes of strangers",
+        }
+    }
 }
 
 impl Admission {
