@@ -1,6 +1,8 @@
 //! The API over HTTP: routes, limits, and answers that end as they should.
 
 mod answer;
+mod body;
+mod models;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,22 +14,23 @@ use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CONTENT_TYPE, EXPECT, HeaderMap,
-    HeaderName, HeaderValue, ORIGIN, SET_COOKIE, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CONTENT_TYPE, HeaderMap, HeaderName,
+    HeaderValue, ORIGIN, SET_COOKIE, VARY,
 };
 use http::{Method, StatusCode};
-use http_body_util::BodyExt as _;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use units::RequestId;
 
 use crate::{ApiError, ErrorKind, RequestBody, Route};
+use body::{Bodies, Held};
+use models::Models;
 
 /// Carries the request's id on every answer.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -43,6 +46,9 @@ pub struct ServerConfig {
     pub body_len_max: usize,
     /// How long a body may take to arrive. Default: 60 s.
     pub body_timeout: Duration,
+    /// Bytes of bodies that are held at once, from their arrival to the head of the answer; requests above are
+    /// refused at once. Copies on the way to a proxy come on top. Default: 256 MiB.
+    pub bodies_len_max: usize,
     /// Requests that run at once; more are refused at once. Default: 4096.
     pub requests_max: usize,
     /// Origin of the web pages that may call, or `*` for any. Default: none, no page may call: browsers send
@@ -60,6 +66,7 @@ impl Default for ServerConfig {
         Self {
             body_len_max: 15 * 1024 * 1024,
             body_timeout: Duration::from_secs(60),
+            bodies_len_max: 256 * 1024 * 1024,
             requests_max: 4096,
             cors_origin: None,
         }
@@ -127,6 +134,8 @@ struct Shared<I> {
     inference: Arc<I>,
     config: ServerConfig,
     running: Arc<Semaphore>,
+    bodies: Bodies,
+    models: Models,
 }
 
 /// The routes of the API over `inference`. They own the fallback of the router they are merged into, so that
@@ -134,7 +143,8 @@ struct Shared<I> {
 pub fn router<I: Inference>(inference: Arc<I>, config: ServerConfig) -> Router {
     let running = Arc::new(Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS)));
     let cors: Option<HeaderValue> = config.cors_origin.as_deref().and_then(|origin| origin.parse().ok());
-    let shared = Arc::new(Shared { inference, config, running });
+    let bodies = Bodies::new(&config);
+    let shared = Arc::new(Shared { inference, config, running, bodies, models: Models::default() });
     let chat =
         |state: State<Arc<Shared<I>>>, request: Request| complete(state, Route::ChatCompletions, request);
     let plain = |state: State<Arc<Shared<I>>>, request: Request| complete(state, Route::Completions, request);
@@ -214,7 +224,7 @@ async fn method_not_allowed() -> Response {
 }
 
 async fn list_models<I: Inference>(State(shared): State<Arc<Shared<I>>>) -> Response {
-    match shared.inference.models().await {
+    match shared.models.list(&*shared.inference).await {
         Ok(models) => {
             let data: Vec<Value> = models.iter().map(model_json).collect();
             json_response(&json!({ "object": "list", "data": data }))
@@ -229,7 +239,7 @@ async fn show_model<I: Inference>(
 ) -> Response {
     // An id that is no text after decoding is the id of no model.
     let id = id.ok().map(|Path(id)| id);
-    match shared.inference.models().await {
+    match shared.models.list(&*shared.inference).await {
         Ok(models) => match models.iter().find(|model| Some(&model.id) == id.as_ref()) {
             Some(model) => json_response(&model_json(model)),
             None => ApiError::new(ErrorKind::UnknownModel, "no worker serves this model").into_response(),
@@ -267,9 +277,10 @@ async fn complete<I: Inference>(
     };
     let id = request.extensions().get().copied().expect("the layer above gives every request its id");
     let affinity = request.headers().get(AFFINITY).map(|value| Bytes::copy_from_slice(value.as_bytes()));
-    let body = match read_body(request, &shared.config).await {
-        Ok(text) => RequestBody::parse(route, text),
-        Err(error) => Err(error),
+    // The memory is held until the request is on its way and the head of its answer is here.
+    let (body, _held) = match shared.bodies.read(request, &shared.config).await {
+        Ok(body::Body { text, held }) => (RequestBody::parse(route, text), held),
+        Err(error) => (Err(error), Held::default()),
     };
     let body = match affinity {
         Some(key) if !key.is_empty() => body.map(|body| body.with_affinity_key(key)),
@@ -287,41 +298,6 @@ async fn complete<I: Inference>(
             error.into_response()
         }
     }
-}
-
-/// Reads a whole body within the limits of size and time.
-async fn read_body(request: Request, config: &ServerConfig) -> Result<Bytes, ApiError> {
-    let limit = config.body_len_max;
-    let too_large = || {
-        let message = format!("the body is larger than {limit} bytes");
-        ApiError::new(ErrorKind::BodyTooLarge, message)
-    };
-    let incomplete =
-        || ApiError::new(ErrorKind::BodyIncomplete, "the body did not arrive to its end in time");
-    let expects_leave = request.headers().contains_key(EXPECT);
-    let mut body = request.into_body();
-    let announced = http_body::Body::size_hint(&body).lower();
-    if expects_leave && announced > limit as u64 {
-        // The application waits for our word before it sends: it gets a no, and sends nothing.
-        return Err(too_large());
-    }
-    let reading = async {
-        let mut text = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(limit).min(limit));
-        let mut passed = 0_usize;
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|_cut| incomplete())?.into_data() else { continue };
-            passed = passed.saturating_add(data.len());
-            if passed <= limit {
-                text.extend_from_slice(&data);
-            } else if passed > limit.saturating_mul(4) {
-                return Err(too_large());
-            }
-            // Between the limit and four times that much, bytes are read and dropped: an application that is
-            // still writing when the connection closes never sees why.
-        }
-        if passed > limit { Err(too_large()) } else { Ok(text.freeze()) }
-    };
-    tokio::time::timeout(config.body_timeout, reading).await.unwrap_or_else(|_elapsed| Err(incomplete()))
 }
 
 #[cfg(test)]

@@ -334,6 +334,68 @@ async fn more_requests_at_once_than_configured_are_refused() {
 }
 
 #[tokio::test]
+async fn bodies_share_a_memory_and_give_it_back() {
+    let config = ServerConfig { bodies_len_max: 100_000, ..ServerConfig::default() };
+    let server = serve(Script::Full("{}"), config).await;
+    let body = format!("{{\"model\":\"m\",\"x\":\"{}\"}}", "a".repeat(60_000));
+    // A body that announces much and has sent most of it, and then waits.
+    let mut waiting = TcpStream::connect(server.address).await.unwrap();
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 70000\r\n\r\n";
+    waiting.write_all(head.as_bytes()).await.unwrap();
+    waiting.write_all(&[b' '; 60_000]).await.unwrap();
+    // What it sent is with the server after some moment that nobody can see from here.
+    let refused = loop {
+        let answer = server.chat(&body).await;
+        if answer.status != 200 {
+            break answer;
+        }
+    };
+    assert_eq!((refused.status, refused.code().as_str()), (503, "overloaded"));
+    assert!(refused.head.contains("retry-after: 1"));
+    assert_eq!(server.chat(CHAT).await.status, 200, "small ones find room");
+    drop(waiting);
+    while server.chat(&body).await.status != 200 {}
+    for _ in 0..5 {
+        assert_eq!(server.chat(&body).await.status, 200, "what a request held is free after its answer");
+    }
+}
+
+/// Counts how often it is asked for models.
+#[derive(Default)]
+struct Counting(std::sync::atomic::AtomicUsize);
+
+impl Inference for Counting {
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, ApiError>> {
+        let number = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Box::pin(async move {
+            match number {
+                0 => Err(fail(ErrorKind::ProxyUnavailable)),
+                _ => Ok(vec![Model { id: format!("m{number}"), workers: Vec::new() }]),
+            }
+        })
+    }
+
+    fn run(&self, _request: InferenceRequest) -> BoxFuture<'_, Result<InferenceResponse, ApiError>> {
+        Box::pin(async { Err(fail(ErrorKind::Internal)) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn models_are_asked_for_once_a_second_failures_included() {
+    let (models, inference) = (models::Models::default(), Counting::default());
+    for second in 0..3 {
+        for _ in 0..100 {
+            let list = models.list(&inference).await;
+            let found = list.map(|list| list[0].id.clone()).map_err(|error| error.kind());
+            let expected =
+                if second == 0 { Err(ErrorKind::ProxyUnavailable) } else { Ok(format!("m{second}")) };
+            assert_eq!(found, expected);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test]
 async fn pages_of_other_origins_are_let_in_only_when_configured() {
     let server = serve(Script::Full("{}"), ServerConfig::default()).await;
     let plain = server.send("OPTIONS", "/v1/chat/completions", "").await;
