@@ -14,6 +14,8 @@ use crate::shared::Shared;
 /// First pause after a failure; each further failure doubles it.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A connection that lasted so long was a good one: the next attempt does not wait longer for it.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// What one slot is doing.
 #[derive(Clone, Debug, Default)]
@@ -93,7 +95,7 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, slot: usize) {
             }
             continue;
         };
-        let mut was_ready = false;
+        let (began, mut was_ready) = (tokio::time::Instant::now(), false);
         let problem = match transport::connect(&address.to_string(), &shared.connect).await {
             Err(error) => chain(&error),
             Ok((link, events)) => {
@@ -112,9 +114,16 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, slot: usize) {
                 }
             }
         };
-        tracing::debug!(%address, problem, "no connection to a proxy");
+        let was_stable = was_ready && began.elapsed() >= STABLE_AFTER;
+        failures = if was_stable { 0 } else { failures + 1 };
+        // Said once for each time that a proxy goes away, not for each attempt to get it back. What the proxy said
+        // may be anything, so it is for those who look closely.
+        if failures <= 1 {
+            tracing::warn!(slot, "no connection to a proxy: the client's status says why");
+        } else {
+            tracing::debug!(slot, problem, "still no connection to a proxy");
+        }
         shared.slots.failed(slot, problem);
-        failures = if was_ready { 0 } else { failures + 1 };
         failed = (!was_ready).then_some(address);
         let pause = pause(failures, &mut rand::rng());
         tokio::time::sleep(pause).await;

@@ -39,6 +39,7 @@ pub(crate) struct Account {
     pub(crate) totals: Totals,
     /// The charge that verified last, and its amount.
     last_verified: Option<(Box<[u8]>, AdjustedTokens)>,
+    has_sent_bad_charge: bool,
 }
 
 impl Account {
@@ -66,7 +67,12 @@ impl Account {
         match self.verified(payment) {
             Ok(Some(signed)) => self.totals.signed = self.totals.signed.max(signed),
             Ok(None) => {}
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "ignored a charge"),
+            // Said once: a proxy that sends nothing else would fill the log.
+            Err(error) => {
+                if !std::mem::replace(&mut self.has_sent_bad_charge, true) {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "ignored a charge");
+                }
+            }
         }
     }
 
@@ -103,7 +109,8 @@ impl Accounts {
     /// # Errors
     /// [`SessionError::Changed`] if the proxy contract is known with another key or another client contract.
     pub(crate) fn open(&self, contracts: Contracts) -> Result<(), SessionError> {
-        let fresh = Account { contracts, totals: Totals::default(), last_verified: None };
+        let fresh =
+            Account { contracts, totals: Totals::default(), last_verified: None, has_sent_bad_charge: false };
         let mut accounts = self.lock();
         if accounts.entry(contracts.proxy).or_insert(fresh).contracts != contracts {
             return Err(SessionError::Changed);
