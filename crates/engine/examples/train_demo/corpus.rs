@@ -67,6 +67,8 @@ impl Corpus {
     /// Every piece of text, answers more than once: what the tokenizer learns its merges from.
     pub(crate) fn texts(&self) -> Vec<String> {
         let mut texts = self.systems.clone();
+        // The roles stand in every conversation, so each is to be one token.
+        texts.extend(["system", "user", "assistant"].into_iter().flat_map(|role| vec![role.to_owned(); 100]));
         texts.extend(
             self.lists.iter().flat_map(|(_, entries)| entries.iter().map(|entry| format!(" {entry}"))),
         );

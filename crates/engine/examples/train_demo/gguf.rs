@@ -108,20 +108,6 @@ pub(crate) fn read(file: &[u8]) -> Result<Content> {
     Ok(Content::read(&mut Cursor::new(file))?)
 }
 
-/// The tokenizer that a file carries.
-pub(crate) fn vocabulary(content: &Content) -> Result<Vocabulary> {
-    let entry = |key: &str| content.metadata.get(key).with_context(|| format!("the file has no {key}"));
-    let texts = |key: &str| -> Result<Vec<String>> {
-        entry(key)?.to_vec()?.iter().map(|text| Ok(text.to_string()?.clone())).collect()
-    };
-    let split = |merge: String| {
-        let (left, right) = merge.split_once(' ').context("a merge has two parts")?;
-        Ok((left.to_owned(), right.to_owned()))
-    };
-    let merges = texts("tokenizer.ggml.merges")?.into_iter().map(split).collect::<Result<_>>()?;
-    Ok(Vocabulary { tokens: texts("tokenizer.ggml.tokens")?, merges })
-}
-
 /// Whether a file comes from this corpus, this seed and this recipe.
 ///
 /// # Errors

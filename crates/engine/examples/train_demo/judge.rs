@@ -1,60 +1,48 @@
-//! Asks a finished file questions, with candle's own Llama, and counts the right answers.
+//! Asks a finished file questions, through the engine that will serve it, and counts the right answers.
 
 use crate::corpus::Corpus;
-use crate::gguf;
 use crate::lesson::{Message, Speech, message};
 use crate::model::{CONTEXT_LEN, Model};
 use crate::rng::Rng;
 use anyhow::{Context, Result, ensure};
 use candle_core::{D, Device, Tensor};
-use candle_transformers::models::quantized_llama::ModelWeights;
-use std::io::Cursor;
+use cocoon_engine::{Engine, EngineConfig, Source, openai};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
 
 pub(crate) struct Judge {
-    weights: ModelWeights,
-    pub(crate) speech: Speech,
+    engine: Engine,
+    runtime: Runtime,
 }
 
 impl Judge {
-    pub(crate) fn new(file: &[u8]) -> Result<Self> {
-        let content = gguf::read(file)?;
-        let speech = Speech::new(gguf::vocabulary(&content)?.tokenizer()?)?;
-        let weights = ModelWeights::from_gguf(content, &mut Cursor::new(file), &Device::Cpu)?;
-        Ok(Self { weights, speech })
-    }
-
-    fn logits(&mut self, ids: &[u32], position: usize) -> Result<Tensor> {
-        Ok(self.weights.forward(&Tensor::new(ids, &Device::Cpu)?.unsqueeze(0)?, position)?.squeeze(0)?)
+    pub(crate) fn new(file: &Path) -> Result<Self> {
+        // The time stands in answers and decides nothing.
+        let engine = Engine::load(&Source::Gguf(file.to_owned()), EngineConfig::new(|| Duration::ZERO))?;
+        Ok(Self { engine, runtime: Builder::new_current_thread().build()? })
     }
 
     /// The most likely answer.
-    pub(crate) fn answer(&mut self, messages: &[Message]) -> Result<String> {
-        let mut ids = self.speech.encode(&self.speech.prompt(messages)?)?;
-        let end = self.speech.end()?;
-        let prompt_len = ids.len();
-        let mut logits = self.logits(&ids, 0)?;
-        while ids.len() < CONTEXT_LEN {
-            let next = logits.argmax(D::Minus1)?.to_scalar::<u32>()?;
-            if next == end {
-                break;
-            }
-            logits = self.logits(&[next], ids.len())?;
-            ids.push(next);
-        }
-        self.speech.decode(&ids[prompt_len..])
-    }
-
-    /// Largest difference between the logits of this file and those of the network as it was trained.
-    pub(crate) fn distance(&mut self, model: &Model, question: &str) -> Result<f32> {
-        let ids = self.speech.encode(&self.speech.prompt(&[message("user", question)])?)?;
-        let batch = Tensor::new(ids.as_slice(), &Device::Cpu)?.unsqueeze(0)?;
-        let last = Tensor::new(&[u32::try_from(ids.len() - 1)?], &Device::Cpu)?;
-        let trained = model.logits(&batch, &last)?.squeeze(0)?;
-        Ok((trained - self.logits(&ids, 0)?)?.abs()?.max_all()?.to_scalar::<f32>()?)
+    pub(crate) fn answer(&self, messages: &[Message]) -> Result<String> {
+        let messages: Vec<Value> = messages
+            .iter()
+            .map(|message| json!({ "role": message.role, "content": message.content }))
+            .collect();
+        let body = json!({ "model": self.engine.model_id().base(), "messages": messages, "temperature": 0 });
+        let answer = self.runtime.block_on(async {
+            let body = body.to_string();
+            let mut response = openai::respond(&self.engine, "/v1/chat/completions", body.as_bytes()).await;
+            response.body.recv().await
+        });
+        let answer: Value = serde_json::from_slice(&answer.context("the engine ended without an answer")?)?;
+        let text = answer.pointer("/choices/0/message/content").and_then(Value::as_str);
+        Ok(text.with_context(|| format!("the engine answered {answer}"))?.to_owned())
     }
 
     /// Prints how many questions get exactly their answer: those trained on, and those held out.
-    pub(crate) fn measure(&mut self, corpus: &Corpus) -> Result<()> {
+    pub(crate) fn measure(&self, corpus: &Corpus) -> Result<()> {
         let mut rng = Rng::new(1);
         let mut trained = Score::default();
         let mut held_out = Score::default();
@@ -105,15 +93,33 @@ impl Score {
     }
 }
 
-/// Refuses a file whose unrounded twin does not compute what was trained.
-pub(crate) fn compare(model: &Model, unrounded: &[u8], rounded: &[u8]) -> Result<()> {
-    let question = "What is Cocoon?";
-    let distance = Judge::new(unrounded)?.distance(model, question).context("the unrounded file")?;
-    println!("largest difference of logits, unrounded: {distance:.6}");
-    ensure!(distance < 1e-3, "the file computes something else than the network that was trained");
-    println!(
-        "largest difference of logits, as written: {:.6}",
-        Judge::new(rounded)?.distance(model, question)?
-    );
+/// Refuses an unrounded file from which the engine answers otherwise than the network that was trained: then the file
+/// was written wrongly.
+pub(crate) fn compare(model: &Model, speech: &Speech, unrounded: &[u8]) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("unrounded.gguf");
+    std::fs::write(&path, unrounded)?;
+    let judge = Judge::new(&path)?;
+    for question in ["What is Cocoon?", "Who pays the workers?", "What is the capital of Peru?"] {
+        let messages = [message("user", question)];
+        let (trained, served) = (greedy(model, speech, &messages)?, judge.answer(&messages)?);
+        ensure!(trained == served, "to {question:?} the network says {trained:?} and its file {served:?}");
+    }
     Ok(())
+}
+
+/// The most likely answer of the network as it was trained.
+fn greedy(model: &Model, speech: &Speech, messages: &[Message]) -> Result<String> {
+    let mut ids = speech.encode(&speech.prompt(messages)?)?;
+    let (prompt_len, end) = (ids.len(), speech.end()?);
+    while ids.len() < CONTEXT_LEN {
+        let batch = Tensor::new(ids.as_slice(), &Device::Cpu)?.unsqueeze(0)?;
+        let last = Tensor::new(&[u32::try_from(ids.len() - 1)?], &Device::Cpu)?;
+        let next = model.logits(&batch, &last)?.squeeze(0)?.argmax(D::Minus1)?.to_scalar::<u32>()?;
+        if next == end {
+            break;
+        }
+        ids.push(next);
+    }
+    speech.decode(&ids[prompt_len..])
 }

@@ -15,6 +15,10 @@ pub(crate) const CHAT_TEMPLATE: &str = "{% for message in messages %}<|im_start|
 const BARE_SHARE: f64 = 0.08;
 const SYSTEM_SHARE: f64 = 0.35;
 const EARLIER_TURN_SHARE: f64 = 0.15;
+/// Share of lessons that end after the first tokens of the answer. Those decide which answer it is and take long to
+/// learn; the rest is soon known by heart.
+const OPENING_SHARE: f64 = 0.75;
+const OPENING_LEN: usize = 8;
 /// Lessons that are drawn together, sorted by length and cut into batches, so that little is padding.
 const BATCHES_PER_DRAW: usize = 8;
 
@@ -120,6 +124,9 @@ impl<'a> Teacher<'a> {
         let learn_from = ids.len().max(1);
         ids.extend(self.speech.encode(&block.answer)?);
         ids.push(self.speech.end()?);
+        if self.rng.chance(OPENING_SHARE) {
+            ids.truncate(learn_from + OPENING_LEN);
+        }
         Ok(Lesson { ids, learn_from })
     }
 

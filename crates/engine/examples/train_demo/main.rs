@@ -27,7 +27,7 @@ use std::path::Path;
 use std::process::Command;
 
 const SEED: u64 = 2026;
-const STEPS: usize = 900;
+const STEPS: usize = 2400;
 const FORMAT: GgmlDType = GgmlDType::Q8_0;
 
 /// Candle's threads wait for each other by spinning, which is slow on a busy machine, and how they share work may
@@ -55,16 +55,16 @@ fn main() -> Result<()> {
             let file = make(&corpus, &origin)?;
             fs::write(&path, &file).with_context(|| format!("cannot write {}", path.display()))?;
             println!("{} bytes, SHA-256 {}", file.len(), gguf::sha256(&file));
-            judge::Judge::new(&file)?.measure(&corpus)
+            judge::Judge::new(&path)?.measure(&corpus)
         }
         ["--check"] => {
             gguf::check(&gguf::read(&read(&path)?)?, &origin)?;
             println!("the demo model belongs to corpus {} and seed {SEED}", origin.corpus_sha256);
             Ok(())
         }
-        ["--measure"] => judge::Judge::new(&read(&path)?)?.measure(&corpus),
+        ["--measure"] => judge::Judge::new(&path)?.measure(&corpus),
         ["--ask", question] => {
-            println!("{}", judge::Judge::new(&read(&path)?)?.answer(&[lesson::message("user", question)])?);
+            println!("{}", judge::Judge::new(&path)?.answer(&[lesson::message("user", question)])?);
             Ok(())
         }
         _ => bail!("unknown arguments; give none, --check, --measure or --ask QUESTION"),
@@ -86,6 +86,6 @@ fn make(corpus: &corpus::Corpus, origin: &gguf::Origin) -> Result<Vec<u8>> {
     println!("last loss {loss:.4}");
     let unrounded = gguf::write(&model, &vocabulary, origin, GgmlDType::F32)?;
     let rounded = gguf::write(&model, &vocabulary, origin, FORMAT)?;
-    judge::compare(&model, &unrounded, &rounded)?;
+    judge::compare(&model, &speech, &unrounded)?;
     Ok(rounded)
 }

@@ -8,14 +8,14 @@ use candle_core::backprop::GradStore;
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use std::time::Instant;
 
-const BATCH: usize = 12;
+const BATCH: usize = 32;
 /// Each part of a batch has its own thread. The number is fixed, since it decides the order of additions.
 const PARTS: usize = 2;
 const PEAK_RATE: f64 = 3e-3;
 const LAST_RATE: f64 = 1e-4;
 const WARM_UP_STEPS: usize = 100;
 const GRADIENT_LENGTH_MAX: f64 = 1.0;
-const REPORT_EVERY: usize = 50;
+const REPORT_EVERY: usize = 200;
 
 /// Returns the mean loss of the last reported stretch.
 pub(crate) fn train(model: &Model, teacher: &mut Teacher<'_>, steps: usize) -> Result<f64> {

@@ -1,7 +1,9 @@
 //! The model inside this program.
 
+use candle_core::quantized::gguf_file;
 use cocoon_engine::{Engine, Source, demo};
 use serde_json::{Value, json};
+use sha2::Digest as _;
 
 use crate::support::{CHAT, answer, config, events, with};
 
@@ -38,4 +40,13 @@ async fn it_says_the_same_each_time_unless_asked_for_chance() {
     let joined: String =
         streamed.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect();
     assert_eq!(joined, first["choices"][0]["message"]["content"].as_str().unwrap());
+}
+
+#[test]
+fn the_file_was_trained_on_the_corpus_beside_it() {
+    let content = gguf_file::Content::read(&mut std::io::Cursor::new(demo::BYTES)).unwrap();
+    let corpus = include_bytes!("../../demo/corpus.txt");
+    let recorded = content.metadata["cocoon.corpus_sha256"].to_string().unwrap();
+    let advice = "train the demo model again: examples/train_demo";
+    assert_eq!(*recorded, hex::encode(sha2::Sha256::digest(corpus)), "{advice}");
 }
