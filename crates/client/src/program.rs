@@ -118,10 +118,8 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-/// What every wallet and every client contract counts as holding where there is no chain: as in the deployed
-/// software, 100 TON and 10^6 TON.
+/// What every wallet counts as holding where there is no chain, as in the deployed software: 100 TON.
 const PSEUDO_WALLET_NANOTONS: u64 = 100_000_000_000;
-const PSEUDO_CONTRACT_NANOTONS: u64 = 1_000_000_000_000_000;
 
 /// The body of `/jsonstats`, with the members that the deployed network has.
 fn stats(client: &Client) -> Value {
@@ -141,7 +139,7 @@ fn stats(client: &Client) -> Value {
             })
         })
         .collect();
-    let payed = units::NanoTon::new(PSEUDO_CONTRACT_NANOTONS).buys(root.params.price_per_token);
+    let payed = ton::CLIENT_BALANCE.buys(root.params.price_per_token);
     let proxies: Vec<Value> = shared
         .accounts
         .all()
@@ -164,14 +162,14 @@ fn stats(client: &Client) -> Value {
     json!({
         "status": {
             "wallet_balance": PSEUDO_WALLET_NANOTONS,
-            "ton_last_synced_at": transport::clock::unix_now().as_secs(),
+            "ton_last_synced_at": shared.root_file.read_at(),
             "enabled": true,
             "version": env!("CARGO_PKG_VERSION"),
             "requests_in_flight": shared.stats.requests_in_flight(),
         },
         "stats": shared.stats.json(Instant::now().into_std()),
         "wallet": {
-            "address": text(&shared.party.wallet),
+            "address": text(&shared.party.connecting.owner),
             "balance": PSEUDO_WALLET_NANOTONS,
             "seqno": 7,
             "pending_transactions_cnt": 0,

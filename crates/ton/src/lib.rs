@@ -27,5 +27,5 @@ pub use address::{Address, AddressFlags, AddressParseError};
 pub use boc::BocError;
 pub use code::{CodeError, ContractCode};
 pub use params::{CodeMask, Multipliers, Params, Seconds, StructVersion};
-pub use pseudo::{FieldProblem, NotPseudo, PseudoRootError};
+pub use pseudo::{CLIENT_BALANCE, FieldProblem, NotPseudo, PseudoRootError};
 pub use root::{ProxyTextError, RegisteredProxy, RootConfig, model_hash};

@@ -17,6 +17,9 @@ use crate::params::{Multipliers, Params, Seconds, StructVersion};
 use crate::root::{ProxyTextError, RegisteredProxy, RootConfig, model_hash};
 use crate::{Address, AddressParseError, ContractCode};
 
+/// Balance and stake of every client contract where there is no chain: play money, the same for all who look.
+pub const CLIENT_BALANCE: NanoTon = NanoTon::new(4_000 * 1_000_000_000);
+
 /// A text that is no pseudo root.
 #[derive(Debug, thiserror::Error)]
 pub enum PseudoRootError {

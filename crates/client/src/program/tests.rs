@@ -124,7 +124,7 @@ async fn statistics_have_the_members_of_the_deployed_network() {
     assert_eq!(stats["stats"]["bytes_received"][0], 13.0);
     assert_eq!(stats["stats"]["bytes_sent"][0], ANSWER.len() as f64);
     assert_eq!(stats["proxy_connections"][0]["is_ready"], true);
-    assert_eq!(stats["proxies"][0]["tokens_payed"], 500_000_000_000_000_u64);
+    assert_eq!(stats["proxies"][0]["tokens_payed"], 2_000_000_000_000_u64);
     let recorded = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../../shared/vectors/reference/jsonstats-10000.json");
     let Ok(recorded) = std::fs::read_to_string(&recorded) else {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use ledger::ClientFunds;
 use sha2::{Digest, Sha256};
-use ton::Address;
-use units::{AdjustedTokens, NanoTon, ProtocolVersion};
+use ton::{Address, CLIENT_BALANCE};
+use units::{AdjustedTokens, ProtocolVersion};
 use wire::proxy::SignedPayment;
 use wire::{DecodeError, StatusCode, client};
 
@@ -44,12 +44,10 @@ pub(super) struct ClientParty {
     pub(super) protocol: ProtocolVersion,
 }
 
-/// Balance and stake of every client in a network without a chain. All accounts together stay within the sums of the
-/// ledger at any price: strangers with many addresses could otherwise exhaust them, and nobody could reserve any more.
-const PLAY_MONEY: NanoTon = NanoTon::new(4_000 * 1_000_000_000);
-
+// All accounts together stay within the sums of the ledger at any price: strangers with many addresses could otherwise
+// exhaust them, and nobody could reserve any more.
 const _: () = assert!(
-    (PLAY_MONEY.get() as u128) * (ACCOUNTS_MAX as u128 + 1) <= i64::MAX as u128,
+    (CLIENT_BALANCE.get() as u128) * (ACCOUNTS_MAX as u128 + 1) <= i64::MAX as u128,
     "what all clients can spend fits the sums of the ledger"
 );
 
@@ -139,7 +137,8 @@ impl Core {
             return refused(StatusCode::NOT_READY, "proxy has no room for another client");
         };
 
-        let funds = ClientFunds { balance: PLAY_MONEY, stake: PLAY_MONEY, tokens_used: AdjustedTokens::ZERO };
+        let funds =
+            ClientFunds { balance: CLIENT_BALANCE, stake: CLIENT_BALANCE, tokens_used: AdjustedTokens::ZERO };
         self.ledger.open_client(account, funds);
         if let Some(client) = self.clients.get_mut(&link) {
             client.stage = ClientStage::Authorizing(ClientParty { account, protocol });
