@@ -19,12 +19,13 @@ const LAYERS: &[(&str, u32)] = &[
     ("cocoon-engine", 3),
     ("cocoon-gateway", 3),
     ("cocoon-transport", 3),
-    ("cocoon-bench", 4),
-    ("cocoon-client", 4),
-    ("cocoon-proxy", 4),
-    ("cocoon-worker", 4),
-    ("cocoon", 5),
-    ("xtask", 5),
+    ("cocoon-node", 4),
+    ("cocoon-bench", 5),
+    ("cocoon-client", 5),
+    ("cocoon-proxy", 5),
+    ("cocoon-worker", 5),
+    ("cocoon", 6),
+    ("xtask", 6),
 ];
 
 /// Checks the tree and lists everything that breaks a rule.

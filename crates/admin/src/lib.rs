@@ -12,7 +12,7 @@
 //! show secrets: a role hands out counts and states only.
 //!
 //! Invariants:
-//! - The token is compared in constant time, and its file is readable by its owner alone or not accepted.
+//! - The token is compared in constant time.
 //! - [`serve`] ends: after the stop it waits a bounded time for answers in progress.
 #![forbid(unsafe_code)]
 
@@ -26,4 +26,4 @@ pub use root_config::root_contract_config;
 pub use router::{AdminConfig, router};
 pub use serve::{DRAIN_MAX, serve};
 pub use stat_row::StatRow;
-pub use token::{Token, TokenError, guard};
+pub use token::{Token, guard};

@@ -1,6 +1,5 @@
 //! Ports and folders of one instance, so that several networks fit on one machine.
 
-use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -74,38 +73,6 @@ pub(crate) fn state_folder(given: Option<&Path>, name: &str, instance: u16) -> R
     Ok(folders.data_dir().join(folder))
 }
 
-/// A state folder that no other process uses; dropping the value gives it back.
-pub(crate) struct LockedFolder {
-    _lock: File,
-}
-
-impl LockedFolder {
-    /// Creates the folder for this user only and takes its lock.
-    ///
-    /// # Errors
-    /// If the folder cannot be made, or another process holds it.
-    pub(crate) fn take(folder: &Path) -> Result<Self> {
-        let shown = folder.display();
-        create_private(folder).with_context(|| format!("cannot create the state folder {shown}"))?;
-        let lock = File::create(folder.join("lock")).with_context(|| format!("cannot lock {shown}"))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { _lock: lock }),
-            Err(std::fs::TryLockError::WouldBlock) => bail!(
-                "{shown} is in use by another cocoon process: stop it, or choose --instance N or --state DIR"
-            ),
-            Err(std::fs::TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("cannot lock {shown}"))
-            }
-        }
-    }
-}
-
-/// State holds keys: only its owner may look.
-fn create_private(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,26 +84,5 @@ mod tests {
         assert_eq!((third.client_http, third.proxy_clients, third.worker_http), (10_030, 11_032, 12_030));
         assert!(Ports::of_instance(INSTANCE_MAX).is_ok());
         assert!(Ports::of_instance(INSTANCE_MAX + 1).is_err());
-    }
-
-    #[test]
-    fn a_folder_has_one_user_at_a_time() {
-        let parent = tempfile::tempdir().unwrap();
-        let folder = parent.path().join("state");
-        let held = LockedFolder::take(&folder).unwrap();
-        let refused = LockedFolder::take(&folder).err().expect("the second user is refused").to_string();
-        assert!(refused.contains("in use by another cocoon process"), "{refused}");
-        drop(held);
-        LockedFolder::take(&folder).unwrap();
-    }
-
-    #[test]
-    fn state_is_private() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let parent = tempfile::tempdir().unwrap();
-        let folder = parent.path().join("state");
-        let _held = LockedFolder::take(&folder).unwrap();
-        let mode = std::fs::metadata(&folder).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o700);
     }
 }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use crate::config::{self, Layers};
-use crate::instance::{LockedFolder, Ports, loopback, state_folder};
+use crate::instance::{Ports, loopback, state_folder};
 use crate::logs::LogArguments;
 use crate::signals::stop_requested;
 
@@ -79,7 +79,6 @@ pub(crate) fn run(role: Role, arguments: &RoleArguments, logs: &LogArguments) ->
     match role {
         Role::Client => {
             let config: client::Config = load(role, arguments)?;
-            let _lock = LockedFolder::take(&config.state)?;
             crate::runtime()?.block_on(async {
                 let running = client::start(config).await?;
                 tracing::info!(http = %running.http_address(), "client runs");
@@ -90,7 +89,6 @@ pub(crate) fn run(role: Role, arguments: &RoleArguments, logs: &LogArguments) ->
         }
         Role::Proxy => {
             let config: proxy::Config = load(role, arguments)?;
-            let _lock = LockedFolder::take(&config.state)?;
             crate::runtime()?.block_on(async {
                 let running = proxy::start(config).await?;
                 let (workers, clients) = (running.workers_address(), running.clients_address());
@@ -102,7 +100,6 @@ pub(crate) fn run(role: Role, arguments: &RoleArguments, logs: &LogArguments) ->
         }
         Role::Worker => {
             let config: worker::Config = load(role, arguments)?;
-            let _lock = LockedFolder::take(&config.state)?;
             crate::runtime()?.block_on(async {
                 let running = worker::start(config).await?;
                 tracing::info!(http = %running.http_address(), "worker runs");

@@ -12,12 +12,13 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Args;
 use hyper::StatusCode;
+use node::StateFolder;
 
 use self::engine_choice::ServedModel;
 use self::network::Network;
 use self::roles::Roles;
 use crate::http;
-use crate::instance::{LockedFolder, Ports, loopback, state_folder};
+use crate::instance::{Ports, loopback, state_folder};
 use crate::logs::LogArguments;
 use crate::signals::stop_requested;
 use crate::status;
@@ -61,7 +62,7 @@ pub(crate) struct UpArguments {
 /// If the state folder, a port or the engine cannot be had, or a role ends by itself.
 pub(crate) fn run(arguments: UpArguments, logs: &LogArguments) -> Result<()> {
     let state = state_folder(arguments.state.as_deref(), "up", arguments.instance)?;
-    let _lock = LockedFolder::take(&state)?;
+    let _lock = StateFolder::open(&state)?;
     let log_folder = state.join("logs");
     logs.to_file(&log_folder.join("cocoon.log"))?;
     let ports = match arguments.free_ports {

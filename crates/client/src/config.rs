@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use gateway::RequestDefaults;
 use gateway::server::ServerConfig;
+use node::{RootError, SettingError, StateError};
 use serde::{Deserialize, Serialize};
-use ton::{Address, AddressParseError, PseudoRootError, RootConfig};
-
-use crate::state::StateError;
+use units::{Coefficient, PublicKey};
 
 /// Configuration of a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,7 +41,7 @@ pub struct Config {
     /// Price ceiling in thousandths for requests that set none. Default: 4000.
     pub max_coefficient: u32,
     /// Time for requests that set none, in seconds. Default: 120.
-    #[serde(with = "seconds")]
+    #[serde(with = "node::seconds")]
     pub timeout: Duration,
     /// Largest accepted request body in bytes. Default: 15 MiB.
     pub body_len_max: usize,
@@ -96,16 +95,16 @@ impl Config {
     /// Checks what can be checked without looking at files or the network.
     ///
     /// # Errors
-    /// [`StartError`] names the key.
-    pub fn check(&self) -> Result<(), StartError> {
-        let refused = |key, expected| Err(StartError::Value { key, expected });
+    /// [`SettingError`] names the key.
+    pub fn check(&self) -> Result<(), SettingError> {
+        let refused = |key, expected| Err(SettingError::Value { key, expected });
         if self.proxy_connections == 0 {
             return refused("proxy_connections", "at least 1");
         }
         if self.max_tokens == 0 || i32::try_from(self.max_tokens).is_err() {
             return refused("max_tokens", "1 to 2147483647");
         }
-        if units::Coefficient::new(self.max_coefficient.into()).is_err() {
+        if Coefficient::new(self.max_coefficient.into()).is_err() {
             return refused("max_coefficient", "0 to 999999999");
         }
         if self.timeout.is_zero() || self.timeout > gateway::TIMEOUT_MAX {
@@ -115,27 +114,9 @@ impl Config {
         if self.cors_origin.as_deref().is_some_and(|origin| !is_origin(origin)) {
             return refused("cors_origin", "* or an origin such as https://app.example:8080");
         }
-        self.root_address()?;
-        if !self.owner_address.is_empty() {
-            address("owner_address", &self.owner_address)?;
-        }
+        node::root_address(&self.root_address)?;
+        node::owner_address(&self.owner_address, &PublicKey::new([0; 32]), true)?;
         Ok(())
-    }
-
-    pub(crate) fn root_address(&self) -> Result<Address, StartError> {
-        if self.root_address.is_empty() {
-            let expected = "set: the address of the network's root contract";
-            return Err(StartError::Value { key: "root_address", expected });
-        }
-        address("root_address", &self.root_address)
-    }
-
-    /// Reads the root configuration.
-    pub(crate) fn read_root(&self) -> Result<RootConfig, StartError> {
-        let path = || self.root_config.clone();
-        let text = std::fs::read_to_string(&self.root_config)
-            .map_err(|source| StartError::RootRead { path: path(), source })?;
-        RootConfig::from_pseudo_json(&text).map_err(|source| StartError::RootParse { path: path(), source })
     }
 }
 
@@ -147,58 +128,17 @@ fn is_origin(text: &str) -> bool {
     text == "*" || text == "null" || (!host.is_empty() && host.bytes().all(is_host))
 }
 
-/// A duration as a number of seconds.
-mod seconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(duration.as_secs_f64())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(de::Error::custom)
-    }
-}
-
 /// Why a client does not start. Always the operator's to mend.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A value that can never work.
-    #[error("{key} must be {expected}")]
-    Value {
-        /// Key of the configuration.
-        key: &'static str,
-        /// What it must be.
-        expected: &'static str,
-    },
+    /// A setting.
+    #[error("the configuration cannot work")]
+    Setting(#[from] SettingError),
     /// No root configuration.
-    #[error("cannot read the root configuration {}", path.display())]
-    RootRead {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A root configuration that cannot be used.
-    #[error("the root configuration {} cannot be used", path.display())]
-    RootParse {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: PseudoRootError,
-    },
-    /// An address that is none.
-    #[error("{key} is no address")]
-    Address {
-        /// Key of the configuration.
-        key: &'static str,
-        /// Why.
-        source: AddressParseError,
-    },
-    /// A key or secret that cannot be used.
-    #[error("the client's keys cannot be used")]
+    #[error("the client does not know its network")]
+    Root(#[from] RootError),
+    /// The state folder.
+    #[error("the client's state cannot be used")]
     State(#[from] StateError),
     /// The HTTP port is not to be had.
     #[error("cannot listen on {address}")]
@@ -210,16 +150,10 @@ pub enum StartError {
     },
 }
 
-/// Parses the address under `key`.
-pub(crate) fn address(key: &'static str, text: &str) -> Result<Address, StartError> {
-    match Address::parse(text) {
-        Ok((address, _any_form)) => Ok(address),
-        Err(source) => Err(StartError::Address { key, source }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use ton::Address;
+
     use super::*;
 
     /// The least that works.
@@ -252,10 +186,10 @@ mod tests {
             Config { timeout: Duration::MAX, ..ok.clone() },
             Config { root_address: String::new(), ..ok.clone() },
         ] {
-            assert!(matches!(refused.check(), Err(StartError::Value { .. })));
+            assert!(matches!(refused.check(), Err(SettingError::Value { .. })));
         }
         let no_owner = Config { owner_address: "x".to_owned(), ..ok };
-        assert!(matches!(no_owner.check(), Err(StartError::Address { key: "owner_address", .. })));
+        assert!(matches!(no_owner.check(), Err(SettingError::Address { key: "owner_address", .. })));
     }
 
     #[test]

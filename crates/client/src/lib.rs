@@ -36,7 +36,6 @@ mod link;
 mod program;
 mod session;
 mod shared;
-mod state;
 mod stats;
 #[cfg(test)]
 mod testing;
@@ -48,4 +47,3 @@ pub use config::{Config, StartError};
 pub use gateway::server::{Model, ModelWorker};
 pub use gateway::{ApiError, ErrorKind, RequestBody, Route};
 pub use program::{Running, start};
-pub use state::StateError;

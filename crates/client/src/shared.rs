@@ -1,26 +1,28 @@
 //! What all tasks of a client share.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use node::{ConnectingParty, OwnContract, RootFile, StateFolder};
 use rand::RngExt as _;
 use tokio::sync::watch;
-use ton::contracts::wallet_address;
-use ton::{Address, ContractCode, RootConfig};
+use ton::RootConfig;
 use transport::ConnectConfig;
+use units::PublicKey;
 
 use crate::affinity::AffinitySecret;
-use crate::config::{Config, StartError, address};
+use crate::config::{Config, StartError};
 use crate::debug::DebugLog;
 use crate::link::{Pool, Slots};
-use crate::session::{Accounts, Party};
-use crate::state::Keys;
+use crate::session::{Accounts, Party, Secret};
 use crate::stats::Stats;
 
 /// See the module.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) party: Party,
+    pub(crate) root_file: RootFile,
+    /// Keeps other processes away from the folder.
+    _state: StateFolder,
     root: watch::Sender<Arc<RootConfig>>,
     pub(crate) connect: ConnectConfig,
     pub(crate) accounts: Accounts,
@@ -35,22 +37,26 @@ impl Shared {
     /// Checks the configuration and reads everything it names.
     pub(crate) fn new(config: Config) -> Result<Self, StartError> {
         config.check()?;
-        let root = config.read_root()?;
-        let keys = Keys::load_or_create(&config.state)?;
-        let owner = match config.owner_address.as_str() {
-            "" if root.params.is_test => Address::new(0, *keys.wallet.as_bytes()),
-            text => address("owner_address", text)?,
-        };
+        let root_file = RootFile::new(config.root_config.clone());
+        let root = root_file.read()?;
+        let state = StateFolder::open(&config.state)?;
+        let own_key = PublicKey::new(state.key("wallet.key")?.verifying_key().to_bytes());
+        let owner = node::owner_address(&config.owner_address, &own_key, root.params.is_test)?;
         let party = Party {
-            // The wallet's code comes with the chain; until then an empty one gives each key its own address.
-            wallet: wallet_address(&ContractCode::empty(), &keys.wallet, &owner),
-            root: config.root_address()?,
-            is_testnet: config.is_testnet,
+            // The node wallet owns the client contracts.
+            connecting: ConnectingParty {
+                owner: node::node_wallet(&own_key, &owner),
+                root: node::root_address(&config.root_address)?,
+                is_testnet: config.is_testnet,
+                contract: OwnContract::Client,
+            },
             check_proxy_hashes: config.check_proxy_hashes,
-            secret: keys.secret,
+            secret: Secret::new(&state.secret("secret")?),
         };
         Ok(Self {
             party,
+            root_file,
+            _state: state,
             root: watch::Sender::new(Arc::new(root)),
             connect: connect_config(&config),
             accounts: Accounts::default(),
@@ -73,22 +79,11 @@ impl Shared {
         self.root.subscribe()
     }
 
-    /// Reads the root configuration again and again, for ever. Only a newer version is taken over.
+    /// Takes over newer root configurations, for ever.
     pub(crate) async fn follow_root(&self) -> std::convert::Infallible {
         loop {
-            let pause = rand::rng().random_range(30.0..60.0);
-            tokio::time::sleep(Duration::from_secs_f64(pause)).await;
-            match self.config.read_root() {
-                Ok(newer) if newer.version > self.root().version => {
-                    tracing::info!(version = %newer.version, "the root configuration changed");
-                    self.root.send_replace(Arc::new(newer));
-                }
-                Ok(_same) => {}
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "the root configuration cannot be read, the last one stays in use");
-                }
-            }
+            let newer = self.root_file.newer_than(self.root().version).await;
+            self.root.send_replace(Arc::new(newer));
         }
     }
 }

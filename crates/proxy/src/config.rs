@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use node::SettingError;
 use serde::{Deserialize, Serialize};
-use ton::{Address, AddressParseError};
+use ton::Address;
 use units::PublicKey;
 
 /// Configuration of a proxy.
@@ -44,7 +45,7 @@ pub struct Config {
     /// Folder for the proxy's key and token. Default: `proxy-state`.
     pub state: PathBuf,
     /// How long running requests may go on at shutdown, in seconds. Default: 15.
-    #[serde(with = "seconds")]
+    #[serde(with = "node::seconds")]
     pub drain_timeout: Duration,
 }
 
@@ -70,27 +71,6 @@ impl Default for Config {
     }
 }
 
-/// A configuration that cannot work.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// A value that can never work.
-    #[error("{key} must be {expected}")]
-    Value {
-        /// Key of the configuration.
-        key: &'static str,
-        /// What it must be.
-        expected: &'static str,
-    },
-    /// An address that is none.
-    #[error("{key} is no address")]
-    Address {
-        /// Key of the configuration.
-        key: &'static str,
-        /// Why.
-        source: AddressParseError,
-    },
-}
-
 /// More bits than this no deployed peer is willing to work for.
 const POW_DIFFICULTY_MAX: u8 = 28;
 
@@ -98,59 +78,26 @@ impl Config {
     /// Checks what can be checked without looking at files or the network.
     ///
     /// # Errors
-    /// [`ConfigError`] names the key.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    /// [`SettingError`] names the key.
+    pub fn check(&self) -> Result<(), SettingError> {
         if self.pow_difficulty > POW_DIFFICULTY_MAX {
-            return Err(ConfigError::Value { key: "pow_difficulty", expected: "0 to 28" });
+            return Err(SettingError::Value { key: "pow_difficulty", expected: "0 to 28" });
         }
         for (key, max) in
             [("links_max", self.links_max), ("links_per_address_max", self.links_per_address_max)]
         {
             if max == 0 {
-                return Err(ConfigError::Value { key, expected: "at least 1" });
+                return Err(SettingError::Value { key, expected: "at least 1" });
             }
         }
-        self.root_address()?;
+        node::root_address(&self.root_address)?;
         self.owner(&PublicKey::new([0; 32]))?;
         Ok(())
     }
 
-    pub(crate) fn root_address(&self) -> Result<Address, ConfigError> {
-        if self.root_address.is_empty() {
-            let expected = "set: the address of the network's root contract";
-            return Err(ConfigError::Value { key: "root_address", expected });
-        }
-        address("root_address", &self.root_address)
-    }
-
     /// The owner, or who stands for one: the proxy works in test networks only, where nothing is at stake.
-    pub(crate) fn owner(&self, own_key: &PublicKey) -> Result<Address, ConfigError> {
-        match self.owner_address.as_str() {
-            "" => Ok(Address::new(0, *own_key.as_bytes())),
-            text => address("owner_address", text),
-        }
-    }
-}
-
-fn address(key: &'static str, text: &str) -> Result<Address, ConfigError> {
-    match Address::parse(text) {
-        Ok((address, _any_form)) => Ok(address),
-        Err(source) => Err(ConfigError::Address { key, source }),
-    }
-}
-
-/// A duration as a number of seconds.
-mod seconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(duration.as_secs_f64())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(de::Error::custom)
+    pub(crate) fn owner(&self, own_key: &PublicKey) -> Result<Address, SettingError> {
+        node::owner_address(&self.owner_address, own_key, true)
     }
 }
 

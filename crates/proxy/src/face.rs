@@ -1,7 +1,6 @@
 //! The proxy's local HTTP port: health, statistics, metrics, and the operator's switches.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use admin::{AdminConfig, Token};
 use axum::Router;
@@ -82,7 +81,7 @@ impl Face {
     /// The body of `/jsonstats`: the members of deployed proxies, and a few beside them.
     fn stats(&self) -> Value {
         let now = tokio::time::Instant::now().into_std();
-        let Party { root_address, owner, wallet, is_testnet, check_worker_hashes, read_at, .. } =
+        let Party { root_address, owner, wallet, is_testnet, check_worker_hashes, root_file, .. } =
             &*self.party;
         let text = |address: &ton::Address| address.to_wire_text(*is_testnet);
         // Everything is copied out under the lock; the text is made after it.
@@ -112,7 +111,7 @@ impl Face {
                 "wallet_balance": PSEUDO_NANOTONS,
                 // Nobody attests this process yet, so nothing contradicts its image.
                 "actual_image_hash": true,
-                "ton_last_synced_at": read_at.load(Ordering::Relaxed),
+                "ton_last_synced_at": root_file.read_at(),
                 "enabled": takes_part,
                 "git_commit": env!("CARGO_PKG_VERSION"),
                 "git_commit_data": "",

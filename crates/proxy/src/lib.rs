@@ -23,11 +23,9 @@ mod journal;
 mod network;
 mod program;
 mod shell;
-mod state;
 mod stats;
 
-pub use config::{Config, ConfigError};
+pub use config::Config;
 pub use journal::BooksError;
 pub use network::NetworkError;
 pub use program::{Proxy, StartError, start};
-pub use state::StateError;

@@ -1,42 +1,23 @@
 //! The root configuration, followed while the proxy runs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use ledger::Ledger;
-use rand::RngExt as _;
-use ton::{Address, PseudoRootError, RootConfig};
-use transport::clock::unix_now;
+use node::{RootError, RootFile};
+use ton::{Address, RootConfig};
 
 use crate::core::{Terms, TermsError};
 use crate::journal::{BooksError, Store};
 use crate::shell::Shell;
 
-/// How often the configuration is read again, at random between these.
-const POLL_INTERVAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
-
 /// The root configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// The file cannot be read.
-    #[error("cannot read the root configuration {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file is no root configuration.
-    #[error("the root configuration {} cannot be used", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: PseudoRootError,
-    },
+    /// There is none.
+    #[error(transparent)]
+    Root(#[from] RootError),
     /// No proxy can work on it.
     #[error(transparent)]
     Terms(#[from] TermsError),
@@ -45,7 +26,7 @@ pub enum NetworkError {
 /// The proxy's part of its terms, whatever the network's part is.
 #[derive(Debug)]
 pub(crate) struct Party {
-    pub(crate) root_config: PathBuf,
+    pub(crate) root_file: RootFile,
     pub(crate) root_address: Address,
     pub(crate) owner: Address,
     pub(crate) wallet: Address,
@@ -54,18 +35,14 @@ pub(crate) struct Party {
     pub(crate) books: PathBuf,
     pub(crate) is_testnet: bool,
     pub(crate) check_worker_hashes: bool,
-    /// When the file was last read, in seconds since 1970.
-    pub(crate) read_at: AtomicU64,
 }
 
 impl Party {
-    /// Reads the root configuration and derives the terms from it.
-    pub(crate) async fn terms(&self) -> Result<Terms, NetworkError> {
-        let root = read(&self.root_config).await?;
-        self.read_at.store(unix_now().as_secs(), Ordering::Relaxed);
+    /// The terms that follow from a root configuration.
+    pub(crate) fn terms(&self, root: RootConfig) -> Result<Terms, TermsError> {
         let key = self.machine_key.clone();
         let (is_testnet, checks) = (self.is_testnet, self.check_worker_hashes);
-        Ok(Terms::new(root, &self.root_address, &self.owner, self.wallet, key, is_testnet, checks)?)
+        Terms::new(root, &self.root_address, &self.owner, self.wallet, key, is_testnet, checks)
     }
 }
 
@@ -81,26 +58,15 @@ impl Party {
     }
 }
 
-async fn read(path: &Path) -> Result<RootConfig, NetworkError> {
-    let text = tokio::fs::read_to_string(path)
-        .await
-        .map_err(|source| NetworkError::Read { path: path.to_owned(), source })?;
-    RootConfig::from_pseudo_json(&text)
-        .map_err(|source| NetworkError::Parse { path: path.to_owned(), source })
-}
-
-/// Reads the file again and again; newer versions become the proxy's terms. A version is never taken back.
+/// Makes newer versions of the file the proxy's terms, for ever.
 pub(crate) async fn follow(party: Arc<Party>, shell: Arc<Shell>) {
     loop {
-        let pause = rand::rng().random_range(POLL_INTERVAL.0..POLL_INTERVAL.1);
-        tokio::time::sleep(pause).await;
-        match party.terms().await {
-            Ok(terms) if terms.root().version > shell.look(|core| core.terms().root().version) => {
-                tracing::info!(version = %terms.root().version, "new root configuration");
-                if shell.look(|core| core.terms().shares_contracts(&terms)) {
-                    shell.feed(|core, now| core.adopt(terms, now));
-                    continue;
-                }
+        let known = shell.look(|core| core.terms().root().version);
+        match party.terms(party.root_file.newer_than(known).await) {
+            Ok(terms) if shell.look(|core| core.terms().shares_contracts(&terms)) => {
+                shell.feed(|core, now| core.adopt(terms, now));
+            }
+            Ok(terms) => {
                 let (party, shell) = (Arc::clone(&party), Arc::clone(&shell));
                 let moved = tokio::task::spawn_blocking(move || {
                     let (store, books) = party.open_books(&terms)?;
@@ -114,7 +80,6 @@ pub(crate) async fn follow(party: Arc<Party>, shell: Arc<Shell>) {
                     );
                 }
             }
-            Ok(_same_or_older) => {}
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "kept the old root configuration");

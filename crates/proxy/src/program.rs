@@ -3,27 +3,25 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use admin::{Token, TokenError};
+use admin::Token;
+use node::{RootFile, SettingError, StateError, StateFolder};
 use rand::RngExt as _;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use ton::ContractCode;
-use ton::contracts::wallet_address;
 use transport::identity::IdentitySource;
 use transport::{ListenConfig, ListenMode, Listener};
+use units::PublicKey;
 
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::core::{Core, Limits};
 use crate::face::{self, Face};
 use crate::journal::{BooksError, machine_key_guard};
 use crate::network::{self, NetworkError, Party};
 use crate::shell::{Shell, Side};
-use crate::state::{StateError, key, wallet_key};
 
 /// Signs payments and books.
 const MACHINE_KEY: &str = "machine.key";
@@ -36,7 +34,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum StartError {
     /// A value of the configuration.
     #[error("the configuration cannot work")]
-    Config(#[from] ConfigError),
+    Config(#[from] SettingError),
     /// The root configuration.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -46,9 +44,6 @@ pub enum StartError {
     /// The books.
     #[error("the proxy's books cannot be used")]
     Books(#[from] BooksError),
-    /// The token of the guarded actions.
-    #[error("the token for guarded actions cannot be used")]
-    Token(#[from] TokenError),
     /// A port is not to be had.
     #[error("cannot listen on {address} for {purpose}")]
     Bind {
@@ -74,6 +69,7 @@ pub struct Proxy {
     accepting: CancellationToken,
     stop: DropGuard,
     recording: Recording,
+    _state: StateFolder,
 }
 
 /// Writes what is left of the books when it is dropped.
@@ -92,25 +88,25 @@ impl Drop for Recording {
 /// [`StartError`] if the configuration, a file or a port cannot be used.
 pub async fn start(config: Config) -> Result<Proxy, StartError> {
     config.check()?;
-    let own_key = wallet_key(&config.state)?;
-    let token = Token::load_or_create(&config.state.join("admin.token"))?;
+    let state = StateFolder::open(&config.state)?;
+    let own_key = PublicKey::new(state.key("wallet.key")?.verifying_key().to_bytes());
+    let token = Token::new(&state.secret("admin.token")?);
     let owner = config.owner(&own_key)?;
     let books = config.state.join("books");
     machine_key_guard(&config.state.join(MACHINE_KEY), &books)?;
-    let machine_key = key(&config.state, MACHINE_KEY)?;
+    let machine_key = state.key(MACHINE_KEY)?;
     let party = Arc::new(Party {
-        root_config: config.root_config.clone(),
-        root_address: config.root_address()?,
+        root_file: RootFile::new(config.root_config.clone()),
+        root_address: node::root_address(&config.root_address)?,
         owner,
-        // The wallet's code comes with the chain; until then an empty one gives each key its own address.
-        wallet: wallet_address(&ContractCode::empty(), &own_key, &owner),
+        wallet: node::node_wallet(&own_key, &owner),
         machine_key,
         books,
         is_testnet: config.is_testnet,
         check_worker_hashes: config.check_worker_hashes,
-        read_at: AtomicU64::new(0),
     });
-    let terms = party.terms().await?;
+    let root = party.root_file.read().map_err(NetworkError::from)?;
+    let terms = party.terms(root).map_err(NetworkError::from)?;
     let (store, books) = party.open_books(&terms)?;
     let core = Core::resume(terms, books, Limits::default(), rand::rng().random());
     let shell = Arc::new(Shell::new(core));
@@ -154,6 +150,7 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
         accepting,
         stop: stop.drop_guard(),
         recording,
+        _state: state,
     })
 }
 

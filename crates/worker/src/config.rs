@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use node::SettingError;
 use serde::{Deserialize, Serialize};
-use ton::{Address, AddressParseError};
-use units::{Coefficient, InvalidModelName, ModelName};
+use units::{Coefficient, InvalidModelName, ModelName, PublicKey};
 
 use crate::backend::{EngineUrl, InvalidEngineUrl};
 
@@ -36,7 +36,7 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub router: Option<SocketAddr>,
     /// How long running requests may go on at shutdown, in seconds. Default: 15.
-    #[serde(with = "seconds")]
+    #[serde(with = "node::seconds")]
     pub drain_timeout: Duration,
     /// What is on offer. Default: nothing; at least one must be set, and no base name twice.
     pub models: Vec<ModelConfig>,
@@ -90,22 +90,9 @@ impl Default for ModelConfig {
 /// A configuration that cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A value that can never work.
-    #[error("{key} must be {expected}")]
-    Value {
-        /// Key of the configuration.
-        key: &'static str,
-        /// What it must be.
-        expected: &'static str,
-    },
-    /// An address that is none.
-    #[error("{key} is no address")]
-    Address {
-        /// Key of the configuration.
-        key: &'static str,
-        /// Why.
-        source: AddressParseError,
-    },
+    /// A setting that all roles have.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// A model without a proper name.
     #[error("models: name")]
     Name(#[from] InvalidModelName),
@@ -159,24 +146,9 @@ impl Config {
     /// [`ConfigError`] names the key.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.checked_models()?;
-        self.root_address()?;
+        node::root_address(&self.root_address)?;
+        node::owner_address(&self.owner_address, &PublicKey::new([0; 32]), true)?;
         Ok(())
-    }
-
-    pub(crate) fn root_address(&self) -> Result<Address, ConfigError> {
-        if self.root_address.is_empty() {
-            return refused("root_address", "set: the address of the network's root contract");
-        }
-        address("root_address", &self.root_address)
-    }
-
-    /// The owner, or who stands for one in test networks.
-    pub(crate) fn owner(&self, is_test: bool, own_key: &units::PublicKey) -> Result<Address, ConfigError> {
-        match self.owner_address.as_str() {
-            "" if is_test => Ok(Address::new(0, *own_key.as_bytes())),
-            "" => refused("owner_address", "set: the wallet that receives the earnings"),
-            text => address("owner_address", text),
-        }
     }
 
     pub(crate) fn checked_models(&self) -> Result<Vec<CheckedModel>, ConfigError> {
@@ -230,29 +202,7 @@ impl ModelConfig {
 }
 
 fn refused<T>(key: &'static str, expected: &'static str) -> Result<T, ConfigError> {
-    Err(ConfigError::Value { key, expected })
-}
-
-fn address(key: &'static str, text: &str) -> Result<Address, ConfigError> {
-    match Address::parse(text) {
-        Ok((address, _any_form)) => Ok(address),
-        Err(source) => Err(ConfigError::Address { key, source }),
-    }
-}
-
-/// A duration as a number of seconds.
-mod seconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(duration.as_secs_f64())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(de::Error::custom)
-    }
+    Err(SettingError::Value { key, expected }.into())
 }
 
 #[cfg(test)]
@@ -329,14 +279,5 @@ mod tests {
         }
         #[cfg(not(feature = "embedded-engine"))]
         assert!(matches!(engine("demo"), Err(ConfigError::NoEmbeddedEngine { .. })));
-    }
-
-    #[test]
-    fn an_owner_may_only_be_missing_where_nothing_is_at_stake() {
-        let (config, key) = (config(vec![model()]), units::PublicKey::new([5; 32]));
-        assert_eq!(config.owner(true, &key).unwrap(), Address::new(0, [5; 32]));
-        assert!(matches!(config.owner(false, &key), Err(ConfigError::Value { key: "owner_address", .. })));
-        let named = Config { owner_address: format!("0:{}", "07".repeat(32)), ..config };
-        assert_eq!(named.owner(false, &key).unwrap(), Address::new(0, [7; 32]));
     }
 }

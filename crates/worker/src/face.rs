@@ -78,7 +78,7 @@ impl Face {
     /// The body of `/jsonstats`: the members of deployed workers, and `models` beside them. Where those have one model,
     /// it is the first.
     fn stats(&self) -> Value {
-        let Common { party, network, checks_proxy_hashes, .. } = &*self.common;
+        let Common { party, root_file, network, checks_proxy_hashes, .. } = &*self.common;
         let network = network.borrow().clone();
         let config = &network.config;
         let text = |address: &Address| address.to_wire_text(party.is_testnet);
@@ -114,7 +114,7 @@ impl Face {
                 // Nobody attests this process yet, so nothing contradicts its image.
                 "actual_image_hash": config.params.is_test,
                 "actual_model": are_models_listed,
-                "ton_last_synced_at": network.read_at.as_secs(),
+                "ton_last_synced_at": root_file.read_at(),
                 "enabled": is_enabled,
                 "git_commit": env!("CARGO_PKG_VERSION"),
                 "git_commit_data": "",

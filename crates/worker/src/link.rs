@@ -8,17 +8,17 @@ mod work;
 use std::sync::Arc;
 use std::time::Duration;
 
+use node::{ConnectingParty, ProxyError, RootFile};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use transport::{CloseReason, ConnectConfig, ConnectError, QueryError};
-use units::ImageHash;
 use wire::{DecodeError, StatusCode};
 
 use crate::backoff::Backoff;
 use crate::model::Model;
 use crate::network::Network;
-use crate::session::{Accounts, Party, SessionError};
+use crate::session::{Accounts, SessionError};
 use crate::stats::Stats;
 use crate::targets::Target;
 
@@ -34,7 +34,8 @@ const NO_TARGET_PAUSE: Duration = Duration::from_secs(10);
 
 /// What all links of a worker share.
 pub(crate) struct Common {
-    pub(crate) party: Party,
+    pub(crate) party: ConnectingParty,
+    pub(crate) root_file: Arc<RootFile>,
     pub(crate) network: Arc<watch::Sender<Arc<Network>>>,
     pub(crate) accounts: Accounts,
     pub(crate) stats: Arc<Stats>,
@@ -51,8 +52,8 @@ pub(crate) struct Common {
 pub(crate) enum LinkError {
     #[error("cannot connect to the proxy")]
     Connect(#[from] ConnectError),
-    #[error("the proxy's image {found:?} is not one that the root configuration allows")]
-    ProxyImage { found: Option<ImageHash> },
+    #[error("the proxy is not one to work for")]
+    Proxy(#[from] ProxyError),
     #[error("the proxy refused {step} with code {}", .code.code())]
     Refused { step: &'static str, code: StatusCode },
     #[error("{step} was not answered")]

@@ -5,15 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use admin::{Token, TokenError};
+use admin::Token;
+use node::{ConnectingParty, OwnContract, RootFile, SettingError, StateError, StateFolder};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use ton::ContractCode;
-use ton::contracts::wallet_address;
 use transport::{ConnectConfig, Via};
+use units::PublicKey;
 
 use crate::backend::{Backend, HttpBackend};
 use crate::config::{CheckedModel, Config, ConfigError, EngineChoice};
@@ -21,8 +21,7 @@ use crate::face::{self, Face};
 use crate::link::{self, Common};
 use crate::model::Model;
 use crate::network::{self, Network, NetworkError};
-use crate::session::{Accounts, Party};
-use crate::state::{StateError, wallet_key};
+use crate::session::Accounts;
 use crate::stats::Stats;
 
 /// How long links may take to send their last bytes and close.
@@ -34,15 +33,15 @@ pub enum StartError {
     /// A value of the configuration.
     #[error("the configuration cannot work")]
     Config(#[from] ConfigError),
+    /// A setting that all roles have.
+    #[error("the configuration cannot work")]
+    Setting(#[from] SettingError),
     /// The root configuration.
     #[error(transparent)]
     Network(#[from] NetworkError),
     /// The state folder.
     #[error("the worker's state cannot be used")]
     State(#[from] StateError),
-    /// The token of the guarded actions.
-    #[error("the token for guarded actions cannot be used")]
-    Token(#[from] TokenError),
     /// The HTTP port is not to be had.
     #[error("cannot listen on {address}")]
     Bind {
@@ -69,6 +68,7 @@ pub struct Worker {
     drain_timeout: Duration,
     tasks: JoinSet<()>,
     stop: DropGuard,
+    _state: StateFolder,
 }
 
 /// Loads the engines, begins to connect to proxies, and serves the local port.
@@ -78,11 +78,13 @@ pub struct Worker {
 /// reached is no error: both are tried again for ever.
 pub async fn start(config: Config) -> Result<Worker, StartError> {
     let checked = config.checked_models()?;
-    let root = config.root_address()?;
-    let network = Network::load(&config.root_config).await?;
-    let own_key = wallet_key(&config.state)?;
-    let token = Token::load_or_create(&config.state.join("admin.token"))?;
-    let owner = config.owner(network.config.params.is_test, &own_key)?;
+    let root = node::root_address(&config.root_address)?;
+    let root_file = Arc::new(RootFile::new(config.root_config));
+    let network = Network::new(root_file.read().map_err(NetworkError::from)?)?;
+    let state = StateFolder::open(&config.state)?;
+    let own_key = PublicKey::new(state.key("wallet.key")?.verifying_key().to_bytes());
+    let token = Token::new(&state.secret("admin.token")?);
+    let owner = node::owner_address(&config.owner_address, &own_key, network.config.params.is_test)?;
     let bind = |source| StartError::Bind { address: config.http, source };
     let listener = TcpListener::bind(config.http).await.map_err(bind)?;
     let http = listener.local_addr().map_err(bind)?;
@@ -94,7 +96,8 @@ pub async fn start(config: Config) -> Result<Worker, StartError> {
     let stop = CancellationToken::new();
     let network = Arc::new(watch::Sender::new(Arc::new(network)));
     let common = Arc::new(Common {
-        party: Party { owner, root, is_testnet: config.is_testnet },
+        party: ConnectingParty { owner, root, is_testnet: config.is_testnet, contract: OwnContract::Worker },
+        root_file: Arc::clone(&root_file),
         network: Arc::clone(&network),
         accounts: Accounts::default(),
         stats: Arc::new(Stats::default()),
@@ -103,8 +106,7 @@ pub async fn start(config: Config) -> Result<Worker, StartError> {
         checks_proxy_hashes: config.check_proxy_hashes,
         stop: stop.clone(),
     });
-    // The wallet's code comes with the chain; until then an empty one gives each key its own address.
-    let wallet = wallet_address(&ContractCode::empty(), &own_key, &owner);
+    let wallet = node::node_wallet(&own_key, &owner);
     let face = Arc::new(Face { common: Arc::clone(&common), models, wallet });
 
     let mut tasks = JoinSet::new();
@@ -112,7 +114,7 @@ pub async fn start(config: Config) -> Result<Worker, StartError> {
         let stop = stop.clone();
         tasks.spawn(async move { stop.run_until_cancelled(task).await.unwrap_or_default() });
     };
-    until_stopped(Box::pin(network::follow(config.root_config, network)));
+    until_stopped(Box::pin(network::follow(root_file, network)));
     for model in &face.models {
         let watched = Arc::clone(model);
         until_stopped(Box::pin(async move { watched.watch_engine().await }));
@@ -123,7 +125,14 @@ pub async fn start(config: Config) -> Result<Worker, StartError> {
         }
     }
     tasks.spawn(admin::serve(listener, face::router(&face, token), stop.clone()));
-    Ok(Worker { face, http, drain_timeout: config.drain_timeout, tasks, stop: stop.drop_guard() })
+    Ok(Worker {
+        face,
+        http,
+        drain_timeout: config.drain_timeout,
+        tasks,
+        stop: stop.drop_guard(),
+        _state: state,
+    })
 }
 
 fn connect_config(router: Option<SocketAddr>) -> ConnectConfig {

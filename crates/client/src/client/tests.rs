@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use gateway::ErrorKind;
+use node::{RootError, SettingError};
 use tokio::time::Instant;
 use wire::client::{
     QueryAnswer, QueryAnswerError, QueryAnswerErrorEx, QueryAnswerPart, QueryAnswerPartError,
@@ -612,15 +613,18 @@ async fn a_configuration_that_cannot_work_starts_nothing() {
     let network = Network::new(&[]);
     let open = |config| Client::open(config).err().unwrap();
     let config = Config { root_address: String::new(), ..network.config() };
-    assert!(matches!(open(config), StartError::Value { key: "root_address", .. }));
+    assert!(matches!(open(config), StartError::Setting(SettingError::Value { key: "root_address", .. })));
     let config = Config { root_address: "nowhere".to_owned(), ..network.config() };
-    assert!(matches!(open(config), StartError::Address { key: "root_address", .. }));
+    assert!(matches!(open(config), StartError::Setting(SettingError::Address { key: "root_address", .. })));
     let config = Config { owner_address: "nobody".to_owned(), ..network.config() };
-    assert!(matches!(open(config), StartError::Address { key: "owner_address", .. }));
+    assert!(matches!(open(config), StartError::Setting(SettingError::Address { key: "owner_address", .. })));
     let config = Config { root_config: "no/such/file".into(), ..network.config() };
-    assert!(matches!(open(config), StartError::RootRead { .. }));
+    assert!(matches!(open(config), StartError::Root(RootError::Read { .. })));
     let config = Config { proxy_connections: 0, ..network.config() };
-    assert!(matches!(open(config), StartError::Value { key: "proxy_connections", .. }));
+    assert!(matches!(
+        open(config),
+        StartError::Setting(SettingError::Value { key: "proxy_connections", .. })
+    ));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,27 +5,24 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use node::{ConnectingParty, check_image};
 use sha2::{Digest as _, Sha256};
-use ton::{Address, AddressFlags, RootConfig, contracts};
-use units::{Capabilities, ImageHash, ProtocolVersion, PublicKey};
+use ton::{Address, RootConfig};
+use units::{Capabilities, ImageHash, ProtocolVersion};
 use wire::client::{
     self, AuthorizationWithProxy, AuthorizeWithProxyLong, AuthorizeWithProxyShort, ConnectToProxy,
     ConnectedToProxy, ProtoRange, ProxyConnectionAuth,
 };
-use wire::{TlStr, peer, proxy};
+use wire::peer;
 
 use super::{Accounts, Contracts, SessionError};
 
 /// Who the client is, independent of the proxy.
 #[derive(Clone, Debug)]
 pub(crate) struct Party {
-    /// The node wallet, which owns the client contracts.
-    pub(crate) wallet: Address,
-    /// The root contract.
-    pub(crate) root: Address,
-    /// Which network the texts of addresses are for.
-    pub(crate) is_testnet: bool,
-    /// Whether a proxy must run an image of the root contract's list. Always so outside test networks.
+    /// Our side of the contracts.
+    pub(crate) connecting: ConnectingParty,
+    /// Whether a proxy must run an image of the root contract's list even in a test network.
     pub(crate) check_proxy_hashes: bool,
     /// Proves to a proxy that we own the client contract.
     pub(crate) secret: Secret,
@@ -85,20 +82,14 @@ impl ExpectConnected {
     /// The first query to a proxy that attested `image`.
     ///
     /// # Errors
-    /// [`SessionError::NotAttested`] or [`SessionError::ImageNotAllowed`] if images are checked. Then nothing is
-    /// sent to the proxy.
+    /// [`SessionError::Proxy`] if images are checked and this one is not allowed. Then nothing is sent to the proxy.
     pub(crate) fn begin(
         party: Party,
         config: Arc<RootConfig>,
         image: Option<ImageHash>,
     ) -> Result<(Self, Bytes), SessionError> {
-        if party.check_proxy_hashes || !config.params.is_test {
-            let image = image.ok_or(SessionError::NotAttested)?;
-            if !config.allows_proxy_image(&image) {
-                return Err(SessionError::ImageNotAllowed);
-            }
-        }
-        let owner = party.wallet.to_wire_text(party.is_testnet);
+        check_image(&config, image, party.check_proxy_hashes)?;
+        let owner = party.connecting.owner.to_wire_text(party.connecting.is_testnet);
         let query = wire::encode(&ConnectToProxy {
             params: client::Params {
                 client_owner_address: owner.as_str().into(),
@@ -110,7 +101,7 @@ impl ExpectConnected {
         Ok((Self { party, config }, query))
     }
 
-    /// Checks who the proxy is and authorises. Both contracts are computed here and never taken from the proxy.
+    /// Checks who the proxy is and authorises.
     ///
     /// The short way shows the secret, but only to a proxy that already knows its hash. Otherwise the long way
     /// is taken; in networks without a chain proxies accept it at once.
@@ -124,17 +115,10 @@ impl ExpectConnected {
         accounts: &Accounts,
     ) -> Result<(ExpectAuthorization, Bytes), SessionError> {
         let connected: ConnectedToProxy<'_> = wire::decode(answer)?;
-        let params = &connected.params;
-        if params.is_test.is_none() && params.proto_version.is_none() {
-            return Err(SessionError::TooOld);
-        }
-        let (ours, theirs) = (self.config.params.is_test, params.is_test.unwrap_or(false));
-        if ours != theirs {
-            return Err(SessionError::TestMode { ours, theirs });
-        }
-        let chosen = params.proto_version.unwrap_or(ProtocolVersion::V0.number());
-        let protocol = ProtocolVersion::from_number(chosen).ok_or(SessionError::Protocol { chosen })?;
-        let contracts = self.contracts(params, connected.client_sc_address)?;
+        let party = &self.party.connecting;
+        let proxy = party.verify(&self.config, &connected.params, connected.client_sc_address)?;
+        let (proxy_key, client) = (proxy.key(), proxy.own_contract());
+        let contracts = Contracts { proxy_key, proxy: proxy.contract(), client };
         accounts.open(contracts)?;
         accounts.with(&contracts.proxy, |account| account.take_payment(&connected.signed_payment));
         let query = match connected.auth {
@@ -145,46 +129,9 @@ impl ExpectConnected {
                 wire::encode(&AuthorizeWithProxyLong {})
             }
         };
-        let session = Session { protocol, proxy_contract: contracts.proxy };
+        let session = Session { protocol: proxy.protocol(), proxy_contract: contracts.proxy };
         Ok((ExpectAuthorization { session }, query))
     }
-
-    fn contracts(
-        &self,
-        params: &proxy::Params<'_>,
-        client_address: TlStr<'_>,
-    ) -> Result<Contracts, SessionError> {
-        let Party { wallet, root, is_testnet, .. } = &self.party;
-        let proxy_key = PublicKey::new(params.proxy_public_key);
-        let (proxy_owner, _any_form) = address("owner", params.proxy_owner_address)?;
-        let proxy = contracts::proxy_address(&self.config, &proxy_owner, &proxy_key, root);
-        expect("proxy", params.proxy_sc_address, proxy, *is_testnet)?;
-        let client = contracts::client_address(&self.config, wallet, &proxy, &proxy_key);
-        expect("client", client_address, client, *is_testnet)?;
-        Ok(Contracts { proxy_key, proxy, client })
-    }
-}
-
-fn address(which: &'static str, text: TlStr<'_>) -> Result<(Address, Option<AddressFlags>), SessionError> {
-    let text = text.to_str().map_err(|_not_utf8| SessionError::AddressText { which })?;
-    Address::parse(text).map_err(|source| SessionError::Address { which, source })
-}
-
-/// The account must be the computed one, and its text have the one form of the deployed network.
-fn expect(
-    which: &'static str,
-    text: TlStr<'_>,
-    computed: Address,
-    is_testnet: bool,
-) -> Result<(), SessionError> {
-    let (claimed, flags) = address(which, text)?;
-    if claimed != computed {
-        return Err(SessionError::Contract { which, claimed, computed });
-    }
-    if flags != Some(AddressFlags { bounceable: false, testnet: is_testnet }) {
-        return Err(SessionError::AddressForm { which });
-    }
-    Ok(())
 }
 
 impl ExpectAuthorization {

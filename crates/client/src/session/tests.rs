@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use gateway::ErrorKind;
+use node::{ConnectingParty, OwnContract, ProxyError};
 use serde_json::Value;
 use ton::payment::{PaymentKind, sign};
 use ton::{Address, AddressFlags, ContractCode, RootConfig};
@@ -19,11 +20,13 @@ use crate::testing::Network;
 const WALLET: Address = Address::new(0, [9; 32]);
 const SECRET: &str = "a secret of the test, long enough to be one";
 
+fn connecting(owner: Address, root: Address) -> ConnectingParty {
+    ConnectingParty { owner, root, is_testnet: false, contract: OwnContract::Client }
+}
+
 fn party(network: &Network) -> Party {
     Party {
-        wallet: WALLET,
-        root: network.root_address,
-        is_testnet: false,
+        connecting: connecting(WALLET, network.root_address),
         check_proxy_hashes: false,
         secret: Secret::new(SECRET),
     }
@@ -97,26 +100,30 @@ fn proxies_that_are_not_what_they_should_be_are_refused() {
         refused(&network, &network.connected(&WALLET, Some(2), |connected| change(connected)))
     };
     let is_address = |error: SessionError, name: &str| match error {
-        SessionError::Contract { which, .. } | SessionError::AddressForm { which } => which == name,
-        SessionError::Address { which, .. } | SessionError::AddressText { which } => which == name,
+        SessionError::Proxy(
+            ProxyError::Contract { which, .. }
+            | ProxyError::AddressForm { which }
+            | ProxyError::Address { which, .. }
+            | ProxyError::AddressText { which },
+        ) => which == name,
         _ => false,
     };
     assert!(matches!(
         refused_if(&|connected| (connected.params.is_test, connected.params.proto_version) = (None, None)),
-        SessionError::TooOld
+        SessionError::Proxy(ProxyError::TooOld)
     ));
     assert!(matches!(
         refused_if(&|connected| connected.params.is_test = Some(false)),
-        SessionError::TestMode { ours: true, theirs: false }
+        SessionError::Proxy(ProxyError::TestMode { ours: true, theirs: false })
     ));
     assert!(matches!(
         refused_if(&|connected| connected.params.is_test = None),
-        SessionError::TestMode { .. }
+        SessionError::Proxy(ProxyError::TestMode { .. })
     ));
     for chosen in [-1, 4] {
         assert!(matches!(
             refused_if(&|connected| connected.params.proto_version = Some(chosen)),
-            SessionError::Protocol { .. }
+            SessionError::Proxy(ProxyError::Protocol { .. })
         ));
     }
     assert!(is_address(
@@ -172,8 +179,11 @@ fn images_are_checked_when_asked_for_and_always_outside_test_networks() {
     };
     for (is_test, check) in [(true, true), (false, false), (false, true)] {
         assert!(begin(is_test, check, Some(allowed)).is_ok());
-        assert!(matches!(begin(is_test, check, Some(other)), Err(SessionError::ImageNotAllowed)));
-        assert!(matches!(begin(is_test, check, None), Err(SessionError::NotAttested)));
+        assert!(matches!(
+            begin(is_test, check, Some(other)),
+            Err(SessionError::Proxy(ProxyError::ImageNotAllowed { .. }))
+        ));
+        assert!(matches!(begin(is_test, check, None), Err(SessionError::Proxy(ProxyError::NotAttested))));
     }
     assert!(begin(true, false, None).is_ok());
 }
@@ -296,9 +306,10 @@ fn a_recorded_conversation_of_a_deployed_proxy_is_understood() {
         serde_json::from_str(include_str!("../../../../spec/vectors/ton/contracts.json")).unwrap();
     let text = |path: &str| vectors.pointer(path).unwrap().as_str().unwrap();
     let party = Party {
-        wallet: Address::parse(text("/client/owner")).unwrap().0,
-        root: Address::parse(text("/root/address")).unwrap().0,
-        is_testnet: false,
+        connecting: connecting(
+            Address::parse(text("/client/owner")).unwrap().0,
+            Address::parse(text("/root/address")).unwrap().0,
+        ),
         check_proxy_hashes: false,
         secret: Secret::new(""),
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use node::check_image;
 use tokio::time::timeout;
 use transport::{CloseReason, Link, LinkEvent, LinkEvents, QueryError};
 use units::ProtocolVersion;
@@ -25,12 +26,7 @@ pub(super) async fn shake_hands(
     events: &mut LinkEvents,
 ) -> Result<(Session, ModelState), LinkError> {
     let config = &network.config;
-    if common.checks_proxy_hashes || !config.params.is_test {
-        let found = link.peer().image_hash();
-        if !found.is_some_and(|image| config.allows_proxy_image(&image)) {
-            return Err(LinkError::ProxyImage { found });
-        }
-    }
+    check_image(config, link.peer().image_hash(), common.checks_proxy_hashes)?;
     let ModelState { coefficient, .. } = model.state();
     let proxy_cnt = common.proxy_connections.min(config.registered_proxies.len()).max(1);
     let offer = Offer {
@@ -40,7 +36,7 @@ pub(super) async fn shake_hands(
         proxy_cnt: i32::try_from(proxy_cnt).unwrap_or(i32::MAX),
     };
     let mut ask = Asker { link, events };
-    let (expected, query) = ExpectConnected::begin(common.party.clone(), Arc::clone(config), &offer);
+    let (expected, query) = ExpectConnected::begin(common.party, Arc::clone(config), &offer);
     let answer = ask.query("worker.connectToProxy", query).await?;
     let (expected, query) = expected.handle(&answer, &common.accounts)?;
     if let Some(greeting) = expected.greeting() {

@@ -5,23 +5,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ton::{Address, AddressFlags, RootConfig, contracts};
-use units::{AdjustedTokens, Capabilities, Coefficient, ModelName, ProtocolVersion, PublicKey};
-use wire::{TlStr, client::ProtoRange, peer, proxy, worker};
+use node::ConnectingParty;
+use ton::RootConfig;
+use units::{AdjustedTokens, Capabilities, Coefficient, ModelName, ProtocolVersion};
+use wire::client::ProtoRange;
+use wire::{peer, worker};
 
 use super::account::{Accounts, Contracts, Totals};
 use super::{Session, SessionError, payment_of, tokens};
-
-/// What a worker is, independent of model and proxy.
-#[derive(Clone, Debug)]
-pub struct Party {
-    /// Receives the earnings.
-    pub owner: Address,
-    /// The root contract.
-    pub root: Address,
-    /// Which network the texts of addresses are for.
-    pub is_testnet: bool,
-}
 
 /// What a worker offers on one link.
 #[derive(Clone, Debug)]
@@ -38,7 +29,7 @@ pub struct Offer {
 
 /// `connectToProxy` was sent.
 pub struct ExpectConnected {
-    party: Party,
+    party: ConnectingParty,
     config: Arc<RootConfig>,
     coefficient: Coefficient,
 }
@@ -78,7 +69,7 @@ const PROTOCOLS: ProtoRange = ProtoRange {
 impl ExpectConnected {
     /// The first query.
     #[must_use]
-    pub fn begin(party: Party, config: Arc<RootConfig>, offer: &Offer) -> (Self, Bytes) {
+    pub fn begin(party: ConnectingParty, config: Arc<RootConfig>, offer: &Offer) -> (Self, Bytes) {
         let owner = party.owner.to_wire_text(party.is_testnet);
         let query = wire::encode(&worker::ConnectToProxy {
             params: worker::Params {
@@ -96,7 +87,7 @@ impl ExpectConnected {
         (Self { party, config, coefficient: offer.coefficient }, query)
     }
 
-    /// Checks who the proxy is. Both contracts are computed here and never taken from the proxy.
+    /// Checks who the proxy is.
     ///
     /// # Errors
     /// [`SessionError`] if anything about the proxy does not follow from our root configuration.
@@ -106,16 +97,13 @@ impl ExpectConnected {
         accounts: &Accounts,
     ) -> Result<(ExpectComparison, Bytes), SessionError> {
         let worker::ConnectedToProxy { params, worker_sc_address } = wire::decode(answer)?;
-        if params.is_test.is_none() && params.proto_version.is_none() {
-            return Err(SessionError::TooOld);
-        }
-        let (ours, theirs) = (self.config.params.is_test, params.is_test.unwrap_or(false));
-        if ours != theirs {
-            return Err(SessionError::TestMode { ours, theirs });
-        }
-        let chosen = params.proto_version.unwrap_or(ProtocolVersion::V0.number());
-        let protocol = ProtocolVersion::from_number(chosen).ok_or(SessionError::Protocol { chosen })?;
-        let contracts = self.contracts(&params, worker_sc_address)?;
+        let proxy = self.party.verify(&self.config, &params, worker_sc_address)?;
+        let contracts = Contracts {
+            proxy_key: proxy.key(),
+            proxy: proxy.contract(),
+            worker: proxy.own_contract(),
+            params_version: self.config.params.params_version,
+        };
         accounts.open(contracts)?;
         let remembered = accounts.with(&contracts.proxy, |account| account.totals());
         let query = wire::encode(&worker::CompareBalanceWithProxy {
@@ -123,47 +111,9 @@ impl ExpectConnected {
             tokens_committed_to_db: remembered.stored.get().cast_signed(),
             max_tokens: remembered.earned.get().cast_signed(),
         });
-        let session = Session::new(protocol, contracts.proxy, self.coefficient);
+        let session = Session::new(proxy.protocol(), contracts.proxy, self.coefficient);
         Ok((ExpectComparison { session, remembered }, query))
     }
-
-    fn contracts(
-        &self,
-        params: &proxy::Params<'_>,
-        worker_address: TlStr<'_>,
-    ) -> Result<Contracts, SessionError> {
-        let Party { owner, root, is_testnet } = &self.party;
-        let proxy_key = PublicKey::new(params.proxy_public_key);
-        let (proxy_owner, _any_form) = address("owner", params.proxy_owner_address)?;
-
-        let proxy = contracts::proxy_address(&self.config, &proxy_owner, &proxy_key, root);
-        expect("proxy", params.proxy_sc_address, proxy, *is_testnet)?;
-        let worker = contracts::worker_address(&self.config, owner, &proxy, &proxy_key);
-        expect("worker", worker_address, worker, *is_testnet)?;
-        Ok(Contracts { proxy_key, proxy, worker, params_version: self.config.params.params_version })
-    }
-}
-
-fn address(which: &'static str, text: TlStr<'_>) -> Result<(Address, Option<AddressFlags>), SessionError> {
-    let text = text.to_str().map_err(|_not_utf8| SessionError::AddressText { which })?;
-    Address::parse(text).map_err(|source| SessionError::Address { which, source })
-}
-
-/// The account must be the computed one, and its text have the one form of the deployed network.
-fn expect(
-    which: &'static str,
-    text: TlStr<'_>,
-    computed: Address,
-    is_testnet: bool,
-) -> Result<(), SessionError> {
-    let (claimed, flags) = address(which, text)?;
-    if claimed != computed {
-        return Err(SessionError::Contract { which, claimed, computed });
-    }
-    if flags != Some(AddressFlags { bounceable: false, testnet: is_testnet }) {
-        return Err(SessionError::AddressForm { which });
-    }
-    Ok(())
 }
 
 impl ExpectComparison {

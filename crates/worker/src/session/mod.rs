@@ -15,9 +15,7 @@ use wire::{peer, proxy, worker};
 
 pub use account::{Account, Accounts, Contracts, ContractsChanged, Totals};
 pub use error::SessionError;
-pub use handshake::{
-    Compared, ExpectComparison, ExpectCompleted, ExpectConnected, ExpectExtended, Offer, Party,
-};
+pub use handshake::{Compared, ExpectComparison, ExpectCompleted, ExpectConnected, ExpectExtended, Offer};
 
 use handshake::not_lower;
 

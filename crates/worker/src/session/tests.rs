@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
+use node::{ConnectingParty, OwnContract, ProxyError};
 use ton::payment::{self, PaymentKind};
 use ton::{AddressFlags, RootConfig, contracts};
 use units::{ModelName, PublicKey};
@@ -87,19 +88,21 @@ impl Proxy {
     }
 }
 
+const PARTY: ConnectingParty =
+    ConnectingParty { owner: WORKER_OWNER, root: ROOT, is_testnet: false, contract: OwnContract::Worker };
+
 fn config() -> Arc<RootConfig> {
     Arc::new(RootConfig::pseudo(Address::new(0, [1; 32])))
 }
 
 fn begin() -> ExpectConnected {
-    let party = Party { owner: WORKER_OWNER, root: ROOT, is_testnet: false };
     let offer = Offer {
         model: ModelName::new("m@c:h").unwrap(),
         coefficient: Coefficient::new(1500).unwrap(),
         max_active_requests: 60,
         proxy_cnt: 2,
     };
-    ExpectConnected::begin(party, config(), &offer).0
+    ExpectConnected::begin(PARTY, config(), &offer).0
 }
 
 fn connect(proxy: &Proxy, accounts: &Accounts) -> Result<ExpectComparison, SessionError> {
@@ -140,14 +143,13 @@ fn settlement<'a>(boc: &'a [u8], stored: i64, earned: i64) -> proxy::WorkerReque
 
 #[test]
 fn a_worker_introduces_itself_as_deployed_workers_do() {
-    let party = Party { owner: WORKER_OWNER, root: ROOT, is_testnet: false };
     let offer = Offer {
         model: ModelName::new("Qwen/Qwen3-8B@abc:def").unwrap(),
         coefficient: Coefficient::new(1500).unwrap(),
         max_active_requests: 60,
         proxy_cnt: 1,
     };
-    let (_state, query) = ExpectConnected::begin(party, config(), &offer);
+    let (_state, query) = ExpectConnected::begin(PARTY, config(), &offer);
     let worker::ConnectToProxy { params } = wire::decode(&query).unwrap();
     assert_eq!(params.worker_owner_address.to_str().unwrap(), WORKER_OWNER.to_wire_text(false));
     assert_eq!(params.model.to_str().unwrap(), "Qwen/Qwen3-8B@abc:def");
@@ -176,14 +178,14 @@ fn a_handshake_leads_to_a_session_of_the_chosen_version() {
 fn a_proxy_of_another_network_or_another_time_is_refused() {
     let refused = |proxy: Proxy| connect(&proxy, &Accounts::default()).err().unwrap();
     let test_mode = refused(Proxy { is_test: Some(false), ..Proxy::new() });
-    assert!(matches!(test_mode, SessionError::TestMode { ours: true, theirs: false }));
+    assert!(matches!(test_mode, SessionError::Proxy(ProxyError::TestMode { ours: true, theirs: false })));
     let unsaid = refused(Proxy { is_test: None, ..Proxy::new() });
-    assert!(matches!(unsaid, SessionError::TestMode { theirs: false, .. }));
+    assert!(matches!(unsaid, SessionError::Proxy(ProxyError::TestMode { theirs: false, .. })));
     let too_old = refused(Proxy { is_test: None, protocol: None, ..Proxy::new() });
-    assert!(matches!(too_old, SessionError::TooOld));
+    assert!(matches!(too_old, SessionError::Proxy(ProxyError::TooOld)));
     for chosen in [-1, 4] {
         let refused = refused(Proxy { protocol: Some(chosen), ..Proxy::new() });
-        assert!(matches!(refused, SessionError::Protocol { chosen: c } if c == chosen));
+        assert!(matches!(refused, SessionError::Proxy(ProxyError::Protocol { chosen: c }) if c == chosen));
     }
 }
 
@@ -191,18 +193,21 @@ fn a_proxy_of_another_network_or_another_time_is_refused() {
 fn contracts_that_do_not_follow_from_our_configuration_are_refused() {
     let refused = |proxy: Proxy| connect(&proxy, &Accounts::default()).err().unwrap();
     let other_root = refused(Proxy { root: Address::new(0, [8; 32]), ..Proxy::new() });
-    assert!(matches!(other_root, SessionError::Contract { which: "proxy", .. }));
+    assert!(matches!(other_root, SessionError::Proxy(ProxyError::Contract { which: "proxy", .. })));
     let other_worker = refused(Proxy { worker_owner: Address::new(0, [8; 32]), ..Proxy::new() });
-    assert!(matches!(other_worker, SessionError::Contract { which: "worker", .. }));
+    assert!(matches!(other_worker, SessionError::Proxy(ProxyError::Contract { which: "worker", .. })));
 
     let contract = Proxy::new().contract();
     let text = |bounceable, testnet| contract.to_text(AddressFlags { bounceable, testnet });
     for wrong_form in [text(true, false), text(false, true), contract.to_string()] {
         let refused = refused(Proxy { proxy_text: Some(wrong_form), ..Proxy::new() });
-        assert!(matches!(refused, SessionError::AddressForm { which: "proxy" }), "{refused:?}");
+        assert!(
+            matches!(refused, SessionError::Proxy(ProxyError::AddressForm { which: "proxy" })),
+            "{refused:?}"
+        );
     }
     let no_address = refused(Proxy { worker_text: Some("nowhere".into()), ..Proxy::new() });
-    assert!(matches!(no_address, SessionError::Address { which: "worker", .. }));
+    assert!(matches!(no_address, SessionError::Proxy(ProxyError::Address { which: "worker", .. })));
 }
 
 #[test]
