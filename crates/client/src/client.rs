@@ -177,7 +177,8 @@ impl Client {
     /// Offers the request to connections until one takes it; returns what its answer begins with.
     ///
     /// A request that a proxy refused before the head, for a reason that another proxy may not have, was not
-    /// charged and goes to the next connection.
+    /// charged and goes to the next connection. So does one whose proxy was lost: if only the link to it broke, the proxy
+    /// gives the request up, and what a worker of an older version still counts is the price of not failing.
     async fn head(&self, message: &RequestMessage<'_>) -> Result<(Step, Answering), ApiError> {
         let mut tried: Vec<Arc<Connection>> = Vec::new();
         loop {
@@ -238,6 +239,7 @@ fn is_local(error: &ApiError) -> bool {
             | ErrorKind::BalanceTooLow
             | ErrorKind::ClientClosing
             | ErrorKind::ProxyUnavailable
+            | ErrorKind::ProxyLost
             | ErrorKind::ConfigVersionTooLow
     )
 }

@@ -95,6 +95,20 @@ pub struct UnknownHold {
     id: u64,
 }
 
+/// Why a pending transfer cannot move to another worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReassignError {
+    /// Another ledger issued the hold.
+    #[error(transparent)]
+    UnknownHold(UnknownHold),
+    /// The worker has no account.
+    #[error("the worker has no account")]
+    UnknownWorker,
+    /// The worker runs as many requests as can be counted.
+    #[error("the worker's running requests cannot be counted any more")]
+    Exhausted,
+}
+
 /// What became of a pending transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Posted {
@@ -212,6 +226,22 @@ impl Ledger {
         let id = std::mem::replace(&mut self.next_hold, next_hold);
         self.pending.insert(id, Pending { client, worker, amount });
         Ok(Hold { id })
+    }
+
+    /// Moves a pending transfer to another worker, which will run the request in place of the first. The hold stays the
+    /// same one: what ends it is one charge, and the first worker earns nothing.
+    ///
+    /// # Errors
+    /// [`ReassignError`]; nothing changed then.
+    pub fn reassign(&mut self, hold: &Hold, worker: Address) -> Result<(), ReassignError> {
+        let pending =
+            self.pending.get_mut(&hold.id).ok_or(ReassignError::UnknownHold(UnknownHold { id: hold.id }))?;
+        let account = self.workers.get_mut(&worker).ok_or(ReassignError::UnknownWorker)?;
+        account.running = account.running.checked_add(1).ok_or(ReassignError::Exhausted)?;
+        let first = self.workers.get_mut(&pending.worker).expect(PARTIES_STAY);
+        first.running = first.running.checked_sub(1).expect(HELD_IS_SUM);
+        pending.worker = worker;
+        Ok(())
     }
 
     /// Ends a transfer with a charge: what the worker `counted`, at most what was held. The rest is free again.

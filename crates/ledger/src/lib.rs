@@ -33,5 +33,5 @@ mod recorder;
 pub use account::{ClientFunds, ClientLimits, WorkerTotals};
 pub use adjust::{AdjustOverflow, adjust};
 pub use audit::Imbalance;
-pub use book::{Hold, Ledger, Posted, ReserveError, Totals, UnknownHold};
+pub use book::{Hold, Ledger, Posted, ReassignError, ReserveError, Totals, UnknownHold};
 pub use price::{AdjustError, FeeAbovePrice, Multipliers, PriceTable};

@@ -23,6 +23,7 @@ pub(crate) struct Stats {
     requests: Family<OutcomeLabel, Counter>,
     tokens: Family<KindLabel, Counter>,
     capped: Counter,
+    moves: Counter,
     payload: Family<DirectionLabel, Counter<u64, AtomicU64>>,
     durations: Histogram,
 }
@@ -87,6 +88,7 @@ impl Default for Stats {
             requests: Family::default(),
             tokens: Family::default(),
             capped: Counter::default(),
+            moves: Counter::default(),
             payload: Family::default(),
             // 10 ms to about 160 s: from a refusal to a long answer.
             durations: Histogram::new(exponential_buckets(0.01, 2.0, 15)),
@@ -110,6 +112,7 @@ impl Stats {
             self.tokens.get_or_create(&KindLabel { kind }).inc_by(tokens.get());
         }
         self.capped.inc_by(report.capped.get());
+        self.moves.inc_by(report.moves as u64);
         for (direction, bytes) in [("received", report.bytes_received), ("sent", report.bytes_sent)] {
             self.payload.get_or_create(&DirectionLabel { direction }).inc_by(bytes as u64);
         }
@@ -187,6 +190,8 @@ impl Stats {
         registry.register("adjusted_tokens", help, self.tokens.clone());
         let help = "Adjusted tokens that workers counted beyond their holds";
         registry.register("capped_adjusted_tokens", help, self.capped.clone());
+        let help = "Requests that went on to another worker because one had failed";
+        registry.register("moved_requests", help, self.moves.clone());
         let help = "Bytes of HTTP bodies, received from clients and sent to them";
         registry.register_with_unit("payload", help, Unit::Bytes, self.payload.clone());
         let help = "Time from the arrival of a request to its end";
@@ -222,6 +227,7 @@ mod tests {
             code: 0,
             worker: Some(LinkId(7)),
             duration: Duration::from_millis(1500),
+            moves: 1,
             bytes_received: 73,
             bytes_sent: 500,
             charged: AdjustedUsage { prompt: AdjustedTokens::new(prompt), ..AdjustedUsage::default() },
@@ -265,6 +271,7 @@ mod tests {
             "cocoon_proxy_requests_total{outcome=\"success\"} 1",
             "cocoon_proxy_adjusted_tokens_total{kind=\"prompt\"} 200",
             "cocoon_proxy_capped_adjusted_tokens_total 2",
+            "cocoon_proxy_moved_requests_total 1",
             "cocoon_proxy_payload_bytes_total{direction=\"sent\"} 500",
             "cocoon_proxy_request_duration_seconds_count 1",
         ] {

@@ -465,6 +465,32 @@ async fn a_request_goes_to_another_proxy_when_the_first_has_no_worker() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_request_goes_to_another_proxy_when_the_first_is_lost_before_the_answer() {
+    let network = Network::new(&[]);
+    let client = Client::open(Config { proxy_connections: 2, ..network.config() }).unwrap();
+    let (mut one, _serving) = connected(&network, &client, Some(2)).await;
+    let (mut two, _serving) = connected(&network, &client, Some(2)).await;
+    let mut answer = run(&client, CHAT, async || {
+        let (other, id) = tokio::select! {
+            got = one.next_request() => {
+                one.link.close("gone");
+                (&mut two, got.unwrap().id)
+            }
+            got = two.next_request() => {
+                two.link.close("gone");
+                (&mut one, got.unwrap().id)
+            }
+        };
+        let again = other.next_request().await.unwrap();
+        assert_eq!(again.id, id);
+        other.send(&first(id, &head(200, JSON, b"{}"), true));
+    })
+    .await
+    .unwrap();
+    assert_eq!(rest(&mut answer).await.unwrap(), "{}");
+}
+
 /// A proxy's refusal in the form that deployed clients understand.
 fn refusal() -> Bytes {
     let error = ApiError::from_wire(651, "no ready workers for modelm");

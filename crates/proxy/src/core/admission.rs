@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use bytes::Bytes;
 use market::{Affinity, Demand, NoWorker, WorkerId};
 use sha2::{Digest, Sha256};
 use transport::flow::{ANSWER_WINDOW, Inflow};
@@ -14,11 +15,12 @@ use super::accounts::{Freshness, Side};
 use super::answer::{self, Addressee, Failure, FinalInfo, Span, WorkerTold};
 use super::client_link::ClientParty;
 use super::delivery::Delivery;
+use super::moving::Post;
 use super::running::{Request, RequestKey};
 use super::{Action, Core, LinkId, Now, Outcome, Report, Undelivered};
 
 /// Both forms of a request.
-struct Wish<'a> {
+pub(super) struct Wish<'a> {
     model: Cow<'a, str>,
     query: &'a [u8],
     /// Length of the HTTP body in `query`.
@@ -49,6 +51,7 @@ impl Core {
         link: LinkId,
         party: ClientParty,
         query: client::RunQueryEx<'_>,
+        message: &Bytes,
         now: Now,
     ) {
         let debug = query.enable_debug.unwrap_or(false);
@@ -56,7 +59,7 @@ impl Core {
         let body_len = request.as_ref().map_or(0, |request| request.payload.len());
         let admitted = self
             .read_wish(&query, debug, request.as_ref())
-            .and_then(|wish| self.admit(link, party, &wish, now));
+            .and_then(|wish| self.admit(link, party, &wish, message, now));
         if let Err(failure) = admitted {
             let client = Addressee { protocol: party.protocol, request_id: query.request_id };
             let span = Span { started: now, first_answer: None, ended: now };
@@ -67,6 +70,7 @@ impl Core {
                 code: failure.code.code(),
                 worker: None,
                 duration: Duration::ZERO,
+                moves: 0,
                 bytes_received: body_len,
                 bytes_sent: 0,
                 charged: AdjustedUsage::default(),
@@ -77,7 +81,7 @@ impl Core {
     }
 
     /// Turns numbers of the wire into quantities. The deployed proxy computes with negative ones.
-    fn read_wish<'a>(
+    pub(super) fn read_wish<'a>(
         &self,
         query: &client::RunQueryEx<'a>,
         debug: bool,
@@ -112,7 +116,14 @@ impl Core {
     }
 
     /// The checks stand in the order of the deployed proxy, with its codes and texts, which clients know.
-    fn admit(&mut self, link: LinkId, party: ClientParty, wish: &Wish<'_>, now: Now) -> Result<(), Failure> {
+    fn admit(
+        &mut self,
+        link: LinkId,
+        party: ClientParty,
+        wish: &Wish<'_>,
+        message: &Bytes,
+        now: Now,
+    ) -> Result<(), Failure> {
         let refused = |code, message: &'static str| Err(Failure::new(code, message));
         let client = self.clients.get(&link).expect("a request comes on a known link");
         if client.running.contains_key(&wish.request_id) || client.deliveries.contains_key(&wish.request_id) {
@@ -142,70 +153,88 @@ impl Core {
         let Some(to_reserve) = to_reserve.ok().filter(|hold| *hold <= available) else {
             return refused(StatusCode::NOT_READY, "balance is too low");
         };
-        let demand = Demand { model: &wish.model, ceiling: wish.ceiling, affinity: wish.affinity };
-        let picked = self.market.pick(&demand, now.instant);
-        let worker_id = picked.map_err(|reason| no_worker(reason, &wish.model))?;
-        let worker_link = LinkId(worker_id.get());
-        let worker = self.workers.get(&worker_link).and_then(|worker| worker.party.as_ref());
-        let worker = worker.expect("the market lists introduced workers only");
-        let (worker_account, worker_protocol) = (worker.account, worker.protocol);
-        let hold = self.ledger.reserve(party.account, worker_account, to_reserve).map_err(|error| {
+        let post = self.find_worker(wish, now).map_err(|reason| no_worker(reason, &wish.model))?;
+        let hold = self.ledger.reserve(party.account, post.account, to_reserve).map_err(|error| {
             let message = format!("client balance is too low: to_reserve={to_reserve}: {error}");
             Failure::new(StatusCode::ERROR, message)
         })?;
-        self.market.started(worker_id);
-
-        let request = Request {
+        let mut request = Request {
             client_link: Some(link),
             is_given_up: false,
-            inflow: (worker_protocol == ProtocolVersion::V3).then(|| Inflow::new(ANSWER_WINDOW)),
+            inflow: None,
             client_account: party.account,
             client: Addressee { protocol: party.protocol, request_id: wish.request_id },
-            worker_link,
-            worker_account,
+            worker_link: post.link,
+            worker_account: post.account,
             hop_id: self.hop_id(link, &wish.request_id),
             wants_notes: wish.debug,
             started: now,
+            forwarded: now.instant,
             deadline: now.instant + wish.timeout,
             first_answer: None,
             status: 0,
             counted: AdjustedUsage::default(),
             bytes_received: wish.body_len,
             bytes_sent: 0,
+            kept: self.kept.keep(message, self.limits.kept_len_max),
+            tried: Vec::new(),
         };
-        let hop_id = request.hop_id;
-        let key = self.running.insert(request, hold);
+        let key = self.running.next_key();
         let client = self.clients.get_mut(&link).expect("it was there above");
         client.running.insert(wish.request_id, key);
         if party.protocol == ProtocolVersion::V3 {
             client.deliveries.insert(wish.request_id, Delivery::new(key));
         }
-        self.workers.get_mut(&worker_link).expect("it was there above").running.insert(hop_id, key);
-        self.forward(key, (worker_id, worker_account, worker_protocol), hop_id, wish, now);
+        self.join_worker(key, &mut request, &post, now);
+        self.forward(key, &post, &request, wish, now);
+        self.running.insert(key, request, hold);
         Ok(())
     }
 
+    /// A worker for the request.
+    pub(super) fn find_worker(&mut self, wish: &Wish<'_>, now: Now) -> Result<Post, NoWorker> {
+        let demand = Demand { model: &wish.model, ceiling: wish.ceiling, affinity: wish.affinity };
+        let id = self.market.pick(&demand, now.instant)?;
+        let link = LinkId(id.get());
+        let party = self.workers.get(&link).and_then(|worker| worker.party.as_ref());
+        let party = party.expect("the market lists introduced workers only");
+        let coefficient = self.market.worker(id).map_or(0, |worker| i64::from(worker.coefficient.get()));
+        Ok(Post { link, account: party.account, protocol: party.protocol, coefficient })
+    }
+
+    /// From now on the request runs there.
+    pub(super) fn join_worker(&mut self, key: RequestKey, request: &mut Request, post: &Post, now: Now) {
+        self.market.started(WorkerId::new(post.link.0));
+        if let Some(worker) = self.workers.get_mut(&post.link) {
+            worker.running.insert(request.hop_id, key);
+        }
+        request.worker_link = post.link;
+        request.worker_account = post.account;
+        request.inflow = (post.protocol == ProtocolVersion::V3).then(|| Inflow::new(ANSWER_WINDOW));
+        request.forwarded = now.instant;
+    }
+
     /// Hands the request to its worker, in the worker's version.
-    fn forward(
+    pub(super) fn forward(
         &mut self,
         key: RequestKey,
-        (worker_id, account, protocol): (WorkerId, ton::Address, ProtocolVersion),
-        hop_id: [u8; 32],
+        post: &Post,
+        request: &Request,
         wish: &Wish<'_>,
         now: Now,
     ) {
-        let standing = self.standing(Side::Worker, account, Freshness::Recent, now);
+        let standing = self.standing(Side::Worker, post.account, Freshness::Recent, now);
         let standing = standing.expect("a connected worker has an account");
-        let coefficient =
-            self.market.worker(worker_id).map_or(0, |worker| i64::from(worker.coefficient.get()));
-        let timeout = wish.timeout.as_secs_f64() * TIMEOUT_SHARE;
-        let message = match protocol {
+        let (coefficient, request_id) = (post.coefficient, request.hop_id);
+        let left = request.deadline.saturating_duration_since(now.instant);
+        let timeout = left.as_secs_f64() * TIMEOUT_SHARE;
+        let message = match post.protocol {
             ProtocolVersion::V0 => wire::encode(&proxy::RunQuery {
                 query: wish.query,
                 signed_payment: standing.payment(),
                 coefficient,
                 timeout,
-                request_id: hop_id,
+                request_id,
             }),
             ProtocolVersion::V1 | ProtocolVersion::V2 | ProtocolVersion::V3 => {
                 wire::encode(&proxy::RunQueryEx {
@@ -213,17 +242,17 @@ impl Core {
                     signed_payment: standing.payment(),
                     coefficient,
                     timeout,
-                    request_id: hop_id,
+                    request_id,
                     enable_debug: Some(wish.debug),
                 })
             }
         };
-        self.send(LinkId(worker_id.get()), message, Undelivered::FailRequest(key));
+        self.send(post.link, message, Undelivered::FailRequest(key));
     }
 
     /// Our name for a request between us and its worker. It derives from the client's, so that logs of both
     /// hops can be joined, and no client can choose it, since requests of several clients meet at one worker.
-    fn hop_id(&mut self, link: LinkId, request_id: &[u8; 32]) -> [u8; 32] {
+    pub(super) fn hop_id(&mut self, link: LinkId, request_id: &[u8; 32]) -> [u8; 32] {
         let serial = self.running.next_serial();
         let mut hash = Sha256::new();
         hash.update(self.hop_secret);

@@ -34,7 +34,12 @@ impl Core {
     /// Tells the worker of a request to stop. Returns whether it could be told.
     pub(super) fn stop_worker(&mut self, key: RequestKey) -> bool {
         let Some(request) = self.running.get_mut(key) else { return false };
-        let (link, request_id) = (request.worker_link, request.hop_id);
+        let (link, hop_id) = (request.worker_link, request.hop_id);
+        self.cancel_at(link, hop_id)
+    }
+
+    /// The same by the worker's name for the request.
+    pub(super) fn cancel_at(&mut self, link: LinkId, request_id: [u8; 32]) -> bool {
         let party = self.workers.get(&link).and_then(|worker| worker.party.as_ref());
         if party.is_none_or(|party| party.protocol < ProtocolVersion::V3) {
             return false;

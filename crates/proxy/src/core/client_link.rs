@@ -186,7 +186,7 @@ impl Core {
     pub(super) fn packet_from_client(
         &mut self,
         link: LinkId,
-        message: &[u8],
+        message: &Bytes,
         now: Now,
     ) -> Result<(), Breach> {
         let packet = match wire::decode::<client::Packet<'_>>(message) {
@@ -203,11 +203,11 @@ impl Core {
                     Err("request before the end of the handshake")
                 }
                 (client::Packet::RunQueryEx(query), ClientStage::Ready(party)) => {
-                    self.run_query(link, party, query, now);
+                    self.run_query(link, party, query, message, now);
                     Ok(())
                 }
                 (client::Packet::RunQuery(query), ClientStage::Ready(party)) => {
-                    self.run_query(link, party, in_full(query), now);
+                    self.run_query(link, party, in_full(query), message, now);
                     Ok(())
                 }
                 (packet, ClientStage::Ready(party)) if party.protocol == ProtocolVersion::V3 => {
@@ -256,7 +256,7 @@ impl Core {
 }
 
 /// Version 0 asks with fewer members.
-fn in_full(query: client::RunQuery<'_>) -> client::RunQueryEx<'_> {
+pub(super) fn in_full(query: client::RunQuery<'_>) -> client::RunQueryEx<'_> {
     client::RunQueryEx {
         model_name: query.model_name,
         query: query.query,

@@ -21,6 +21,7 @@ mod cancel;
 mod client_link;
 mod delivery;
 mod listing;
+mod moving;
 mod newcomers;
 mod relay;
 mod running;
@@ -45,6 +46,7 @@ use wire::{StatusCode, peer};
 use accounts::Accounts;
 use client_link::ClientLink;
 use listing::Lists;
+use moving::Kept;
 use newcomers::Newcomers;
 use running::Running;
 use worker_link::WorkerLink;
@@ -196,6 +198,8 @@ pub struct Report {
     pub worker: Option<LinkId>,
     /// From its arrival to its end.
     pub duration: Duration,
+    /// How often it went on to another worker because one had failed.
+    pub moves: usize,
     /// Length of the request's HTTP body.
     pub bytes_received: usize,
     /// Length of the answer's HTTP body, as far as it came.
@@ -225,6 +229,9 @@ pub struct Limits {
     /// Running requests of all links: one may run on when its client leaves, so that the bound of a link is none for
     /// whoever comes again. Default: 100,000.
     pub running_max: usize,
+    /// Bytes of requests that are kept until their answers begin, so that another worker can try if the first one fails;
+    /// requests beyond are not moved. Default: 256 MiB.
+    pub kept_len_max: usize,
     /// Longest time that a request may run; longer wishes are cut to it. Default: one hour.
     pub timeout_max: Duration,
     /// Time from a link's beginning to the end of its handshake. Default: 30 s.
@@ -238,6 +245,7 @@ impl Default for Limits {
             running_per_client_max: 4096,
             running_per_worker_max: 4096,
             running_max: 100_000,
+            kept_len_max: 256 << 20,
             timeout_max: Duration::from_secs(3600),
             handshake_max: Duration::from_secs(30),
         }
@@ -258,6 +266,7 @@ pub struct Core {
     running: Running,
     /// Ended requests whose clients have not taken the whole answer.
     tails: usize,
+    kept: Kept,
     lists: Lists,
     random: StdRng,
     /// Keeps our names for requests unpredictable to clients and workers.
@@ -316,6 +325,7 @@ impl Core {
             newcomers: Newcomers::default(),
             running: Running::default(),
             tails: 0,
+            kept: Kept::default(),
             lists: Lists::default(),
             random,
             hop_secret,
@@ -374,7 +384,7 @@ impl Core {
     }
 
     /// A one-way message has arrived.
-    pub fn packet(&mut self, link: LinkId, message: &[u8], now: Now) {
+    pub fn packet(&mut self, link: LinkId, message: &Bytes, now: Now) {
         let result = if self.clients.contains_key(&link) {
             self.packet_from_client(link, message, now)
         } else if self.workers.contains_key(&link) {
@@ -484,6 +494,12 @@ impl Core {
     #[must_use]
     pub fn running_len(&self) -> usize {
         self.running.len() + self.tails
+    }
+
+    /// Bytes of requests that are kept because their answers have not begun.
+    #[must_use]
+    pub const fn kept_len(&self) -> usize {
+        self.kept.len()
     }
 
     /// How many links of clients and of workers there are, in whatever stage.

@@ -1,5 +1,6 @@
 //! From a worker's answers to a client's.
 
+use market::Ending;
 use transport::flow::{ANSWER_WINDOW, PART_LEN_MAX, part_cost};
 use units::{AdjustedTokens, AdjustedUsage, ProtocolVersion};
 use wire::frame::MESSAGE_LEN_MAX;
@@ -7,6 +8,7 @@ use wire::{StatusCode, TlStr, TokensUsed, http, proxy, worker};
 
 use super::answer::{self, Failure, Progress, WorkerTold};
 use super::client_link::Breach;
+use super::moving::is_movable_status;
 use super::running::{Last, RequestKey};
 use super::{Core, LinkId, Now, Outcome, delivery};
 
@@ -74,6 +76,11 @@ impl Core {
                     self.misbehaved(key, "worker: the answer is not an HTTP response", now);
                     return Err("answer is not an HTTP response");
                 };
+                if is_movable_status(response.status_code) && self.try_another(key, Ending::Failed, now) {
+                    return Ok(());
+                }
+                self.forget_kept(key);
+                let Some(request) = self.running.get_mut(key) else { return Ok(()) };
                 request.first_answer = Some(now.unix);
                 request.status = response.status_code;
                 request.bytes_sent += response.payload.len();

@@ -15,6 +15,7 @@ use wire::{StatusCode, proxy};
 use super::accounts::{Freshness, Side};
 use super::answer::{self, Addressee, Failure, FinalInfo, Progress, Span, WorkerTold};
 use super::delivery::Piece;
+use super::moving::{KeptRequest, is_movable};
 use super::{Action, Core, LinkId, Now, Outcome, Report, Undelivered, on_wire};
 
 /// Our number of a running request.
@@ -26,6 +27,7 @@ pub struct RequestKey(u64);
 pub(super) struct Running {
     requests: HashMap<RequestKey, (Request, Hold)>,
     deadlines: BTreeSet<(Instant, RequestKey)>,
+    next_key: u64,
     next_serial: u64,
 }
 
@@ -45,6 +47,8 @@ pub(super) struct Request {
     pub(super) hop_id: [u8; 32],
     pub(super) wants_notes: bool,
     pub(super) started: Now,
+    /// When its worker got it.
+    pub(super) forwarded: Instant,
     pub(super) deadline: Instant,
     /// When the first answer came.
     pub(super) first_answer: Option<Duration>,
@@ -54,6 +58,10 @@ pub(super) struct Request {
     pub(super) counted: AdjustedUsage,
     pub(super) bytes_received: usize,
     pub(super) bytes_sent: usize,
+    /// What another worker would need; until the answer begins, and if there was room to keep it.
+    pub(super) kept: Option<KeptRequest>,
+    /// Links of workers that failed it.
+    pub(super) tried: Vec<LinkId>,
 }
 
 /// The last thing that a client hears of its request.
@@ -68,17 +76,30 @@ impl Running {
         self.requests.len()
     }
 
-    /// The number that the next request will get.
-    pub(super) fn next_serial(&self) -> u64 {
+    /// A number for one hop of a request.
+    pub(super) fn next_serial(&mut self) -> u64 {
+        self.next_serial += 1;
         self.next_serial
     }
 
-    pub(super) fn insert(&mut self, request: Request, hold: Hold) -> RequestKey {
-        let key = RequestKey(self.next_serial);
-        self.next_serial += 1;
+    /// A number for the next request.
+    pub(super) fn next_key(&mut self) -> RequestKey {
+        self.next_key += 1;
+        RequestKey(self.next_key)
+    }
+
+    pub(super) fn insert(&mut self, key: RequestKey, request: Request, hold: Hold) {
         self.deadlines.insert((request.deadline, key));
         self.requests.insert(key, (request, hold));
-        key
+    }
+
+    /// Takes a request out for a moment, to be put back.
+    pub(super) fn take(&mut self, key: RequestKey) -> Option<(Request, Hold)> {
+        self.requests.remove(&key)
+    }
+
+    pub(super) fn put_back(&mut self, key: RequestKey, request: Request, hold: Hold) {
+        self.requests.insert(key, (request, hold));
     }
 
     fn remove(&mut self, key: RequestKey) -> Option<(Request, Hold)> {
@@ -181,16 +202,23 @@ impl Core {
         told: &WorkerTold<'_>,
         now: Now,
     ) {
-        let Some((request, hold)) = self.running.remove(key) else { return };
+        let Some(request) = self.running.get_mut(key) else { return };
+        let ending = ending(outcome, &last, request, now);
+        if is_movable(outcome, &last) && self.try_another(key, ending, now) {
+            return;
+        }
+        let Some((mut request, hold)) = self.running.remove(key) else { return };
+        if let Some(kept) = request.kept.take() {
+            self.kept.forget(kept);
+        }
         if let Some(worker) = self.workers.get_mut(&request.worker_link) {
             worker.running.remove(&request.hop_id);
         }
+        self.market.finished(WorkerId::new(request.worker_link.0), ending, now.instant);
         if let Some(client) = request.client_link.and_then(|link| self.clients.get_mut(&link)) {
             client.running.remove(&request.client.request_id);
         }
         let duration = now.instant.saturating_duration_since(request.started.instant);
-        let ending = ending(outcome, &last, &request, duration);
-        self.market.finished(WorkerId::new(request.worker_link.0), ending, now.instant);
 
         // What was delivered is paid for, however the answer ended; before its head nothing was.
         let counted = request.first_answer.map_or_else(AdjustedUsage::default, |_| request.counted);
@@ -209,6 +237,7 @@ impl Core {
             code,
             worker: Some(request.worker_link),
             duration,
+            moves: request.tried.len(),
             bytes_received: request.bytes_received,
             bytes_sent: request.bytes_sent,
             charged,
@@ -251,7 +280,7 @@ impl Core {
         (first_tokens(counted, posted.charged), posted.capped)
     }
 
-    fn tell_worker(&mut self, request: &Request, request_tokens: i64, now: Now) {
+    pub(super) fn tell_worker(&mut self, request: &Request, request_tokens: i64, now: Now) {
         if !self.workers.contains_key(&request.worker_link) {
             return;
         }
@@ -290,7 +319,8 @@ impl Core {
 const SILENCE_MIN: Duration = Duration::from_secs(10);
 
 /// What the end of a request says about its worker. A client must not be able to make a worker look bad.
-fn ending(outcome: Outcome, last: &Last<'_>, request: &Request, duration: Duration) -> Ending {
+fn ending(outcome: Outcome, last: &Last<'_>, request: &Request, now: Now) -> Ending {
+    let duration = now.instant.saturating_duration_since(request.forwarded);
     match (outcome, last) {
         (Outcome::Success, _) => match request.status {
             ..400 => Ending::Answered(duration),

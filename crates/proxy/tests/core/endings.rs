@@ -316,7 +316,7 @@ fn answers_to_unknown_requests_are_ignored() {
 }
 
 #[test]
-fn a_worker_that_closes_while_others_run_takes_only_its_own() {
+fn a_worker_that_closes_leaves_its_requests_to_the_others() {
     let mut world = World::new();
     let client = world.client(50, 2);
     let workers = [world.worker(60, 2, 1000), world.worker(61, 2, 1000)];
@@ -328,8 +328,10 @@ fn a_worker_that_closes_while_others_run_takes_only_its_own() {
     let (first, second) = (share(&world, 0), share(&world, 1));
     assert_eq!((first, second), (10, 10), "the less busy of two is taken");
     world.lose(workers[0]);
-    assert_eq!(world.core.running_len(), 10);
-    assert!(world.reports.iter().all(|report| report.worker == Some(workers[0])));
+    assert_eq!(share(&world, 0), 20);
+    world.lose(workers[1]);
+    assert_eq!(world.core.running_len(), 0);
+    assert!(world.reports.iter().all(|report| report.worker == Some(workers[1])));
 }
 
 #[test]

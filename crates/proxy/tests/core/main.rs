@@ -11,6 +11,7 @@ mod client_handshake;
 mod durable;
 mod endings;
 mod flow;
+mod moving;
 mod replay;
 mod worker_handshake;
 mod world;

@@ -124,7 +124,7 @@ impl World {
     }
 
     pub(crate) fn packet_bytes(&mut self, link: LinkId, packet: &[u8]) {
-        self.core.packet(link, packet, self.now);
+        self.core.packet(link, &Bytes::copy_from_slice(packet), self.now);
         self.collect();
     }
 

@@ -1,0 +1,161 @@
+//! A request whose worker failed before the answer began goes to another one.
+//!
+//! Its bytes are kept until then, within a budget over all requests; what does not fit runs all the same and is not
+//! moved. The client hears nothing of it, pays once, and only the worker that answers earns.
+
+use bytes::Bytes;
+use gateway::{ApiError, ErrorKind};
+use market::{Ending, WorkerId};
+use units::AdjustedUsage;
+use wire::client;
+
+use super::accounts::Side;
+use super::client_link::in_full;
+use super::running::{Last, Request, RequestKey};
+use super::{Core, LinkId, Now, Outcome};
+
+/// The bytes of requests that may have to move.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    len: usize,
+}
+
+/// A request as its client sent it: a boxed object.
+pub(super) struct KeptRequest(Bytes);
+
+/// It holds a prompt.
+impl std::fmt::Debug for KeptRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeptRequest").field("len", &self.0.len()).finish_non_exhaustive()
+    }
+}
+
+/// Shorter messages are copied: they share a read buffer, which they would keep from being used again.
+const COPIED_LEN_MAX: usize = 16 * 1024;
+
+/// A request is tried at so many workers.
+const WORKERS_MAX: usize = 3;
+
+impl Kept {
+    /// Keeps a message if it fits the budget.
+    pub(super) fn keep(&mut self, message: &Bytes, len_max: usize) -> Option<KeptRequest> {
+        let len = self.len.checked_add(message.len()).filter(|len| *len <= len_max)?;
+        self.len = len;
+        let is_short = message.len() <= COPIED_LEN_MAX;
+        Some(KeptRequest(if is_short { Bytes::copy_from_slice(message) } else { message.clone() }))
+    }
+
+    pub(super) fn forget(&mut self, request: KeptRequest) {
+        self.len -= request.0.len();
+    }
+
+    /// Bytes that are kept.
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl KeptRequest {
+    /// What the client asked for.
+    pub(super) fn query(&self) -> Option<client::RunQueryEx<'_>> {
+        match wire::decode(&self.0) {
+            Ok(client::Packet::RunQueryEx(query)) => Some(query),
+            Ok(client::Packet::RunQuery(query)) => Some(in_full(query)),
+            _ => None,
+        }
+    }
+}
+
+/// Whether another worker may well answer what this one did not.
+pub(super) fn is_movable(outcome: Outcome, last: &Last<'_>) -> bool {
+    match (outcome, last) {
+        (Outcome::WorkerLost | Outcome::WorkerMisbehaved | Outcome::Rejected, _) => true,
+        (Outcome::WorkerFailed, Last::Failure(failure)) => {
+            let kind = ApiError::from_wire(failure.code.code(), &failure.message).kind();
+            kind.row().retryable && kind != ErrorKind::Timeout
+        }
+        _ => false,
+    }
+}
+
+/// Whether an answer of this status says that the engine is out of order or too busy, and not what it thinks of the
+/// request.
+pub(super) const fn is_movable_status(status: i32) -> bool {
+    matches!(status, 502..=504)
+}
+
+impl Core {
+    /// Lets another worker try, after the request's own one came to `ending`. Returns whether one does; if none does,
+    /// nothing changed.
+    pub(super) fn try_another(&mut self, key: RequestKey, ending: Ending, now: Now) -> bool {
+        let takes_part = self.takes_part();
+        let Some((mut request, hold)) = self.running.take(key) else { return false };
+        let kept = if takes_part && request.may_move(now) { request.kept.take() } else { None };
+        let Some(kept) = kept else {
+            self.running.put_back(key, request, hold);
+            return false;
+        };
+        // So that the market knows better than to name the same one again.
+        let worker = WorkerId::new(request.worker_link.0);
+        self.market.finished(worker, ending, now.instant);
+        let next = kept.query().and_then(|query| {
+            let http = wire::decode(query.query).ok();
+            let wish = self.read_wish(&query, request.wants_notes, http.as_ref()).ok()?;
+            let post = self.find_worker(&wish, now).ok()?;
+            let is_new = post.link != request.worker_link && !request.tried.contains(&post.link);
+            (is_new && self.ledger.reassign(&hold, post.account).is_ok()).then_some((wish, post))
+        });
+        let (moves, left) = (next.is_some(), request.worker_account);
+        match next {
+            Some((wish, post)) => {
+                self.leave_worker(&mut request, now);
+                request.hop_id = self.hop_id(post.link, &request.client.request_id);
+                self.join_worker(key, &mut request, &post, now);
+                self.forward(key, &post, &request, &wish, now);
+            }
+            None => self.market.started(worker),
+        }
+        request.kept = Some(kept);
+        self.running.put_back(key, request, hold);
+        if moves {
+            self.forget_unused_account(Side::Worker, left);
+        }
+        moves
+    }
+
+    /// The worker has nothing to do with the request any more, and is told that it earned nothing.
+    fn leave_worker(&mut self, request: &mut Request, now: Now) {
+        let (link, hop_id) = (request.worker_link, request.hop_id);
+        self.cancel_at(link, hop_id);
+        if let Some(worker) = self.workers.get_mut(&link) {
+            worker.running.remove(&hop_id);
+        }
+        self.tell_worker(request, 0, now);
+        request.tried.push(link);
+        request.counted = AdjustedUsage::default();
+    }
+
+    /// The answer has begun: the request stays where it is.
+    pub(super) fn forget_kept(&mut self, key: RequestKey) {
+        if let Some(kept) = self.running.get_mut(key).and_then(|request| request.kept.take()) {
+            self.kept.forget(kept);
+        }
+    }
+}
+
+impl Request {
+    fn may_move(&self, now: Now) -> bool {
+        self.first_answer.is_none()
+            && self.listener().is_some()
+            && self.tried.len() + 1 < WORKERS_MAX
+            && self.deadline > now.instant
+    }
+}
+
+/// Where a request runs.
+pub(super) struct Post {
+    pub(super) link: LinkId,
+    pub(super) account: ton::Address,
+    pub(super) protocol: units::ProtocolVersion,
+    pub(super) coefficient: i64,
+}
