@@ -235,6 +235,7 @@ fn is_local(error: &ApiError) -> bool {
         error.kind(),
         ErrorKind::UnknownModel
             | ErrorKind::NoReadyWorker
+            | ErrorKind::ShareExceeded
             | ErrorKind::PriceCeilingTooLow
             | ErrorKind::BalanceTooLow
             | ErrorKind::ClientClosing

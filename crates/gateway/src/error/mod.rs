@@ -45,6 +45,8 @@ pub enum ErrorKind {
     ClientClosing,
     /// All workers of the model are full, disabled or gone.
     NoReadyWorker,
+    /// The client runs more than its share while others wait.
+    ShareExceeded,
     /// The chosen worker was full.
     WorkerBusy,
     /// Too many requests at once in this client.
@@ -339,7 +341,7 @@ mod tests {
             assert!(ERRORS[..index].iter().all(|other| other.code != row.code), "{} occurs twice", row.code);
             assert!([0, 601, 602, 603, 621, 651, 652, 653].contains(&row.wire), "{}", row.code);
             // The official SDKs repeat requests that failed with 408, 409, 429 or 5xx, and no others.
-            let repeated_by_sdks = row.status >= 500 || row.status == 408;
+            let repeated_by_sdks = row.status >= 500 || [408, 429].contains(&row.status);
             assert!(!row.retryable || repeated_by_sdks, "{} is never repeated", row.code);
         }
     }
@@ -356,6 +358,7 @@ mod tests {
             (651, "proxy is not participating in this iteration", ErrorKind::ProxyUnavailable),
             (621, "unknown model no/such", ErrorKind::UnknownModel),
             (651, "no workers for model Qwen/Qwen3-8B", ErrorKind::NoReadyWorker),
+            (602, "the client runs too many requests at once", ErrorKind::ShareExceeded),
             (651, "no ready workers for modelQwen/Qwen3-8B", ErrorKind::NoReadyWorker),
             (651, "can run this query with coefficient=2500", ErrorKind::PriceCeilingTooLow),
             (602, "connection is dead", ErrorKind::WorkerLost),

@@ -209,6 +209,17 @@ pub const ERRORS: &[ErrorRow] = &[
     .phrases(&[(651, "no ready workers for model"), (651, "no workers for model")])
     .retry_after_s(5),
     row(
+        ErrorKind::ShareExceeded,
+        429,
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        602,
+        Blame::Application,
+        "this client runs or asks for more at once than its share of a busy proxy",
+    )
+    .phrases(&[(602, "the client runs too many requests")])
+    .retry_after_s(1),
+    row(
         ErrorKind::WorkerBusy,
         503,
         SERVER,

@@ -7,31 +7,32 @@ use bytes::Bytes;
 use market::{Affinity, Demand, NoWorker, WorkerId};
 use sha2::{Digest, Sha256};
 use transport::flow::{ANSWER_WINDOW, Inflow};
-use units::{AdjustedTokens, AdjustedUsage, Coefficient, ModelName, ProtocolVersion, RequestId, TokenCount};
+use units::{AdjustedTokens, AdjustedUsage, Coefficient, ModelName, ProtocolVersion, TokenCount};
 use wire::frame::MESSAGE_LEN_MAX;
 use wire::{StatusCode, client, http, proxy};
 
 use super::accounts::{Freshness, Side};
-use super::answer::{self, Addressee, Failure, FinalInfo, Span, WorkerTold};
+use super::answer::{Addressee, Failure};
 use super::client_link::ClientParty;
 use super::delivery::Delivery;
-use super::moving::Post;
+use super::moving::{KeptRequest, Post};
 use super::running::{Request, RequestKey};
-use super::{Action, Core, LinkId, Now, Outcome, Report, Undelivered};
+use super::waiting::too_many_requests;
+use super::{Core, LinkId, Now, Undelivered, proxy_disabled};
 
 /// Both forms of a request.
 pub(super) struct Wish<'a> {
-    model: Cow<'a, str>,
-    query: &'a [u8],
+    pub(super) model: Cow<'a, str>,
+    pub(super) query: &'a [u8],
     /// Length of the HTTP body in `query`.
-    body_len: usize,
-    affinity: Option<Affinity>,
-    ceiling: Coefficient,
-    max_tokens: TokenCount,
-    timeout: Duration,
-    request_id: [u8; 32],
-    min_config_version: i32,
-    debug: bool,
+    pub(super) body_len: usize,
+    pub(super) affinity: Option<Affinity>,
+    pub(super) ceiling: Coefficient,
+    pub(super) max_tokens: TokenCount,
+    pub(super) timeout: Duration,
+    pub(super) request_id: [u8; 32],
+    pub(super) min_config_version: i32,
+    pub(super) debug: bool,
 }
 
 /// What the worker gets of the client's time, and what the client gave us of the application's.
@@ -61,22 +62,7 @@ impl Core {
             .read_wish(&query, debug, request.as_ref())
             .and_then(|wish| self.admit(link, party, &wish, message, now));
         if let Err(failure) = admitted {
-            let client = Addressee { protocol: party.protocol, request_id: query.request_id };
-            let span = Span { started: now, first_answer: None, ended: now };
-            let info = FinalInfo::new(&AdjustedUsage::default(), &span, &WorkerTold::default(), debug);
-            self.outbox.push_back(Action::Report(Report {
-                request_id: RequestId::new(query.request_id),
-                outcome: Outcome::Rejected,
-                code: failure.code.code(),
-                worker: None,
-                duration: Duration::ZERO,
-                moves: 0,
-                bytes_received: body_len,
-                bytes_sent: 0,
-                charged: AdjustedUsage::default(),
-                capped: AdjustedTokens::ZERO,
-            }));
-            self.send(link, answer::refusal(&client, &failure, &info), Undelivered::CloseLink);
+            self.refuse((link, party, query.request_id), &failure, (body_len, debug), now, now);
         }
     }
 
@@ -126,11 +112,15 @@ impl Core {
     ) -> Result<(), Failure> {
         let refused = |code, message: &'static str| Err(Failure::new(code, message));
         let client = self.clients.get(&link).expect("a request comes on a known link");
-        if client.running.contains_key(&wish.request_id) || client.deliveries.contains_key(&wish.request_id) {
+        let is_in_use = client.running.contains_key(&wish.request_id)
+            || client.waiting.contains_key(&wish.request_id)
+            || client.deliveries.contains_key(&wish.request_id);
+        if is_in_use {
             return refused(StatusCode::PROTOCOL_VIOLATION, "request id is in use");
         }
-        if client.running.len().max(client.deliveries.len()) >= self.limits.running_per_client_max {
-            return refused(StatusCode::ERROR, "too many active queries");
+        let open = client.running.len().max(client.deliveries.len()) + client.waiting.len();
+        if open >= self.limits.running_per_client_max {
+            return Err(too_many_requests());
         }
         let available =
             self.ledger.client(party.account).map_or(AdjustedTokens::ZERO, |limits| limits.available);
@@ -141,7 +131,7 @@ impl Core {
             return refused(StatusCode::ERROR, "active config version is too low");
         }
         if !self.takes_part() {
-            return refused(StatusCode::NOT_READY, "proxy is disabled");
+            return Err(proxy_disabled());
         }
         if !self.records_charges() {
             return refused(StatusCode::NOT_READY, "the proxy cannot record charges now");
@@ -149,15 +139,47 @@ impl Core {
         if self.running.len() >= self.limits.running_max {
             return refused(StatusCode::NOT_READY, "the proxy runs too many queries");
         }
-        let to_reserve = self.terms.prices().hold(wish.max_tokens, wish.query.len(), wish.ceiling);
-        let Some(to_reserve) = to_reserve.ok().filter(|hold| *hold <= available) else {
+        if self.to_reserve(wish).is_none_or(|hold| hold > available) {
             return refused(StatusCode::NOT_READY, "balance is too low");
+        }
+        let post = self.find_worker(wish, now);
+        if let Err(reason) = post
+            && reason != NoWorker::Full
+        {
+            return Err(no_worker(reason, &wish.model));
+        }
+        let kept = self.kept.keep(message, self.limits.kept_len_max);
+        match post {
+            Ok(post) => self.start(link, party, wish, (now, kept), &post, now),
+            Err(_full) => self.wait(link, party, wish, kept, now),
+        }
+    }
+
+    fn to_reserve(&self, wish: &Wish<'_>) -> Option<AdjustedTokens> {
+        self.terms.prices().hold(wish.max_tokens, wish.query.len(), wish.ceiling).ok()
+    }
+
+    /// Holds what a request may cost and hands it to its worker.
+    pub(super) fn start(
+        &mut self,
+        link: LinkId,
+        party: ClientParty,
+        wish: &Wish<'_>,
+        (started, kept): (Now, Option<KeptRequest>),
+        post: &Post,
+        now: Now,
+    ) -> Result<(), Failure> {
+        let to_reserve = self.to_reserve(wish).unwrap_or(AdjustedTokens::new(u64::MAX));
+        let hold = match self.ledger.reserve(party.account, post.account, to_reserve) {
+            Ok(hold) => hold,
+            Err(error) => {
+                if let Some(kept) = kept {
+                    self.kept.forget(kept);
+                }
+                let message = format!("client balance is too low: to_reserve={to_reserve}: {error}");
+                return Err(Failure::new(StatusCode::ERROR, message));
+            }
         };
-        let post = self.find_worker(wish, now).map_err(|reason| no_worker(reason, &wish.model))?;
-        let hold = self.ledger.reserve(party.account, post.account, to_reserve).map_err(|error| {
-            let message = format!("client balance is too low: to_reserve={to_reserve}: {error}");
-            Failure::new(StatusCode::ERROR, message)
-        })?;
         let mut request = Request {
             client_link: Some(link),
             is_given_up: false,
@@ -168,25 +190,26 @@ impl Core {
             worker_account: post.account,
             hop_id: self.hop_id(link, &wish.request_id),
             wants_notes: wish.debug,
-            started: now,
+            started,
             forwarded: now.instant,
-            deadline: now.instant + wish.timeout,
+            deadline: started.instant + wish.timeout,
             first_answer: None,
             status: 0,
             counted: AdjustedUsage::default(),
             bytes_received: wish.body_len,
             bytes_sent: 0,
-            kept: self.kept.keep(message, self.limits.kept_len_max),
+            kept,
             tried: Vec::new(),
         };
         let key = self.running.next_key();
-        let client = self.clients.get_mut(&link).expect("it was there above");
-        client.running.insert(wish.request_id, key);
-        if party.protocol == ProtocolVersion::V3 {
-            client.deliveries.insert(wish.request_id, Delivery::new(key));
-        }
-        self.join_worker(key, &mut request, &post, now);
-        self.forward(key, &post, &request, wish, now);
+        self.note_begin(link, |client| {
+            client.running.insert(wish.request_id, key);
+            if party.protocol == ProtocolVersion::V3 {
+                client.deliveries.insert(wish.request_id, Delivery::new(key));
+            }
+        });
+        self.join_worker(key, &mut request, post, now);
+        self.forward(key, post, &request, wish, now);
         self.running.insert(key, request, hold);
         Ok(())
     }
@@ -272,7 +295,7 @@ fn affinity(request: &http::Request<'_>) -> Option<Affinity> {
     Some(Affinity::new(u64::from_be_bytes(bytes)))
 }
 
-fn no_worker(reason: NoWorker, model: &str) -> Failure {
+pub(super) fn no_worker(reason: NoWorker, model: &str) -> Failure {
     let name = &model[..model.floor_char_boundary(ModelName::LEN_MAX)];
     let not_ready = StatusCode::NOT_READY;
     match reason {

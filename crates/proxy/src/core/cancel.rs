@@ -14,8 +14,10 @@ const LAST_COUNT_WAIT: Duration = Duration::from_secs(2);
 impl Core {
     /// A client gives up a request. One that is unknown has just ended.
     pub(super) fn cancelled_by_client(&mut self, link: LinkId, cancel: &stream::Cancel, now: Now) {
-        let running = self.clients.get(&link).map(|client| &client.running);
-        if let Some(key) = running.and_then(|running| running.get(&cancel.request_id)).copied() {
+        let Some(client) = self.clients.get(&link) else { return };
+        if let Some(key) = client.waiting.get(&cancel.request_id).copied() {
+            self.forget_waiting(key);
+        } else if let Some(key) = client.running.get(&cancel.request_id).copied() {
             self.give_up(key, now);
         }
         self.drop_delivery(link, &cancel.request_id);

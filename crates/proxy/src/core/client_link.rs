@@ -15,6 +15,7 @@ use super::agreement::Agreement;
 use super::delivery::Delivery;
 use super::running::RequestKey;
 use super::terms::Terms;
+use super::waiting::WaitKey;
 use super::{ACCOUNTS_MAX, Core, LinkId, Now, Refusal};
 
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(super) struct ClientLink {
     pub(super) agreement: Agreement,
     /// Requests that run for this link, by the client's name for them.
     pub(super) running: HashMap<[u8; 32], RequestKey>,
+    /// Requests that wait for a worker, likewise.
+    pub(super) waiting: HashMap<[u8; 32], WaitKey>,
     /// Answers that the client has not taken yet, in version 3, by its name for them.
     pub(super) deliveries: HashMap<[u8; 32], Delivery>,
 }
@@ -60,8 +63,14 @@ impl ClientLink {
             stage: ClientStage::Connecting,
             agreement: Agreement::Settled,
             running: HashMap::new(),
+            waiting: HashMap::new(),
             deliveries: HashMap::new(),
         }
+    }
+
+    /// Whether nothing runs or waits for it.
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty()
     }
 
     fn party(&self) -> Option<ClientParty> {
@@ -236,10 +245,32 @@ impl Core {
         }
     }
 
+    /// A client has one more request.
+    pub(super) fn note_begin<T>(&mut self, link: LinkId, note: impl FnOnce(&mut ClientLink) -> T) {
+        if let Some(client) = self.clients.get_mut(&link) {
+            self.busy_clients += usize::from(client.is_idle());
+            note(client);
+        }
+    }
+
+    /// A client has one request less.
+    pub(super) fn note_end<T>(&mut self, link: LinkId, note: impl FnOnce(&mut ClientLink) -> T) {
+        if let Some(client) = self.clients.get_mut(&link).filter(|client| !client.is_idle()) {
+            note(client);
+            self.busy_clients -= usize::from(client.is_idle());
+        }
+    }
+
     /// The link is gone. Its requests are given up, and charged by what their workers count.
     pub(super) fn forget_client_link(&mut self, link: LinkId, now: Now) {
         let Some(mut client) = self.clients.remove(&link) else { return };
         self.forget_deliveries(client.deliveries.drain().map(|(_, delivery)| delivery));
+        if !client.is_idle() {
+            self.busy_clients -= 1;
+        }
+        for request in client.waiting.values() {
+            self.forget_waiting(*request);
+        }
         for request in client.running.values() {
             self.running.client_left(*request);
             self.give_up(*request, now);

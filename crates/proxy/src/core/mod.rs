@@ -27,6 +27,7 @@ mod relay;
 mod running;
 mod snapshot;
 mod terms;
+mod waiting;
 mod worker_link;
 
 use std::borrow::Cow;
@@ -44,11 +45,13 @@ use units::{AdjustedTokens, AdjustedUsage, Capabilities, Concealed, ImageHash, R
 use wire::{StatusCode, peer};
 
 use accounts::Accounts;
+use answer::Failure;
 use client_link::ClientLink;
 use listing::Lists;
 use moving::Kept;
 use newcomers::Newcomers;
 use running::Running;
+use waiting::Waiting;
 use worker_link::WorkerLink;
 
 pub use running::RequestKey;
@@ -267,6 +270,9 @@ pub struct Core {
     /// Ended requests whose clients have not taken the whole answer.
     tails: usize,
     kept: Kept,
+    waiting: Waiting,
+    /// Client links for which anything runs or waits.
+    busy_clients: usize,
     lists: Lists,
     random: StdRng,
     /// Keeps our names for requests unpredictable to clients and workers.
@@ -326,6 +332,8 @@ impl Core {
             running: Running::default(),
             tails: 0,
             kept: Kept::default(),
+            waiting: Waiting::default(),
+            busy_clients: 0,
             lists: Lists::default(),
             random,
             hop_secret,
@@ -403,6 +411,9 @@ impl Core {
         while let Some(request) = self.running.due(now.instant) {
             self.time_out(request, now);
         }
+        while let Some(request) = self.waiting.due(now.instant) {
+            self.waited_in_vain(request, now);
+        }
         while let Some(link) = self.newcomers.due(now.instant) {
             self.close(link, "the handshake was not completed in time", now);
         }
@@ -411,7 +422,9 @@ impl Core {
     /// When [`Self::handle_timeout`] has something to do. Changes with every event.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.running.next_deadline().into_iter().chain(self.newcomers.next_deadline()).min()
+        let deadlines =
+            [self.running.next_deadline(), self.waiting.next_deadline(), self.newcomers.next_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// The peer completed its handshake. Stands before the answer that tells it so.
@@ -428,11 +441,15 @@ impl Core {
     /// Lets the proxy take part, or refuses new links and requests. Running requests go on either way.
     pub fn set_enabled(&mut self, enabled: bool) {
         self.enabled = enabled;
+        if !enabled {
+            self.clear_rooms(&proxy_disabled());
+        }
     }
 
     /// Refuses new links and requests for good, so that [`Self::running_len`] falls to zero.
     pub fn begin_drain(&mut self) {
         self.draining = true;
+        self.clear_rooms(&proxy_disabled());
     }
 
     /// Gives up every running request and closes every link.
@@ -547,6 +564,7 @@ impl Core {
     }
 
     fn end_everything(&mut self, reason: &'static str, now: Now) {
+        self.clear_rooms(&proxy_disabled());
         while let Some(request) = self.running.any() {
             self.abandon(request, now);
         }
@@ -559,6 +577,11 @@ impl Core {
     fn send(&mut self, link: LinkId, message: Bytes, otherwise: Undelivered) {
         self.outbox.push_back(Action::Send { link, message, otherwise });
     }
+}
+
+/// Why nothing new runs.
+fn proxy_disabled() -> Failure {
+    Failure::new(StatusCode::NOT_READY, "proxy is disabled")
 }
 
 /// An amount as messages carry it. The ledger keeps totals below 2^63.

@@ -56,6 +56,11 @@ impl Kept {
 }
 
 impl KeptRequest {
+    /// The same bytes, not counted again.
+    pub(super) fn bytes(&self) -> Self {
+        Self(self.0.clone())
+    }
+
     /// What the client asked for.
     pub(super) fn query(&self) -> Option<client::RunQueryEx<'_>> {
         match wire::decode(&self.0) {
@@ -105,7 +110,7 @@ impl Core {
             let is_new = post.link != request.worker_link && !request.tried.contains(&post.link);
             (is_new && self.ledger.reassign(&hold, post.account).is_ok()).then_some((wish, post))
         });
-        let (moves, left) = (next.is_some(), request.worker_account);
+        let (moves, left, left_link) = (next.is_some(), request.worker_account, request.worker_link);
         match next {
             Some((wish, post)) => {
                 self.leave_worker(&mut request, now);
@@ -119,6 +124,7 @@ impl Core {
         self.running.put_back(key, request, hold);
         if moves {
             self.forget_unused_account(Side::Worker, left);
+            self.place_freed(left_link, now);
         }
         moves
     }

@@ -215,8 +215,8 @@ impl Core {
             worker.running.remove(&request.hop_id);
         }
         self.market.finished(WorkerId::new(request.worker_link.0), ending, now.instant);
-        if let Some(client) = request.client_link.and_then(|link| self.clients.get_mut(&link)) {
-            client.running.remove(&request.client.request_id);
+        if let Some(link) = request.client_link {
+            self.note_end(link, |client| client.running.remove(&request.client.request_id));
         }
         let duration = now.instant.saturating_duration_since(request.started.instant);
 
@@ -264,6 +264,7 @@ impl Core {
         self.tell_client(&request, request_tokens, now);
         self.forget_unused_account(Side::Client, request.client_account);
         self.forget_unused_account(Side::Worker, request.worker_account);
+        self.place_freed(request.worker_link, now);
     }
 
     /// Ends a hold with what was counted. Returns the charge by kind, and what was counted beyond the hold.

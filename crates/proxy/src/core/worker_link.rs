@@ -86,6 +86,7 @@ impl Core {
                 self.set_step(link, Step::Done);
                 self.vouch(link);
                 self.market.set_enabled(WorkerId::new(link.0), !query.is_disabled);
+                self.place_freed(link, now);
                 Ok(wire::encode(&worker::ProxyHandshakeCompleted {}))
             }
             (Step::Done, Some(account), worker::Query::UpdatePaymentStatus(_)) => {
@@ -218,12 +219,14 @@ impl Core {
         match packet {
             worker::ToProxy::EnabledDisabled(worker::EnabledDisabled { disabled }) => {
                 self.market.set_enabled(WorkerId::new(link.0), disabled == 0);
+                self.place_freed(link, now);
                 Ok(())
             }
             worker::ToProxy::NewCoefficient(worker::NewCoefficient { new_coefficient }) => {
                 let coefficient = Coefficient::new(i64::from(new_coefficient))
                     .map_err(|_out_of_range| "the new coefficient is out of range")?;
                 self.market.set_coefficient(WorkerId::new(link.0), coefficient);
+                self.place_freed(link, now);
                 Ok(())
             }
             answer => self.worker_answered(link, &answer, now),

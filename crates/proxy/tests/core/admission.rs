@@ -5,7 +5,7 @@ use cocoon_proxy::core::{Limits, LinkId, Outcome, Terms};
 use units::{Multiplier, NanoTon};
 use wire::{client, http, worker};
 
-use crate::world::{World, http_request, key, owner, root, run_query, terms, worker_params};
+use crate::world::{World, http_request, key, owner, root, run_query, terms};
 
 /// What a refused client reads, in any version.
 #[derive(Debug, PartialEq)]
@@ -191,23 +191,6 @@ fn workers_must_exist_be_ready_and_affordable() {
 }
 
 #[test]
-fn a_full_worker_gets_nothing_more() {
-    let mut world = World::new();
-    let client = world.client(50, 2);
-    let link = world.open_worker(cocoon_proxy::core::PeerFacts::default());
-    let text = crate::world::owner(60).to_wire_text(false);
-    let mut params = worker_params(&text, 2, 1000);
-    params.deployment = Some(worker::Deployment { is_test: true, proxy_cnt: 1, max_active_requests: 1 });
-    world.query(link, &worker::ConnectToProxy { params }).unwrap();
-    world.query(link, &crate::world::compare(0, 0, 0)).unwrap();
-    world.query(link, &worker::ProxyHandshakeComplete { is_disabled: false }).unwrap();
-    let http = http_request(b"{}");
-    world.packet(client, &run_query(&http, 1));
-    world.forwarded(link);
-    assert_eq!(refused_in(&mut world, client, &run_query(&http, 2)).error_code, "no_ready_worker");
-}
-
-#[test]
 fn a_client_runs_a_bounded_number_of_requests_each_with_its_own_name() {
     let limits = Limits { running_per_client_max: 2, ..Limits::default() };
     let mut world = World::with(terms(root(), false), limits);
@@ -218,7 +201,10 @@ fn a_client_runs_a_bounded_number_of_requests_each_with_its_own_name() {
     assert_eq!((refusal.code, refusal.message.as_str()), (621, "request id is in use"));
     world.packet(client, &run_query(&http, 2));
     let refusal = refused_in(&mut world, client, &run_query(&http, 3));
-    assert_eq!(parts(&refusal), (602, "too many active queries", 503, "worker_busy"));
+    assert_eq!(
+        parts(&refusal),
+        (602, "the client runs too many requests at once", 429, "rate_limit_exceeded")
+    );
     let other = world.client(51, 2);
     world.packet(other, &run_query(&http, 1));
     let hops: Vec<_> = (0..3).map(|_| world.forwarded(worker)).collect();
@@ -244,7 +230,8 @@ fn a_query_that_fits_into_no_frame_with_a_payment_is_refused() {
 
 #[test]
 fn a_worker_and_a_proxy_run_a_bounded_number_of_requests() {
-    let limits = Limits { running_per_worker_max: 2, running_max: 3, ..Limits::default() };
+    // Nothing can be kept, so nothing can wait.
+    let limits = Limits { running_per_worker_max: 2, running_max: 3, kept_len_max: 0, ..Limits::default() };
     let mut world = World::with(terms(root(), false), limits);
     let (client, _worker) = (world.client(50, 2), world.worker(60, 2, 1500));
     let http = http_request(b"{}");

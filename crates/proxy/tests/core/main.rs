@@ -10,6 +10,7 @@ mod choice;
 mod client_handshake;
 mod durable;
 mod endings;
+mod fairness;
 mod flow;
 mod moving;
 mod replay;

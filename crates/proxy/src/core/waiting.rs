@@ -1,0 +1,254 @@
+//! Requests for which every worker is full: they wait a moment, and clients take turns.
+//!
+//! Waiting evens out what comes in bursts; it must not hide that there is too little capacity. So rooms are small, the
+//! time is short, and who finds no room is refused at once: 429 to a client that has more than its share already,
+//! else 503.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use market::{NoWorker, WaitingRoom};
+use ton::Address;
+use units::{AdjustedTokens, AdjustedUsage, RequestId};
+use wire::StatusCode;
+
+use super::admission::{Wish, no_worker};
+use super::answer::{self, Addressee, Failure, FinalInfo, Span, WorkerTold};
+use super::client_link::ClientParty;
+use super::moving::KeptRequest;
+use super::{Action, Core, LinkId, Now, Outcome, Report, Undelivered};
+
+/// All requests that wait.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// By model.
+    rooms: HashMap<Arc<str>, WaitingRoom<Address, WaitKey>>,
+    requests: HashMap<WaitKey, Wait>,
+    /// When each has waited long enough.
+    deadlines: BTreeSet<(Instant, WaitKey)>,
+    next_key: u64,
+}
+
+/// Our number of a waiting request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct WaitKey(u64);
+
+/// A request that waits.
+#[derive(Debug)]
+struct Wait {
+    link: LinkId,
+    party: ClientParty,
+    request_id: [u8; 32],
+    model: Arc<str>,
+    kept: KeptRequest,
+    body_len: usize,
+    wants_notes: bool,
+    started: Now,
+    until: Instant,
+}
+
+/// Longest time to wait; at most half of what the client gives.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// A room is for a quarter of the requests that the model's workers run at once: when it is full, the last one will
+/// hardly have to wait longer than a request runs.
+const PLACES_PER_WAIT: u64 = 4;
+/// The smallest room.
+const ROOM_MIN: usize = 4;
+/// The largest room.
+const ROOM_MAX: usize = 1024;
+
+/// When a place is free, so many clients are asked whether they can use it: it may be too dear for some.
+const TURNS_PASSED_MAX: usize = 4;
+
+impl Waiting {
+    pub(super) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    pub(super) fn due(&self, now: Instant) -> Option<WaitKey> {
+        self.deadlines.first().filter(|(until, _)| *until <= now).map(|(_, key)| *key)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(until, _)| *until)
+    }
+
+    /// Takes a request out of the books; it has left its room already.
+    fn remove(&mut self, key: WaitKey) -> Option<Wait> {
+        let wait = self.requests.remove(&key)?;
+        self.deadlines.remove(&(wait.until, key));
+        if self.rooms.get(&wait.model).is_some_and(WaitingRoom::is_empty) {
+            self.rooms.remove(&wait.model);
+        }
+        Some(wait)
+    }
+}
+
+impl Core {
+    /// Lets a request wait, since every worker for it is full.
+    pub(super) fn wait(
+        &mut self,
+        link: LinkId,
+        party: ClientParty,
+        wish: &Wish<'_>,
+        kept: Option<KeptRequest>,
+        now: Now,
+    ) -> Result<(), Failure> {
+        let Some(kept) = kept else { return Err(self.no_room(link, &wish.model)) };
+        let places = self.market.places(&wish.model) / PLACES_PER_WAIT;
+        let len_max = usize::try_from(places).unwrap_or(ROOM_MAX).clamp(ROOM_MIN, ROOM_MAX);
+        let known = self.waiting.rooms.get_key_value(&*wish.model).map(|(model, _)| Arc::clone(model));
+        let model = known.unwrap_or_else(|| Arc::from(&*wish.model));
+        let key = WaitKey(self.waiting.next_key);
+        let room = self.waiting.rooms.entry(Arc::clone(&model)).or_default();
+        let Ok(evicted) = room.enter(party.account, key, len_max) else {
+            self.kept.forget(kept);
+            return Err(self.no_room(link, &wish.model));
+        };
+        self.waiting.next_key += 1;
+        let until = now.instant + WAIT_MAX.min(wish.timeout / 2);
+        let (request_id, wants_notes, body_len) = (wish.request_id, wish.debug, wish.body_len);
+        let wait = Wait { link, party, request_id, model, kept, body_len, wants_notes, started: now, until };
+        self.waiting.requests.insert(key, wait);
+        self.waiting.deadlines.insert((until, key));
+        self.note_begin(link, |client| client.waiting.insert(request_id, key));
+        if let Some(wait) = evicted.and_then(|key| self.waiting.remove(key)) {
+            self.turn_away(wait, too_many_requests(), now);
+        }
+        Ok(())
+    }
+
+    /// A worker may have room now: whoever's turn it is gets it.
+    pub(super) fn place_freed(&mut self, link: LinkId, now: Now) {
+        if self.waiting.rooms.is_empty() {
+            return;
+        }
+        let party = self.workers.get(&link).and_then(|worker| worker.party.as_ref());
+        let Some(model) = party.map(|party| party.model.base().to_owned()) else { return };
+        let mut passed = 0;
+        while passed < TURNS_PASSED_MAX
+            && let Some(room) = self.waiting.rooms.get_mut(&*model)
+            && let Some(key) = room.next()
+        {
+            let Some(wait) = self.waiting.requests.get(&key) else { return };
+            let bytes = wait.kept.bytes();
+            let query = bytes.query().expect("it was read when it came");
+            let http = wire::decode(query.query).ok();
+            let wish = self.read_wish(&query, wait.wants_notes, http.as_ref());
+            let wish = wish.ok().expect("it was sound when it came");
+            match self.find_worker(&wish, now) {
+                Ok(post) => {
+                    self.waiting.rooms.get_mut(&*model).and_then(WaitingRoom::take_turn);
+                    let Some(Wait { link, party, request_id, kept, started, body_len, wants_notes, .. }) =
+                        self.waiting.remove(key)
+                    else {
+                        return;
+                    };
+                    self.note_end(link, |client| client.waiting.remove(&request_id));
+                    if let Err(failure) = self.start(link, party, &wish, (started, Some(kept)), &post, now) {
+                        self.refuse(
+                            (link, party, request_id),
+                            &failure,
+                            (body_len, wants_notes),
+                            started,
+                            now,
+                        );
+                    }
+                }
+                Err(_full_or_too_dear) => {
+                    passed += 1;
+                    if let Some(room) = self.waiting.rooms.get_mut(&*model) {
+                        room.pass_turn();
+                    }
+                }
+            }
+        }
+    }
+
+    /// A request has waited long enough.
+    pub(super) fn waited_in_vain(&mut self, key: WaitKey, now: Now) {
+        let Some(wait) = self.waiting.requests.get(&key) else { return };
+        let failure = self.no_room(wait.link, &wait.model);
+        if let Some(wait) = self.leave_room(key) {
+            self.turn_away(wait, failure, now);
+        }
+    }
+
+    /// The client gives up a request that waits.
+    pub(super) fn forget_waiting(&mut self, key: WaitKey) {
+        let Some(wait) = self.leave_room(key) else { return };
+        self.note_end(wait.link, |client| client.waiting.remove(&wait.request_id));
+        let code = StatusCode::CANCELLED.code();
+        self.report_refusal(wait.request_id, Outcome::Cancelled, code, wait.body_len);
+        self.kept.forget(wait.kept);
+    }
+
+    /// Nobody waits any more: the proxy runs nothing new.
+    pub(super) fn clear_rooms(&mut self, failure: &Failure) {
+        while let Some((_, key)) = self.waiting.deadlines.first().copied() {
+            let Some(wait) = self.leave_room(key) else { return };
+            let at = wait.started;
+            self.turn_away(wait, failure.clone(), at);
+        }
+    }
+
+    fn leave_room(&mut self, key: WaitKey) -> Option<Wait> {
+        let wait = self.waiting.requests.get(&key)?;
+        let (account, model) = (wait.party.account, Arc::clone(&wait.model));
+        self.waiting.rooms.get_mut(&model)?.leave(account, key);
+        self.waiting.remove(key)
+    }
+
+    fn turn_away(&mut self, wait: Wait, failure: Failure, now: Now) {
+        let Wait { link, party, request_id, kept, body_len, wants_notes, started, .. } = wait;
+        self.note_end(link, |client| client.waiting.remove(&request_id));
+        self.kept.forget(kept);
+        self.refuse((link, party, request_id), &failure, (body_len, wants_notes), started, now);
+    }
+
+    /// Tells a client that its request does not run.
+    pub(super) fn refuse(
+        &mut self,
+        (link, party, request_id): (LinkId, ClientParty, [u8; 32]),
+        failure: &Failure,
+        (body_len, wants_notes): (usize, bool),
+        started: Now,
+        now: Now,
+    ) {
+        let client = Addressee { protocol: party.protocol, request_id };
+        let span = Span { started, first_answer: None, ended: now };
+        let info = FinalInfo::new(&AdjustedUsage::default(), &span, &WorkerTold::default(), wants_notes);
+        self.report_refusal(request_id, Outcome::Rejected, failure.code.code(), body_len);
+        self.send(link, answer::refusal(&client, failure, &info), Undelivered::CloseLink);
+    }
+
+    fn report_refusal(&mut self, request_id: [u8; 32], outcome: Outcome, code: i32, body_len: usize) {
+        self.outbox.push_back(Action::Report(Report {
+            request_id: RequestId::new(request_id),
+            outcome,
+            code,
+            worker: None,
+            duration: Duration::ZERO,
+            moves: 0,
+            bytes_received: body_len,
+            bytes_sent: 0,
+            charged: AdjustedUsage::default(),
+            capped: AdjustedTokens::ZERO,
+        }));
+    }
+
+    /// Why a request that found no room is refused: for its client's sake, or for want of capacity.
+    fn no_room(&self, link: LinkId, model: &str) -> Failure {
+        let own = self.clients.get(&link).map_or(0, |client| client.running.len() + client.waiting.len());
+        let all = self.running.len() + self.waiting.len();
+        // An equal share of everything that runs and waits, among the clients that run or wait for anything.
+        let is_above_share = self.busy_clients > 1 && own.saturating_mul(self.busy_clients) > all;
+        if is_above_share { too_many_requests() } else { no_worker(NoWorker::Full, model) }
+    }
+}
+
+pub(super) fn too_many_requests() -> Failure {
+    Failure::new(StatusCode::ERROR, "the client runs too many requests at once")
+}
