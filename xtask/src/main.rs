@@ -3,7 +3,7 @@
 //! | command | does |
 //! | --- | --- |
 //! | `test` | the quick tier: format, lints, tidiness, Rust tests, the official SDK, a real engine; sets up what it needs |
-//! | `test --long` | the slow tier on top: supply chain and fuzzing |
+//! | `test --long` | the slow tier on top: killed roles, supply chain and fuzzing |
 //! | `tidy` | rules that no compiler checks: layers, reasons for dependencies, stray paths |
 //! | `deny` | licences, bans and sources of all dependencies |
 //! | `fuzz [SECONDS]` | every fuzz target for that long, 60 s each if not said |
@@ -15,7 +15,7 @@ mod sdk;
 mod tidy;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
@@ -57,7 +57,14 @@ fn test_quick() -> Result<()> {
     step("official SDK and a real engine", sdk::test)
 }
 
+/// Random moments at which a role is killed in the slow tier.
+const KILL_RUNS: &str = "200";
+
 fn test_long() -> Result<()> {
+    step("killed roles", || {
+        let test = ["test", "--package", "cocoon-proxy", "--features", "failpoints", "--test", "kill"];
+        command::run(Command::new("cargo").args(test).env("COCOON_KILL_RUNS", KILL_RUNS))
+    })?;
     step("supply chain", deny::check)?;
     step("fuzzing", || fuzz::run_all(600))
 }

@@ -136,6 +136,12 @@ impl Ledger {
         self.recorder.records.len()
     }
 
+    /// Whether everything that happened is durable.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.recorder.records.is_empty() && self.recorder.commits.len() == 1
+    }
+
     /// The commit and all before it are durable now.
     pub fn committed(&mut self, commit: CommitNumber) {
         let commits = &mut self.recorder.commits;

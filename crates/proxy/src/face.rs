@@ -116,6 +116,7 @@ impl Face {
                 "git_commit": env!("CARGO_PKG_VERSION"),
                 "git_commit_data": "",
                 "requests_in_flight": running,
+                "books_durable": snapshot.is_durable,
             },
             "stats": self.shell.stats.json(now),
             "wallet": {

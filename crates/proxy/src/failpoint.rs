@@ -8,6 +8,8 @@
 //! | `payment-sign` | before a payment is signed |
 //! | `link-answer`, `link-send` | before a query is answered, before a message is sent |
 //!
+//! `segment-len=return(2000)` is no place: it closes segments of the journal after so many bytes.
+//!
 //! The action `return(abort)` ends the process as `kill -9` does; any other `return` is an error of the disk where
 //! there is one.
 
@@ -34,4 +36,16 @@ pub(crate) fn hit(name: &'static str) -> io::Result<()> {
 #[expect(clippy::unnecessary_wraps, reason = "with the feature there are errors")]
 pub(crate) const fn hit(_name: &'static str) -> io::Result<()> {
     Ok(())
+}
+
+/// A number that a test sets instead of one that only long work would reach.
+#[cfg(feature = "failpoints")]
+pub(crate) fn number(name: &'static str) -> Option<u64> {
+    fail::eval(name, |argument: Option<String>| argument.and_then(|text| text.parse().ok())).flatten()
+}
+
+/// A number that a test sets: none.
+#[cfg(not(feature = "failpoints"))]
+pub(crate) const fn number(_name: &'static str) -> Option<u64> {
+    None
 }

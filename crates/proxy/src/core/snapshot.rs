@@ -13,6 +13,8 @@ use super::{Core, LinkId};
 pub struct Snapshot {
     /// What was charged, and where it went.
     pub totals: Totals,
+    /// Whether the journal durably holds all of it.
+    pub is_durable: bool,
     /// Clients that are here, and others that have an account; by address.
     pub clients: Vec<ClientSnapshot>,
     /// Owners of workers, in the same way.
@@ -115,6 +117,12 @@ impl Core {
         });
         let mut connections: Vec<_> = introduced.take(rows_max).collect();
         connections.sort_by_key(|connection| connection.link);
-        Snapshot { totals: self.ledger.totals(), clients, workers, connections }
+        Snapshot {
+            totals: self.ledger.totals(),
+            is_durable: self.ledger.is_durable(),
+            clients,
+            workers,
+            connections,
+        }
     }
 }

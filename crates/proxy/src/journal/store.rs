@@ -85,7 +85,7 @@ impl Store {
             must_begin: false,
             closed_len: segments_len.saturating_sub(len),
             snapshot_len,
-            segment_len_max: SEGMENT_LEN_MAX,
+            segment_len_max: failpoint::number("segment-len").unwrap_or(SEGMENT_LEN_MAX),
             compaction: None,
         };
         Ok((store, ledger))

@@ -1,0 +1,114 @@
+//! Roles that die at the worst moments: real processes on real sockets, ended as `kill -9` ends them.
+//!
+//! Client, proxy and worker run in processes of their own, which are this test program started again with one test
+//! ([`roles::role_process`]). After each death the role is started again on its state folder, and the books of all
+//! three are held against each other: no token is doubled, what clients were charged is what workers earned, nothing
+//! is held for requests that are over, nobody was promised more than the proxy remembers.
+//!
+//! `COCOON_KILL_RUNS` sets the number of random moments (`cargo xtask test --long` wants 200), `COCOON_KILL_SEED`
+//! repeats those of an earlier run.
+#![cfg(test)]
+
+mod engine;
+mod network;
+mod roles;
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use network::Network;
+use roles::Kind;
+
+/// Random moments in the quick tier, and from how many on every place is tried more than once.
+const RUNS: u64 = 6;
+
+/// A number that the caller sets.
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// How often a place is passed before the process dies there: in the middle of business, and in a long test at the
+/// beginning too.
+fn passed(middle: u32) -> Vec<u32> {
+    if number("COCOON_KILL_RUNS").is_some_and(|runs| runs > RUNS) {
+        vec![0, middle, 100]
+    } else {
+        vec![middle]
+    }
+}
+
+#[test]
+fn a_proxy_that_dies_at_any_named_place_owes_what_it_signed() {
+    let mut network = Network::new();
+    // Handshakes answer queries and have payments signed; each request has commits and messages.
+    let places = [
+        ("journal-write", 17),
+        ("journal-written", 17),
+        ("journal-synced", 17),
+        ("link-send", 100),
+        ("payment-sign", 3),
+        ("link-answer", 3),
+    ];
+    for (place, middle) in places {
+        for passed in passed(middle) {
+            network.start_proxy(&format!("{place}={passed}*off->return(abort)"));
+            network.load_until_proxy_dies(place);
+            network.check_after_restart(&format!("died at {place} after {passed}"));
+        }
+    }
+}
+
+/// Segments of a few commits, so that they are closed and folded all the time.
+#[test]
+fn a_proxy_that_dies_while_it_tidies_its_journal_loses_none_of_it() {
+    let mut network = Network::new();
+    network.proxy_points = "segment-len=return(2000)".to_owned();
+    for place in ["segment-begin", "snapshot-write", "books-remove"] {
+        for passed in passed(3) {
+            network.start_proxy(&format!("{place}={passed}*off->return(abort)"));
+            network.load_until_proxy_dies(place);
+            network.check_after_restart(&format!("died at {place} after {passed}"));
+        }
+    }
+}
+
+#[test]
+fn a_proxy_that_dies_while_it_mends_its_journal_mends_it_the_next_time() {
+    let mut network = Network::new();
+    network.check_after_restart("nothing happened");
+    network.stop_proxy();
+    network.leave_unfinished_commit();
+    network.start_proxy_expecting_death("segment-cut=return(abort)");
+    network.check_after_restart("died while cutting");
+}
+
+#[test]
+fn a_disk_that_refuses_stops_new_requests_until_it_works() {
+    let mut network = Network::new();
+    network.start_proxy("journal-write=3*off->2*return(full)->off");
+    let refused = network.load_through_a_stuck_journal();
+    assert!(refused > 0, "requests were refused while the disk refused");
+    network.check_after_restart("the disk was full");
+}
+
+#[test]
+fn roles_that_die_at_any_moment_agree_afterwards() {
+    let runs = number("COCOON_KILL_RUNS").unwrap_or(RUNS);
+    let seed = number("COCOON_KILL_SEED").unwrap_or_else(|| rand::rng().random());
+    println!("COCOON_KILL_SEED={seed} repeats this, as far as the machine lets it");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut network = Network::new();
+    network.proxy_points = "segment-len=return(20000)".to_owned();
+    for run in 0..runs {
+        let victim = match random.random_range(0..10) {
+            0..6 => Kind::Proxy,
+            6..8 => Kind::Client,
+            _ => Kind::Worker,
+        };
+        let moment = Duration::from_micros(random.random_range(0..400_000));
+        network.load_and_kill(victim, moment);
+        network.check_after_restart(&format!("run {run}: {victim:?} killed after {moment:?}"));
+    }
+}

@@ -1,0 +1,310 @@
+//! A network of processes, its load, and the comparison of everybody's books.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use ton::{Address, RegisteredProxy, RootConfig};
+use units::{ConfigVersion, NanoTon};
+
+use crate::engine::{ANSWER_TOKENS, Engine};
+use crate::roles::{Kind, PATIENCE, Role, now};
+
+/// Applications that ask at the same time.
+const APPLICATIONS: usize = 4;
+
+pub(crate) struct Network {
+    folder: TempDir,
+    ports: Ports,
+    engine: Engine,
+    /// Failpoints that every proxy gets.
+    pub(crate) proxy_points: String,
+    client: Option<Role>,
+    proxy: Option<Role>,
+    worker: Option<Role>,
+    /// What the proxy remembered last.
+    tokens: u64,
+}
+
+struct Ports {
+    client: SocketAddrV4,
+    proxy: SocketAddrV4,
+    for_workers: SocketAddrV4,
+    for_clients: SocketAddrV4,
+    worker: SocketAddrV4,
+}
+
+impl Network {
+    /// Client and worker run; the proxy is to be started.
+    pub(crate) fn new() -> Self {
+        let listeners: Vec<_> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let port = |index: usize| match listeners[index].local_addr().unwrap() {
+            SocketAddr::V4(address) => address,
+            SocketAddr::V6(_) => unreachable!("bound to an IPv4 address"),
+        };
+        let ports = Ports {
+            client: port(0),
+            proxy: port(1),
+            for_workers: port(2),
+            for_clients: port(3),
+            worker: port(4),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mut root = RootConfig::pseudo(Address::new(0, [1; 32]));
+        root.version = ConfigVersion::new(1);
+        root.params.params_version = 1;
+        root.params.price_per_token = NanoTon::new(20);
+        root.params.worker_fee_per_token = NanoTon::new(19);
+        root.last_proxy_seqno = 1;
+        root.registered_proxies =
+            vec![RegisteredProxy { seqno: 1, workers: ports.for_workers, clients: ports.for_clients }];
+        fs::write(folder.path().join("root.json"), root.to_pseudo_json().unwrap()).unwrap();
+        drop(listeners);
+        let mut network = Self {
+            folder,
+            ports,
+            engine: Engine::start(),
+            proxy_points: String::new(),
+            client: None,
+            proxy: None,
+            worker: None,
+            tokens: 0,
+        };
+        network.start(Kind::Client, "");
+        network.start(Kind::Worker, "");
+        network
+    }
+
+    fn config(&self, kind: Kind) -> Value {
+        let Ports { client, proxy, for_workers, for_clients, worker } = &self.ports;
+        let mut config = match kind {
+            Kind::Client => json!({ "http": client, "timeout": 20.0 }),
+            Kind::Proxy => json!({
+                "http": proxy, "workers": for_workers, "clients": for_clients, "pow_difficulty": 4,
+            }),
+            Kind::Worker => json!({
+                "http": worker,
+                "models": [{ "name": "kill/model", "backend": format!("http://{}", self.engine.address) }],
+            }),
+        };
+        config["root_config"] = json!(self.folder.path().join("root.json"));
+        config["root_address"] = json!(Address::new(0, [2; 32]).to_wire_text(false));
+        config["state"] = json!(self.folder.path().join(format!("{kind:?}")));
+        config
+    }
+
+    fn role(&mut self, kind: Kind) -> &mut Option<Role> {
+        match kind {
+            Kind::Client => &mut self.client,
+            Kind::Proxy => &mut self.proxy,
+            Kind::Worker => &mut self.worker,
+        }
+    }
+
+    fn start(&mut self, kind: Kind, points: &str) {
+        let role = Role::start(kind, &self.config(kind), points);
+        *self.role(kind) = Some(role);
+    }
+
+    /// Starts a proxy with `points` beside those that every proxy gets.
+    pub(crate) fn start_proxy(&mut self, points: &str) {
+        if self.proxy.as_mut().is_some_and(|proxy| !proxy.is_dead()) {
+            self.stop_proxy();
+        }
+        self.refresh_worker();
+        let points = format!("{};{points}", self.proxy_points);
+        self.start(Kind::Proxy, points.trim_matches(';'));
+    }
+
+    /// Starts a proxy that dies before it is ready.
+    pub(crate) fn start_proxy_expecting_death(&mut self, points: &str) {
+        self.start_proxy(points);
+        let status = self.proxy.as_mut().unwrap().wait(points);
+        assert!(!status.success());
+    }
+
+    /// A worker waits longer after each death of its proxy; one that has just started does not.
+    fn refresh_worker(&mut self) {
+        if let Some(worker) = self.worker.take() {
+            worker.stop();
+        }
+        self.start(Kind::Worker, "");
+    }
+
+    pub(crate) fn stop_proxy(&mut self) {
+        self.proxy.take().unwrap().stop();
+    }
+
+    /// Asks until the proxy has died at a failpoint.
+    pub(crate) fn load_until_proxy_dies(&mut self, place: &str) {
+        let mut proxy = self.proxy.take().unwrap();
+        self.load(|| {
+            proxy.wait(place);
+        });
+    }
+
+    /// Asks, kills a role at a moment, and lets the applications see it.
+    pub(crate) fn load_and_kill(&mut self, victim: Kind, moment: Duration) {
+        if self.proxy.is_none() {
+            self.start_proxy("");
+        } else {
+            self.refresh_worker();
+        }
+        let client = SocketAddr::V4(self.ports.client);
+        until("the worker is connected", || ask(client));
+        let mut role = self.role(victim).take().unwrap();
+        self.load(|| {
+            std::thread::sleep(moment);
+            role.kill();
+        });
+    }
+
+    /// Asks until requests are refused because charges cannot be recorded, and until they are answered again.
+    pub(crate) fn load_through_a_stuck_journal(&mut self) -> u64 {
+        let proxy = SocketAddr::V4(self.ports.proxy);
+        self.load(|| {
+            until("the journal is stuck", || {
+                exchange(proxy, "GET /readyz", "").is_ok_and(|(_, body)| body.contains("cannot be recorded"))
+            });
+            until("the journal works again", || {
+                exchange(proxy, "GET /readyz", "").is_ok_and(|(status, _)| status == 200)
+            });
+        })
+    }
+
+    /// Runs applications for as long as `meanwhile` takes. Returns how many requests were refused.
+    fn load(&self, meanwhile: impl FnOnce()) -> u64 {
+        let client = SocketAddr::V4(self.ports.client);
+        let is_over = AtomicBool::new(false);
+        let refused = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..APPLICATIONS {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::SeqCst) {
+                        if !ask(client) {
+                            refused.fetch_add(1, Ordering::SeqCst);
+                            // Refusals come at once; asking again as fast would only heat the machine.
+                            std::thread::sleep(Duration::from_millis(5));
+                        }
+                    }
+                });
+            }
+            // Over even if something fails meanwhile: the scope waits for its threads.
+            let _over = Over(&is_over);
+            meanwhile();
+        });
+        refused.into_inner()
+    }
+
+    /// Starts again whoever died, and holds everybody's books against each other.
+    pub(crate) fn check_after_restart(&mut self, what: &str) {
+        let (client, worker) = (self.ports.client, self.ports.worker);
+        let before = [
+            signed(client, "tokens_used_proxy_committed_to_blockchain"),
+            signed(worker, "earned_tokens_committed_to_blockchain"),
+        ];
+        for kind in [Kind::Client, Kind::Worker, Kind::Proxy] {
+            if self.role(kind).as_mut().is_none_or(Role::is_dead) {
+                match kind {
+                    Kind::Proxy => self.start_proxy(""),
+                    Kind::Client | Kind::Worker => self.start(kind, ""),
+                }
+            }
+        }
+        let client = SocketAddr::V4(client);
+        // Peers come back by themselves and agree with what they find.
+        until(what, || ask(client));
+        let mut books = Value::Null;
+        until(what, || {
+            books = stats(self.ports.proxy).unwrap();
+            books["status"]["requests_in_flight"] == 0 && books["status"]["books_durable"] == true
+        });
+
+        let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{what}: no number in {books}"));
+        let sum = |list: &str, member: &str| -> u64 {
+            books[list].as_array().unwrap().iter().map(|entry| number(&entry[member])).sum()
+        };
+        let totals = &books["totals"];
+        let tokens = number(&totals["tokens"]);
+        assert_eq!(sum("clients", "used_tokens"), tokens, "{what}");
+        assert_eq!(sum("workers", "earned_tokens"), tokens, "{what}");
+        assert_eq!(number(&totals["client_charges"]), tokens * 20, "{what}");
+        assert_eq!(number(&totals["worker_earnings"]), tokens * 19, "{what}");
+        assert_eq!(number(&totals["proxy_fees"]), tokens, "{what}");
+        assert_eq!((number(&totals["held_tokens"]), sum("clients", "reserved_tokens")), (0, 0), "{what}");
+        assert_eq!(tokens % ANSWER_TOKENS, 0, "{what}: a charge is whole or not at all");
+        assert!(tokens <= self.engine.answers() * ANSWER_TOKENS, "{what}: {tokens} doubled");
+
+        // Nobody was promised more than the proxy remembers, before the death or after it.
+        let after = [
+            signed(self.ports.client, "tokens_used_proxy_committed_to_blockchain"),
+            signed(worker, "earned_tokens_committed_to_blockchain"),
+        ];
+        for promised in before.into_iter().chain(after).flatten() {
+            assert!(promised <= tokens, "{what}: {promised} promised, {tokens} remembered");
+        }
+        assert!(tokens > self.tokens, "{what}: {tokens} after {}", self.tokens);
+        self.tokens = tokens;
+    }
+
+    /// What a power failure leaves of a write.
+    pub(crate) fn leave_unfinished_commit(&self) {
+        let books = self.folder.path().join("Proxy/books");
+        let contract = fs::read_dir(books).unwrap().next().unwrap().unwrap().path();
+        let segment = contract.join("segment-0000000000");
+        OpenOptions::new().append(true).open(segment).unwrap().write_all(&[7; 5]).unwrap();
+    }
+}
+
+/// Ends the load when it is dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// The largest promise that a peer holds, if it can be asked.
+fn signed(peer: SocketAddrV4, member: &str) -> Option<u64> {
+    let stats = stats(peer)?;
+    stats["proxies"].as_array()?.iter().filter_map(|proxy| proxy[member].as_u64()).max()
+}
+
+fn stats(role: SocketAddrV4) -> Option<Value> {
+    let (_, body) = exchange(SocketAddr::V4(role), "GET /jsonstats", "").ok()?;
+    serde_json::from_str(&body).ok()
+}
+
+/// Whether an application gets its answer.
+fn ask(client: SocketAddr) -> bool {
+    let body = r#"{"model":"kill/model","max_tokens":5,"messages":[{"role":"user","content":"?"}]}"#;
+    exchange(client, "POST /v1/chat/completions", body)
+        .is_ok_and(|(status, body)| status == 200 && body.contains("\"total_tokens\":8"))
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = now() + PATIENCE;
+    while !holds() {
+        assert!(now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// One HTTP exchange; the answer's status and body.
+fn exchange(address: SocketAddr, head: &str, body: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let len = body.len();
+    let host = "Host: localhost\r\nConnection: close\r\nContent-Type: application/json";
+    write!(stream, "{head} HTTP/1.1\r\n{host}\r\nContent-Length: {len}\r\n\r\n{body}")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    Ok((status, body))
+}
