@@ -1,6 +1,7 @@
 //! Connections to proxies and the requests on them.
 
 mod connection;
+mod mailbox;
 mod pool;
 mod requests;
 mod slot;

@@ -8,12 +8,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use gateway::{ApiError, ErrorKind};
-use tokio::sync::mpsc;
 use transport::Link;
 use transport::flow::{ANSWER_WINDOW, Inflow, part_cost};
 use units::RequestId;
 use wire::stream;
 
+use super::mailbox;
 use crate::session::{AnswerState, FromProxy, Step, request_of};
 
 /// What a waiting step costs beside its bytes, so that a flood of empty parts is bounded too.
@@ -35,7 +35,7 @@ struct Open {
     state: AnswerState,
     /// What the proxy may send, in version 3.
     inflow: Inflow,
-    steps: mpsc::UnboundedSender<Delivered>,
+    steps: mailbox::Sender<Delivered>,
     waiting_len: Arc<AtomicUsize>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Answering {
     id: RequestId,
     requests: Arc<Requests>,
     // Bounded by what the proxy may send or by `waiting_len_max`, not by a number of steps.
-    steps: mpsc::UnboundedReceiver<Delivered>,
+    steps: mailbox::Receiver<Delivered>,
     waiting_len: Arc<AtomicUsize>,
 }
 
@@ -69,7 +69,7 @@ impl Requests {
     /// # Errors
     /// [`ErrorKind::ProxyLost`] if the connection has ended.
     pub(crate) fn open(self: &Arc<Self>, id: RequestId) -> Result<Answering, ApiError> {
-        let (sender, steps) = mpsc::unbounded_channel();
+        let (sender, steps) = mailbox::mailbox();
         let waiting_len = Arc::new(AtomicUsize::new(0));
         match self.lock().as_mut().map(|open| open.entry(id)) {
             None => return Err(proxy_lost()),
@@ -116,7 +116,7 @@ impl Requests {
             None => {}
         }
         let is_over = step.end.is_some();
-        let is_waited_for = open.steps.send(Delivered { step, cost }).is_ok();
+        let is_waited_for = open.steps.send(Delivered { step, cost });
         if is_over || !is_waited_for {
             place.remove();
         }
