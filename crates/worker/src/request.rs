@@ -31,6 +31,9 @@ const ENGINE_SHARE: f64 = 0.95;
 /// Longer timeouts count as this long.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Longest body that leaves with its head: they have to fit one part of version 3.
+const WHOLE_LEN_MAX: usize = PART_LEN_MAX / 2;
+
 /// As deployed workers say it.
 const TIMEOUT_TEXT: &str = "worker: timeout";
 
@@ -148,6 +151,15 @@ impl Received {
     }
 }
 
+/// How the body of an answer travels.
+#[derive(Clone, Copy)]
+enum Body<'a> {
+    /// All of it, with the head.
+    Whole(&'a [u8]),
+    /// In messages of its own.
+    InParts,
+}
+
 /// A request in progress. Counted when dropped, however it ends.
 struct Running {
     received: Received,
@@ -202,11 +214,14 @@ impl Running {
         let answer = self.work.model.backend.run(request).await.map_err(Failure::Engine)?;
         let EngineAnswer { status, headers, mut body } = answer;
         let is_complete = body.is_end();
-        let head = self.head(status, &headers, is_complete);
         self.head_at = Some(unix_now());
         if is_complete || !status.is_success() {
             self.bill = None;
         }
+        if let Some(whole) = body.whole(WHOLE_LEN_MAX) {
+            return self.answer_whole(status, &headers, whole).await;
+        }
+        let head = self.head(status, &headers, if is_complete { Body::Whole(&[]) } else { Body::InParts });
         if is_complete {
             self.room(head.len()).await;
             return self.finish(|form, end| form.head(&head, Some(end))).await;
@@ -215,6 +230,25 @@ impl Running {
         self.send(self.received.form.head(&head, None)).await?;
         self.has_begun = true;
         self.relay(&mut body).await
+    }
+
+    /// An answer that came at once leaves as one message, not as a head and a part.
+    async fn answer_whole(
+        &mut self,
+        status: HttpStatus,
+        headers: &http::HeaderMap,
+        whole: Bytes,
+    ) -> Result<(), Failure> {
+        let whole = match &mut self.bill {
+            Some(bill) => bill.pass(whole),
+            None => whole,
+        };
+        self.bytes_sent += whole.len();
+        let head = self.head(status, headers, Body::Whole(&whole));
+        self.room(head.len()).await;
+        // What the message delivers is charged with it.
+        self.has_begun = true;
+        self.finish(|form, end| form.head(&head, Some(end))).await
     }
 
     /// Checks what the proxy sent and prepares it for the engine.
@@ -236,24 +270,28 @@ impl Running {
 
     /// The response head in TL. It frames the body for an application, as deployed workers do: in chunks when parts
     /// follow.
-    fn head(&self, status: HttpStatus, headers: &http::HeaderMap, is_complete: bool) -> Bytes {
+    fn head(&self, status: HttpStatus, headers: &http::HeaderMap, body: Body<'_>) -> Bytes {
         let (start, now) = (unix_seconds(self.received.start), unix_seconds(unix_now()));
         let mut lines: Vec<wire::http::Header<'_>> =
             headers.iter().map(|(name, value)| header(name.as_str(), TlStr::new(value.as_bytes()))).collect();
         lines.push(header("X-Cocoon-Worker-Start", start.as_str().into()));
         lines.push(header("X-Cocoon-Worker-End", now.as_str().into()));
-        match (is_complete, status) {
-            (false, _) => lines.push(header("Transfer-Encoding", "chunked".into())),
+        let (payload, len) = match body {
+            Body::InParts => (&[][..], String::new()),
+            Body::Whole(whole) => (whole, whole.len().to_string()),
+        };
+        match (body, status) {
+            (Body::InParts, _) => lines.push(header("Transfer-Encoding", "chunked".into())),
             // RFC 9110 section 8.6 forbids a length here.
-            (true, HttpStatus::NO_CONTENT) => {}
-            (true, _) => lines.push(header("Content-Length", "0".into())),
+            (Body::Whole(_), HttpStatus::NO_CONTENT) => {}
+            (Body::Whole(_), _) => lines.push(header("Content-Length", len.as_str().into())),
         }
         wire::encode(&wire::http::Response {
             http_version: "HTTP/1.1".into(),
             status_code: status.as_u16().into(),
             reason: status.canonical_reason().unwrap_or("").into(),
             headers: lines,
-            payload: &[],
+            payload,
         })
     }
 

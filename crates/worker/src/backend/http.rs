@@ -1,19 +1,18 @@
 //! An OpenAI-compatible server over keep-alive HTTP/1.1.
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ::http::{HeaderMap, Method, Request, StatusCode, Uri};
-use bytes::Bytes;
-use gateway::headers::end_to_end;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Incoming};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use ::http::{HeaderMap, StatusCode};
+use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
 
+use super::connection::{Connection, Framing, NoHead};
 use super::url::EngineUrl;
 use super::{AnswerBody, BodySource, EngineAnswer, EngineError, EngineRequest, headers};
 
@@ -24,8 +23,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// written into a connection that the engine is closing at that moment, which could not be sent again safely.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Bounds what one answer holds in memory when the proxy reads more slowly than the engine writes.
-const READ_BUFFER_MAX: usize = 64 * 1024;
+/// Idle connections that are kept; more than an engine ever runs at once.
+const IDLE_MAX: usize = 1024;
 
 /// A model list longer than this is not one.
 const MODEL_LIST_LEN_MAX: usize = 1024 * 1024;
@@ -36,7 +35,21 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that speaks the OpenAI API, such as vLLM, SGLang, llama.cpp or Ollama.
 pub struct HttpBackend {
     url: EngineUrl,
-    client: Client<HttpConnector, Full<Bytes>>,
+    idle: Arc<Idle>,
+}
+
+/// Connections that wait for their next request, the latest last.
+#[derive(Default)]
+struct Idle(Mutex<Vec<(Connection, Instant)>>);
+
+/// The body of an answer on its connection, which goes back to the others at the body's end. Dropped before, it closes
+/// the connection, and the engine stops.
+pub(super) struct HttpBody {
+    /// `None` once the connection was given back.
+    connection: Option<Connection>,
+    framing: Framing,
+    keeps_connection: bool,
+    idle: Arc<Idle>,
 }
 
 /// Why an engine does not count as up.
@@ -57,16 +70,7 @@ impl HttpBackend {
     /// A client for the engine at `url`. Connects when first used.
     #[must_use]
     pub fn new(url: EngineUrl) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        // A request is sent again only while no byte of it has been written, which is the client's default rule.
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .http1_max_buf_size(READ_BUFFER_MAX)
-            .build(connector);
-        Self { url, client }
+        Self { url, idle: Arc::default() }
     }
 
     /// Where the engine is.
@@ -77,16 +81,8 @@ impl HttpBackend {
 
     pub(super) async fn run(&self, request: EngineRequest) -> Result<EngineAnswer, EngineError> {
         let EngineRequest { path, headers, body } = request;
-        let response =
-            self.send(Method::POST, self.url.route(path), headers::for_engine(headers), body).await?;
-        let (head, incoming) = response.into_parts();
-        let lines = head.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-        let lines: Vec<(&[u8], &[u8])> = lines.collect();
-        Ok(EngineAnswer {
-            status: head.status,
-            headers: end_to_end(lines.into_iter()),
-            body: AnswerBody(BodySource::Http(incoming)),
-        })
+        let head = self.head("POST", path, &headers::for_engine(headers), body.len());
+        self.send(&head, &body).await
     }
 
     /// Names of the models that the engine serves: the readiness probe, `GET /v1/models`.
@@ -96,57 +92,148 @@ impl HttpBackend {
     /// # Errors
     /// [`ProbeError`] if the engine is not up.
     pub async fn models(&self) -> Result<Vec<String>, ProbeError> {
-        tokio::time::timeout(PROBE_TIMEOUT, self.fetch_models())
-            .await
-            .map_err(|_elapsed| ProbeError::Timeout)?
+        timeout(PROBE_TIMEOUT, self.fetch_models()).await.map_err(|_elapsed| ProbeError::Timeout)?
     }
 
     async fn fetch_models(&self) -> Result<Vec<String>, ProbeError> {
-        let route = self.url.route("/v1/models");
-        let response = self.send(Method::GET, route, HeaderMap::new(), Bytes::new()).await?;
-        if response.status() != StatusCode::OK {
-            return Err(ProbeError::Status(response.status()));
+        let head = self.head("GET", "/v1/models", &HeaderMap::new(), 0);
+        let EngineAnswer { status, mut body, .. } = self.send(&head, &[]).await?;
+        if status != StatusCode::OK {
+            return Err(ProbeError::Status(status));
         }
-        let body = Limited::new(response.into_body(), MODEL_LIST_LEN_MAX).collect().await;
-        let body = body.map_err(|source| EngineError::CutShort { source })?.to_bytes();
-        Ok(model_ids(&body))
+        let mut list = BytesMut::new();
+        while let Some(piece) = body.next().await {
+            list.extend_from_slice(&piece?);
+            if list.len() > MODEL_LIST_LEN_MAX {
+                let source = io::Error::new(ErrorKind::InvalidData, "the list of models is too long").into();
+                return Err(EngineError::CutShort { source }.into());
+            }
+        }
+        Ok(model_ids(&list))
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        uri: Uri,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<::http::Response<Incoming>, EngineError> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers;
-        self.client.request(request).await.map_err(|error| {
-            if error.is_connect() {
-                EngineError::Unreachable { source: error.into() }
-            } else {
-                EngineError::NoAnswer { source: error.into() }
+    /// The head of a request. Header values are legal HTTP: their type has seen to it.
+    fn head(&self, method: &str, path: &'static str, headers: &HeaderMap, body_len: usize) -> Vec<u8> {
+        let mut head = String::new();
+        let (target, host) = (self.url.target(path), self.url.authority());
+        let _infallible = write!(head, "{method} {target} HTTP/1.1\r\nhost: {host}\r\n");
+        if method == "POST" {
+            let _infallible = write!(head, "content-length: {body_len}\r\n");
+        }
+        let mut head = head.into_bytes();
+        for (name, value) in headers {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                head.extend_from_slice(part);
             }
+        }
+        head.extend_from_slice(b"\r\n");
+        head
+    }
+
+    /// Sends on a kept connection if there is one. A request is sent again only while no byte of it has left.
+    async fn send(&self, head: &[u8], body: &[u8]) -> Result<EngineAnswer, EngineError> {
+        if let Some(mut connection) = self.idle.take() {
+            match connection.exchange(head, body).await {
+                Err(NoHead { is_unsent: true, .. }) => {}
+                outcome => return self.answer(connection, outcome),
+            }
+        }
+        let mut connection =
+            self.connect().await.map_err(|source| EngineError::Unreachable { source: source.into() })?;
+        let outcome = connection.exchange(head, body).await;
+        self.answer(connection, outcome)
+    }
+
+    async fn connect(&self) -> io::Result<Connection> {
+        let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(self.url.socket())).await;
+        Connection::new(stream.map_err(|_elapsed| ErrorKind::TimedOut)??)
+    }
+
+    fn answer(
+        &self,
+        connection: Connection,
+        outcome: Result<super::connection::Head, NoHead>,
+    ) -> Result<EngineAnswer, EngineError> {
+        let head = outcome.map_err(|no_head| EngineError::NoAnswer { source: no_head.error.into() })?;
+        let mut body = HttpBody {
+            connection: Some(connection),
+            framing: head.framing,
+            keeps_connection: head.keeps_connection,
+            idle: Arc::clone(&self.idle),
+        };
+        body.give_back();
+        Ok(EngineAnswer {
+            status: head.status,
+            headers: head.headers,
+            body: AnswerBody(BodySource::Http(body)),
         })
     }
 }
 
-/// The next piece of a body, without empty ones and without trailers.
-pub(super) fn poll_body(
-    incoming: &mut Incoming,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Bytes, EngineError>>> {
-    loop {
-        return Poll::Ready(match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(piece) if !piece.is_empty() => Some(Ok(piece)),
-                Ok(_) | Err(_) => continue,
-            },
-            Some(Err(error)) => Some(Err(EngineError::CutShort { source: error.into() })),
-            None => None,
-        });
+impl HttpBody {
+    /// Whether nothing follows.
+    pub(super) fn is_end(&self) -> bool {
+        self.framing.is_over()
+    }
+
+    /// The next piece, never empty; `None` at the end.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, EngineError>>> {
+        let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
+        let piece = connection.poll_piece(&mut self.framing, cx);
+        self.give_back();
+        piece.map(|piece| {
+            piece.map(|piece| piece.map_err(|error| EngineError::CutShort { source: error.into() }))
+        })
+    }
+
+    /// All of a body that is here already and no longer than `len_max`.
+    pub(super) fn whole(&mut self, len_max: usize) -> Option<Bytes> {
+        let whole = self.connection.as_mut()?.whole_body(&mut self.framing, len_max)?;
+        self.give_back();
+        Some(whole)
+    }
+
+    /// After the last byte the connection is free for another request.
+    fn give_back(&mut self) {
+        if self.is_end()
+            && let Some(mut connection) = self.connection.take()
+            && connection.rest()
+            && self.keeps_connection
+        {
+            self.idle.put(connection);
+        }
+    }
+}
+
+impl Idle {
+    /// The connection that was used last, if any can still be used.
+    fn take(&self) -> Option<Connection> {
+        let now = Instant::now();
+        let mut idle = self.lock();
+        while let Some((connection, since)) = idle.pop() {
+            if now.duration_since(since) >= IDLE_TIMEOUT {
+                // The others have waited longer.
+                idle.clear();
+            } else if connection.is_idle() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    fn put(&self, connection: Connection) {
+        let now = Instant::now();
+        let mut idle = self.lock();
+        let stale = idle.partition_point(|(_, since)| now.duration_since(*since) >= IDLE_TIMEOUT);
+        idle.drain(..stale);
+        if idle.len() < IDLE_MAX {
+            idle.push((connection, now));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Connection, Instant)>> {
+        // A list of whole connections at every step.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

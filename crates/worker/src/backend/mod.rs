@@ -3,6 +3,8 @@
 //! Both kinds answer in the same way, a head followed by pieces of body as they come, and both stop working when
 //! their answer is dropped. Neither retries a prompt that an engine may have begun.
 
+mod chunks;
+mod connection;
 #[cfg(feature = "embedded-engine")]
 mod embedded;
 mod headers;
@@ -51,7 +53,7 @@ pub struct EngineAnswer {
 pub struct AnswerBody(BodySource);
 
 enum BodySource {
-    Http(hyper::body::Incoming),
+    Http(http::HttpBody),
     #[cfg(feature = "embedded-engine")]
     Embedded(tokio::sync::mpsc::Receiver<Bytes>),
 }
@@ -120,15 +122,24 @@ impl AnswerBody {
     #[must_use]
     pub fn is_end(&self) -> bool {
         match &self.0 {
-            BodySource::Http(incoming) => hyper::body::Body::is_end_stream(incoming),
+            BodySource::Http(body) => body.is_end(),
             #[cfg(feature = "embedded-engine")]
             BodySource::Embedded(pieces) => pieces.is_closed() && pieces.is_empty(),
         }
     }
 
+    /// All of a body that is here already, if it is no longer than `len_max`: then it needs no parts of its own.
+    pub(crate) fn whole(&mut self, len_max: usize) -> Option<Bytes> {
+        match &mut self.0 {
+            BodySource::Http(body) => body.whole(len_max),
+            #[cfg(feature = "embedded-engine")]
+            BodySource::Embedded(_) => None,
+        }
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, EngineError>>> {
         match &mut self.0 {
-            BodySource::Http(incoming) => http::poll_body(incoming, cx),
+            BodySource::Http(body) => body.poll_next(cx),
             #[cfg(feature = "embedded-engine")]
             BodySource::Embedded(pieces) => pieces.poll_recv(cx).map(|piece| piece.map(Ok)),
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use http::Uri;
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::Authority;
 use serde::{Deserialize, Serialize};
 
 /// `http://host:port[/base]` of an OpenAI-compatible server.
@@ -44,15 +44,22 @@ pub enum InvalidEngineUrl {
 }
 
 impl EngineUrl {
-    /// The address of one route, `path` beginning with `/`.
-    pub(super) fn route(&self, path: &'static str) -> Uri {
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Some(self.authority.clone());
-        let whole: PathAndQuery =
-            format!("{}{path}", self.base).parse().expect("base and path are both checked paths");
-        parts.path_and_query = Some(whole);
-        Uri::from_parts(parts).expect("scheme, authority and path are all present")
+    /// The request target of one route, `path` beginning with `/`.
+    pub(super) fn target(&self, path: &'static str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// Host and port as written, for the `Host` header.
+    pub(super) fn authority(&self) -> &str {
+        self.authority.as_str()
+    }
+
+    /// Host and port to connect to.
+    pub(super) fn socket(&self) -> (&str, u16) {
+        let host = self.authority.host();
+        // The brackets around an IPv6 address belong to the URL.
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        (host, self.authority.port_u16().unwrap_or(80))
     }
 }
 
@@ -119,17 +126,20 @@ impl From<EngineUrl> for String {
 mod tests {
     use super::*;
 
-    fn route_of(text: &str) -> String {
-        text.parse::<EngineUrl>().unwrap().route("/v1/models").to_string()
+    fn route_of(text: &str) -> (String, String) {
+        let url: EngineUrl = text.parse().unwrap();
+        let (host, port) = url.socket();
+        (format!("{host} {port}"), url.target("/v1/models"))
     }
 
     #[test]
     fn a_base_path_is_kept_and_the_version_is_not_doubled() {
-        assert_eq!(route_of("http://127.0.0.1:8000"), "http://127.0.0.1:8000/v1/models");
-        assert_eq!(route_of("http://127.0.0.1:8000/"), "http://127.0.0.1:8000/v1/models");
-        assert_eq!(route_of("http://gpu:8000/v1/"), "http://gpu:8000/v1/models");
-        assert_eq!(route_of("http://[::1]:8000/engines/a"), "http://[::1]:8000/engines/a/v1/models");
-        assert_eq!(route_of("http://gpu"), "http://gpu/v1/models");
+        let route = |socket: &str, target: &str| (socket.to_owned(), target.to_owned());
+        assert_eq!(route_of("http://127.0.0.1:8000"), route("127.0.0.1 8000", "/v1/models"));
+        assert_eq!(route_of("http://127.0.0.1:8000/"), route("127.0.0.1 8000", "/v1/models"));
+        assert_eq!(route_of("http://gpu:8000/v1/"), route("gpu 8000", "/v1/models"));
+        assert_eq!(route_of("http://[::1]:8000/engines/a"), route("::1 8000", "/engines/a/v1/models"));
+        assert_eq!(route_of("http://gpu"), route("gpu 80", "/v1/models"));
     }
 
     #[test]
