@@ -54,6 +54,14 @@ enum Suite {
         #[command(flatten)]
         common: Common,
     },
+    /// What a durable charge costs, and how soon the books are back after a crash.
+    Ledger {
+        /// Clients with an account.
+        #[arg(long, default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        clients: u32,
+        #[command(flatten)]
+        common: Common,
+    },
     /// What gets done when twice as many requests come as the worker can run.
     Overload(Common),
     /// How soon the engine hears that a caller went away.
@@ -65,6 +73,12 @@ enum Suite {
     /// The mock engine that the other suites start.
     #[command(hide = true)]
     Mock,
+    /// The process that `ledger` has recover its books.
+    #[command(hide = true)]
+    Recover {
+        /// Where they are.
+        folder: PathBuf,
+    },
     /// The idle workers that `scale` starts.
     #[command(hide = true)]
     IdleWorkers {
@@ -111,9 +125,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         match &arguments.suite {
             Suite::Mock => mock::serve().await,
             Suite::IdleWorkers { port, count } => idle_workers::hold(*port, *count).await,
+            Suite::Recover { folder } => suites::ledger::recover(folder),
             Suite::E2e(common) => finish(common, &suites::e2e::run(common).await?),
             Suite::Stream(common) => finish(common, &suites::stream::run(common).await?),
             Suite::Scale { workers, common } => finish(common, &suites::scale::run(common, workers).await?),
+            Suite::Ledger { clients, common } => {
+                finish(common, &suites::ledger::run(common, *clients as usize)?)
+            }
             Suite::Overload(common) => finish(common, &suites::overload::run(common).await?),
             Suite::Cancel(common) => finish(common, &suites::cancel::run(common).await?),
             Suite::SlowReader(common) => finish(common, &suites::slow_reader::run(common).await?),

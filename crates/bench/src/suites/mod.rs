@@ -3,6 +3,7 @@
 pub(crate) mod cancel;
 pub(crate) mod e2e;
 pub(crate) mod hol;
+pub(crate) mod ledger;
 pub(crate) mod overload;
 pub(crate) mod scale;
 pub(crate) mod slow_reader;
