@@ -14,6 +14,7 @@
 //!   error event and a connection closed in a way that no reader takes for a complete answer.
 #![forbid(unsafe_code)]
 
+mod closing;
 mod error;
 pub mod headers;
 mod json;
@@ -23,6 +24,7 @@ pub mod sse;
 mod usage;
 mod worker_request;
 
+pub use closing::Closing;
 pub use error::{ApiError, Blame, ERRORS, ErrorKind, ErrorRow, errors_markdown};
 pub use request::{RequestBody, RequestDefaults, Route, TIMEOUT_MAX};
 pub use usage::{MeteredUsage, UsageCost, UsageMeter};

@@ -21,6 +21,8 @@ pub struct WorkerRequest {
     /// Whether the application itself asked for the usage event. The deployed network always has the engine
     /// send it and always passes it on, so that an application sees it either way.
     pub usage_asked: bool,
+    /// How many answers are generated.
+    pub choices: u32,
     /// Most tokens the body lets the engine generate, over all choices; `None` when it sets no limit.
     pub tokens_max: Option<TokenCount>,
 }
@@ -91,7 +93,7 @@ pub fn worker_request(
         added.push(("stream_options", options.clone()));
     }
     let body = json::splice(&body, &members, edit, &added);
-    Ok(WorkerRequest { route, body, stream, usage_asked, tokens_max })
+    Ok(WorkerRequest { route, body, stream, usage_asked, choices, tokens_max })
 }
 
 /// The text of `stream_options` with `include_usage` forced, if that changes it, and whether it was set.

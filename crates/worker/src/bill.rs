@@ -8,6 +8,7 @@ use units::{AdjustedTokens, AdjustedUsage, AmountOverflow, Coefficient, TokenCou
 /// Counts an answer and prices it at the coefficient of its request.
 pub(crate) struct Bill {
     meter: UsageMeter,
+    tokens_max: Option<TokenCount>,
     price: Price,
 }
 
@@ -47,20 +48,42 @@ impl Bill {
         tokens_max: Option<TokenCount>,
     ) -> Self {
         let request_len = u64::try_from(request_len).unwrap_or(u64::MAX);
-        Self { meter: UsageMeter::new(request_len, tokens_max), price: Price { prices, coefficient } }
+        let meter = UsageMeter::new(request_len, tokens_max);
+        Self { meter, tokens_max, price: Price { prices, coefficient } }
     }
 
     /// Counts a piece and returns what to send on: the piece, with the cost added to every usage that it completes.
     pub(crate) fn pass(&mut self, piece: Bytes) -> Bytes {
-        let price = self.price;
-        self.meter.feed_priced(piece, |usage| price.in_nanotons(usage))
+        let (price, tokens_max) = (self.price, self.tokens_max);
+        self.meter.feed_priced(piece, |usage| price.in_nanotons(&within(*usage, tokens_max)))
+    }
+
+    /// Whether the answer goes beyond what its request allows.
+    pub(crate) fn is_over_limit(&self) -> bool {
+        self.meter.is_over_limit()
+    }
+
+    /// Whether what passed ends with a complete server-sent event.
+    pub(crate) fn is_between_events(&self) -> bool {
+        self.meter.is_between_events()
+    }
+
+    /// What was used, as far as it is charged.
+    pub(crate) fn usage(&self) -> Usage {
+        within(self.meter.current().usage, self.tokens_max)
     }
 
     /// The cost of what passed up to now, and whether its tokens were estimated.
     pub(crate) fn current(&self) -> Result<(Cost, bool), BillError> {
         let metered = self.meter.current();
-        Ok((self.price.of(&metered.usage)?, metered.estimated))
+        Ok((self.price.of(&self.usage())?, metered.estimated))
     }
+}
+
+/// A usage without what the request did not allow: nobody ordered that, whatever the engine counts.
+fn within(usage: Usage, tokens_max: Option<TokenCount>) -> Usage {
+    let Some(limit) = tokens_max else { return usage };
+    Usage { completion: usage.completion.min(limit), reasoning: usage.reasoning.min(limit), ..usage }
 }
 
 impl Price {
@@ -120,6 +143,20 @@ mod tests {
         // Nothing is added to it either.
         assert_eq!(bill.pass(Bytes::from_static(piece.as_bytes())), piece);
         assert!(bill.current().is_err());
+    }
+
+    #[test]
+    fn what_the_request_did_not_allow_costs_nothing() {
+        for (limit, total) in [(None, 200), (Some(100), 200), (Some(20), 80), (Some(0), 50)] {
+            let prices = PriceTable::new(NanoTon::new(2), NanoTon::new(1), Multipliers::default()).unwrap();
+            let limit = limit.map(TokenCount::new);
+            let mut bill = Bill::new(prices, Coefficient::new(1500).unwrap(), 73, limit);
+            let passed = bill.pass(format!("{{\"usage\":{USAGE}}}").into());
+            let passed: serde_json::Value = serde_json::from_slice(&passed).unwrap();
+            let (cost, _) = bill.current().unwrap();
+            assert_eq!(cost.total.get(), total, "{limit:?}");
+            assert_eq!(passed["usage"]["total_cost"], 2 * total, "the application reads the same");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(crate) struct Model {
     ready_links: Arc<()>,
     state: watch::Sender<ModelState>,
     has_warned_of_estimates: AtomicBool,
+    has_warned_of_excess: AtomicBool,
 }
 
 /// What proxies are told about a model, and why.
@@ -64,6 +65,7 @@ impl Model {
             ready_links: Arc::new(()),
             state: watch::Sender::new(state),
             has_warned_of_estimates: AtomicBool::new(false),
+            has_warned_of_excess: AtomicBool::new(false),
         }
     }
 
@@ -117,6 +119,13 @@ impl Model {
     pub(crate) fn warn_of_estimates(&self) {
         if !self.has_warned_of_estimates.swap(true, Ordering::Relaxed) {
             tracing::warn!(model = %self.name, "the engine reports no usage: tokens are estimated");
+        }
+    }
+
+    /// An answer had to be cut. Said once, since it is the engine that does not know limits.
+    pub(crate) fn warn_of_excess(&self) {
+        if !self.has_warned_of_excess.swap(true, Ordering::Relaxed) {
+            tracing::warn!(model = %self.name, "the engine generates more tokens than requests allow: answers are cut");
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway::{ApiError, WorkerRequest};
+use gateway::{ApiError, Closing, Route, WorkerRequest};
 use http::StatusCode as HttpStatus;
 use ledger::PriceTable;
 use serde_json::json;
@@ -33,6 +33,9 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Longest body that leaves with its head: they have to fit one part of version 3.
 const WHOLE_LEN_MAX: usize = PART_LEN_MAX / 2;
+
+/// So many bytes may follow after the limit until an answer can be cut between two events; what goes on is broken off.
+const BEYOND_LEN_MAX: usize = 64 * 1024;
 
 /// As deployed workers say it.
 const TIMEOUT_TEXT: &str = "worker: timeout";
@@ -103,6 +106,8 @@ enum Failure {
     Invalid(String),
     Engine(EngineError),
     Timeout,
+    /// The engine goes on beyond the request's limit, and the answer can end nowhere.
+    Endless,
     /// The proxy wants no more of the answer.
     Cancelled,
     /// Nobody is left to answer to.
@@ -142,6 +147,7 @@ impl Received {
             has_begun: false,
             stream,
             bill: None,
+            shape: None,
             bytes_received: 0,
             bytes_sent: 0,
             ended: None,
@@ -175,6 +181,8 @@ struct Running {
     stream: Option<Arc<Stream>>,
     /// What is being charged; nothing for refusals of the engine and for empty answers.
     bill: Option<Bill>,
+    /// Route and number of answers, for an end that the engine does not come to.
+    shape: Option<(Route, u32)>,
     bytes_received: usize,
     bytes_sent: usize,
     /// The final answer, and whether it is a success.
@@ -261,7 +269,8 @@ impl Running {
         let served = self.work.model.name.base();
         let (method, url) = (request.method.as_bytes(), path_of(request.url));
         let checked = gateway::worker_request(method, url, body, served);
-        let WorkerRequest { route, body, tokens_max, .. } = checked.map_err(invalid)?;
+        let WorkerRequest { route, body, choices, tokens_max, .. } = checked.map_err(invalid)?;
+        self.shape = Some((route, choices));
         let lines = request.headers.iter().map(|line| (line.name.as_bytes(), line.value.as_bytes()));
         let headers = gateway::headers::end_to_end(lines);
         self.bill = Some(Bill::new(self.work.prices, self.coefficient, body.len(), tokens_max));
@@ -297,13 +306,26 @@ impl Running {
 
     /// Passes the body on, each piece when it comes. A slow link or a slow reader slows the reading, and so the engine.
     async fn relay(&mut self, body: &mut AnswerBody) -> Result<(), Failure> {
+        // Bytes after the answer went beyond its limit.
+        let (mut beyond, mut is_cut) = (0, false);
         while let Some(piece) = body.next().await {
             let mut piece = piece.map_err(Failure::Engine)?;
             if let Some(bill) = &mut self.bill {
                 piece = bill.pass(piece);
             }
+            let is_over = self.bill.as_ref().is_some_and(Bill::is_over_limit);
+            if is_over {
+                self.work.model.warn_of_excess();
+                beyond += piece.len();
+                if let Some(closing) = self.closing() {
+                    piece = [piece, closing].concat().into();
+                    is_cut = true;
+                } else if beyond > BEYOND_LEN_MAX {
+                    return Err(Failure::Endless);
+                }
+            }
             self.bytes_sent += piece.len();
-            let is_last = body.is_end();
+            let is_last = is_cut || body.is_end();
             // In version 3 no part keeps the link for long.
             while self.stream.is_some() && piece.len() > PART_LEN_MAX {
                 let part = piece.split_to(PART_LEN_MAX);
@@ -318,6 +340,21 @@ impl Running {
         }
         self.room(0).await;
         self.finish(|form, end| form.part(&[], Some(end))).await
+    }
+
+    /// The end of a stream that has gone beyond its limit, if it can end here. It costs what the request allowed.
+    fn closing(&mut self) -> Option<Bytes> {
+        let bill = self.bill.as_mut().filter(|bill| bill.is_between_events())?;
+        let (route, choices) = self.shape?;
+        let closing = Closing {
+            route,
+            choices,
+            model: self.work.model.name.base(),
+            request_id: self.received.form.request_id,
+            created: unix_now(),
+            usage: bill.usage(),
+        };
+        Some(bill.pass(closing.events()))
     }
 
     /// Waits until the proxy takes `len` more bytes of the answer. Meanwhile nothing is read from the engine.
@@ -382,6 +419,10 @@ impl Running {
                 (StatusCode::PROTOCOL_VIOLATION, format!("worker: invalid http request: {why}"))
             }
             Failure::Timeout => (StatusCode::TIMEOUT, TIMEOUT_TEXT.to_owned()),
+            Failure::Endless => {
+                let message = "worker: failed to get payload: the engine generates more than max_tokens";
+                (StatusCode::FAILURE, message.to_owned())
+            }
             Failure::Cancelled => (StatusCode::CANCELLED, "worker: cancelled".to_owned()),
             Failure::Engine(error) => {
                 let request_id = self.received.form.request_id;

@@ -263,3 +263,66 @@ async fn a_slow_proxy_slows_the_engine_down() {
         assert!(written_max < 64 << 20, "nothing holds the engine back");
     }
 }
+
+#[tokio::test]
+async fn an_engine_that_ignores_the_limit_is_cut() {
+    let mut setup = Setup::new().await;
+    let (_program, mut worker) = linked(&mut setup).await;
+    let body = r#"{"model":"test/model","messages":[],"stream":true,"max_tokens":8,"n":2}"#;
+    worker.ask(&Ask { body, ..Ask::default() });
+    let writer = setup.engine.next_prompt().await.answer(200, "text/event-stream");
+    worker.next().await;
+    let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word and word\"}}]}\n\n";
+    for _ in 0..16 {
+        writer.write(event).await;
+        assert_eq!(worker.next().await, Said::Part { id: 1, body: event.into(), end: None });
+    }
+    // The seventeenth begins within one piece and ends in the next.
+    let (begin, rest) = event.split_at(event.len() - 1);
+    writer.write(begin).await;
+    assert_eq!(worker.next().await, Said::Part { id: 1, body: begin.into(), end: None });
+    writer.write(rest).await;
+    let Said::Part { body, end: Some(end), .. } = worker.next().await else { panic!("it is cut here") };
+    let events: Vec<&str> = body.strip_prefix(rest).unwrap().split_terminator("\n\n").collect();
+    assert_eq!(events.len(), 3);
+    let json = |event: &str| -> serde_json::Value {
+        serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap()
+    };
+    let ends = json(events[0]);
+    assert_eq!(ends["choices"].as_array().unwrap().len(), 2);
+    assert_eq!(ends["choices"][1]["finish_reason"], "length");
+    let usage = &json(events[1])["usage"];
+    assert_eq!(usage["completion_tokens"], 16);
+    assert!(usage["total_cost"].is_u64());
+    assert_eq!(events[2], "data: [DONE]");
+    // Sixteen tokens at 1500.
+    assert_eq!(end.tokens[2], 24);
+    writer.caller_gone().await;
+}
+
+#[tokio::test]
+async fn an_endless_json_answer_is_broken_off() {
+    let mut setup = Setup::new().await;
+    let (_program, mut worker) = linked(&mut setup).await;
+    worker.ask(&Ask { body: r#"{"model":"test/model","messages":[],"max_tokens":8}"#, ..Ask::default() });
+    let writer = setup.engine.next_prompt().await.answer(200, "application/json");
+    worker.next().await;
+    writer.write(r#"{"choices":[{"message":{"content":""#).await;
+    let writing = async {
+        // 64 KiB may follow after the limit, and these are a little more.
+        for _ in 0..17 {
+            writer.write(&"x".repeat(4000)).await;
+        }
+    };
+    let reading = async {
+        loop {
+            match worker.next().await {
+                Said::Part { end: None, .. } => {}
+                last => return last,
+            }
+        }
+    };
+    let ((), last) = tokio::join!(writing, reading);
+    let Said::Error { code: 601, end, .. } = last else { panic!("{last:?}") };
+    assert_eq!(end.tokens[2], 12, "eight tokens at 1500");
+}

@@ -10,6 +10,9 @@ use scanner::Scanner;
 /// Bytes of text that one token stands for where nobody counted tokens: the usual figure for English text.
 const BYTES_PER_TOKEN: u64 = 4;
 
+/// Longer than any token of the vocabularies in use.
+const BYTES_PER_TOKEN_MAX: u64 = 256;
+
 /// What an answer used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MeteredUsage {
@@ -55,8 +58,8 @@ enum Framing {
     Unknown,
     /// JSON values with white space between them.
     Json,
-    /// Lines of server-sent events.
-    Events { line: Line, after_cr: bool },
+    /// Lines of server-sent events; `between` after an empty line, which ends an event.
+    Events { line: Line, after_cr: bool, between: bool },
 }
 
 /// Place in a line of server-sent events (WHATWG HTML, section 9.2).
@@ -129,6 +132,31 @@ impl UsageMeter {
         MeteredUsage { usage: consistent(usage), estimated }
     }
 
+    /// Whether the answer certainly goes beyond the limit of the request: by the engine's own count, or by what came.
+    ///
+    /// What came is judged with care, so that no honest answer is taken for a long one. Some engines put several tokens
+    /// into an event, and some that stand behind others cut text anew, letter by letter: then a token is four bytes, or
+    /// a quarter of an event. However it comes, no token is longer than [`BYTES_PER_TOKEN_MAX`].
+    #[must_use]
+    pub fn is_over_limit(&self) -> bool {
+        let Some(limit) = self.tokens_max.map(TokenCount::get) else { return false };
+        let counted = self.scanner.counted();
+        let is_more = |count: u64, per_token: u64| {
+            count > limit.saturating_mul(per_token).saturating_add(per_token.saturating_mul(4))
+        };
+        let has_more_events = matches!(self.framing, Framing::Events { .. }) && counted.deltas > limit;
+        counted.usage.completion.get() > limit
+            || (has_more_events && is_more(counted.text_len, BYTES_PER_TOKEN))
+            || (has_more_events && is_more(counted.deltas, 4))
+            || is_more(counted.text_len, BYTES_PER_TOKEN_MAX)
+    }
+
+    /// Whether the bytes so far end with a complete server-sent event, so that other events may follow.
+    #[must_use]
+    pub const fn is_between_events(&self) -> bool {
+        matches!(self.framing, Framing::Events { between: true, .. })
+    }
+
     /// What the whole answer used.
     #[must_use]
     pub fn finish(self) -> MeteredUsage {
@@ -142,13 +170,16 @@ impl UsageMeter {
                 Framing::Unknown => match chunk[at] {
                     b' ' | b'\t' | b'\r' | b'\n' => at += 1,
                     b'{' | b'[' => self.framing = Framing::Json,
-                    _ => self.framing = Framing::Events { line: Line::Name(0), after_cr: false },
+                    _ => {
+                        let line = Line::Name(0);
+                        self.framing = Framing::Events { line, after_cr: false, between: true };
+                    }
                 },
                 Framing::Json => {
                     self.scanner.feed(&chunk[at..], |place, usage| on_usage(at + place, usage));
                     return;
                 }
-                Framing::Events { line, after_cr } => {
+                Framing::Events { line, after_cr, between } => {
                     let rest = &chunk[at..];
                     if std::mem::take(after_cr) && rest[0] == b'\n' {
                         at += 1;
@@ -156,6 +187,7 @@ impl UsageMeter {
                     }
                     let run = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
                     let is_empty = *line == Line::Name(0) && run == 0;
+                    *between = is_empty;
                     let data = line.value_in(&rest[..run]);
                     let offset = at + run - data.len();
                     self.scanner.feed(data, |place, usage| on_usage(offset + place, usage));

@@ -277,3 +277,54 @@ proptest! {
         prop_assert_eq!(before, after);
     }
 }
+
+/// After how many copies of `event` an answer with a limit of 10 tokens is over it.
+fn over_limit_after(event: &str) -> Option<usize> {
+    let mut meter = UsageMeter::new(400, Some(TokenCount::new(10)));
+    (1..=5000).find(|_| {
+        meter.feed(event.as_bytes());
+        meter.is_over_limit()
+    })
+}
+
+#[test]
+fn an_answer_beyond_its_limit_is_noticed_and_an_honest_one_is_not() {
+    let event = |text: &str| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n");
+    assert_eq!(over_limit_after(&event(" hello")), Some(11), "a token for each event");
+    assert_eq!(over_limit_after(&event("h")), Some(57), "letters are no tokens");
+    assert_eq!(over_limit_after(&event(&"h".repeat(400))), Some(9), "no ten tokens are that long");
+    assert_eq!(over_limit_after(&event("")), None);
+    let counted =
+        |count: u64| format!("data: {{\"choices\":[],\"usage\":{{\"completion_tokens\":{count}}}}}\n\n");
+    assert_eq!(over_limit_after(&counted(10)), None);
+    assert_eq!(over_limit_after(&counted(11)), Some(1));
+    // One JSON body: nothing is known of its tokens but their bytes.
+    let mut meter = UsageMeter::new(400, Some(TokenCount::new(10)));
+    meter.feed(br#"{"choices":[{"message":{"content":""#);
+    meter.feed(&[b'x'; 3584]);
+    assert!(!meter.is_over_limit());
+    meter.feed(b"x");
+    assert!(meter.is_over_limit() && !meter.is_between_events());
+    let mut unlimited = UsageMeter::new(400, None);
+    unlimited.feed(counted(u64::from(u32::MAX)).as_bytes());
+    assert!(!unlimited.is_over_limit());
+}
+
+#[test]
+fn the_place_between_events_is_known_byte_by_byte() {
+    for end in ["\n", "\r\n", "\r"] {
+        let mut meter = UsageMeter::new(400, None);
+        assert!(!meter.is_between_events(), "nothing came yet");
+        let text = format!("data: {{}}{end}id: 1{end}{end}: comment{end}{end}data: [DONE]{end}{end}");
+        let mut ends = Vec::new();
+        for (index, byte) in text.bytes().enumerate() {
+            meter.feed(&[byte]);
+            if meter.is_between_events() {
+                ends.push(text[..=index].trim_end_matches(['\r', '\n']).to_owned());
+            }
+        }
+        ends.dedup();
+        let firsts = [format!("data: {{}}{end}id: 1"), format!("data: {{}}{end}id: 1{end}{end}: comment")];
+        assert_eq!(ends, [&firsts[0], &firsts[1], text.trim_end()]);
+    }
+}
