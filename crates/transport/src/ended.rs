@@ -1,7 +1,7 @@
 //! One line in the log for each accepted connection that ended, and no more than a disk can bear.
 //!
-//! What a peer did wrong is said at info level, an ordinary end at debug level. A flood of connections that end for
-//! one cause is cut to [`LINES_MAX`] lines per [`WINDOW`]; how many were left out is said afterwards.
+//! What a peer did wrong is said at info level, and a flood of connections that end for one such cause is cut to
+//! [`LINES_MAX`] lines per [`WINDOW`]; how many were left out is said afterwards. An ordinary end is said at debug level.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -36,6 +36,13 @@ pub(crate) fn closed(reason: &CloseReason) {
 }
 
 fn write(cause: &'static str, is_fault: bool, error: &(dyn Error + 'static)) {
+    // The innermost cause says the most; none of them holds what a peer wrote, or its address.
+    let detail = std::iter::successors(error.source(), |&error| error.source()).last();
+    let detail = detail.map(tracing::field::display);
+    if !is_fault {
+        tracing::debug!(cause, reason = %error, detail, "connection ended");
+        return;
+    }
     let now = Instant::now();
     let (may_write, left_out) = {
         let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,14 +52,7 @@ fn write(cause: &'static str, is_fault: bool, error: &(dyn Error + 'static)) {
         tracing::info!(cause, count, "lines about ended connections were left out");
     }
     if may_write {
-        // The innermost cause says the most; none of them holds what a peer wrote, or its address.
-        let detail = std::iter::successors(error.source(), |&error| error.source()).last();
-        let detail = detail.map(tracing::field::display);
-        if is_fault {
-            tracing::info!(cause, reason = %error, detail, "connection ended");
-        } else {
-            tracing::debug!(cause, reason = %error, detail, "connection ended");
-        }
+        tracing::info!(cause, reason = %error, detail, "connection ended");
     }
 }
 
