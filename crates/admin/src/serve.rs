@@ -1,7 +1,10 @@
 //! The server of a role's HTTP port.
 
+mod refusals;
+
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,6 +14,7 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::HOST;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
@@ -20,13 +24,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::router::json_response;
+use refusals::Worded;
 
 /// How long answers in progress may go on after the stop.
 pub const DRAIN_MAX: Duration = Duration::from_secs(15);
 /// How long a request's head may take, and a connection may wait for its next request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// Connections at once; more wait in the kernel's queue.
+/// Connections at once; more are told so and closed.
 const CONNECTIONS_MAX: usize = 8192;
+/// What those hear. They wait for nobody: it fits into any socket's buffer, or is lost.
+const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+    connection: close\r\ncontent-length: 107\r\n\r\n\
+    {\"error\":{\"message\":\"too many connections at once\",\"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}";
 
 /// Serves `router` on `listener` until `stop` is cancelled, then lets answers in progress finish for at most
 /// [`DRAIN_MAX`] and cuts the rest.
@@ -34,21 +43,30 @@ const CONNECTIONS_MAX: usize = 8192;
 /// On a loopback address, requests whose `Host` is a public name are refused with 421: a web page may point
 /// its own name at this machine, and its browser would then let it read what it gets (DNS rebinding).
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    serve_at_most(CONNECTIONS_MAX, listener, router, stop).await;
+}
+
+async fn serve_at_most(
+    connections_max: usize,
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+) {
     let is_local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let router = if is_local { router.layer(middleware::from_fn(refuse_public_names)) } else { router };
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let room = Arc::new(Semaphore::new(connections_max));
     let mut connections = JoinSet::new();
     loop {
-        let accepted = async {
-            let permit = Arc::clone(&room).acquire_owned().await.expect("the semaphore is never closed");
-            (listener.accept().await, permit)
-        };
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
             Some(_finished) = connections.join_next() => {}
-            (accepted, permit) = accepted => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((socket, _address)) => {
+                    let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+                        let _too_slow = socket.try_write(NO_ROOM);
+                        continue;
+                    };
                     let (router, stop) = (router.clone(), stop.clone());
                     connections.spawn(async move {
                         serve_connection(socket, router, stop).await;
@@ -100,10 +118,17 @@ async fn serve_connection(socket: TcpStream, router: Router, stop: CancellationT
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
+    let has_served = Arc::new(AtomicBool::new(false));
+    let socket = Worded::new(socket, Arc::clone(&has_served));
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(move |request| {
+        has_served.store(true, Ordering::Relaxed);
+        routes.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,

@@ -140,6 +140,59 @@ async fn a_stop_does_not_wait_for_ever() {
     assert_eq!(socket.read(&mut [0; 16]).await.unwrap(), 0, "cut");
 }
 
+/// Sends raw text and returns all that comes back.
+async fn raw(address: SocketAddr, text: &str) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let (mut reader, mut writer) = socket.split();
+    let mut answer = Vec::new();
+    let (_, _) = tokio::join!(writer.write_all(text.as_bytes()), reader.read_to_end(&mut answer));
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_refused_in_words() {
+    let empty = || async { (StatusCode::BAD_REQUEST, "") };
+    let (address, _stop, _task) = start(admin(&[]).route("/empty", get(empty))).await;
+    for (text, status, code) in [
+        ("nonsense\r\n\r\n".to_owned(), 400, "malformed_http"),
+        (format!("GET /healthz HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(1000)), 431, "head_too_large"),
+    ] {
+        let answer = raw(address, &text).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["error"]["code"], code);
+        assert!(head.contains(&format!("content-length: {}", body.to_string().len())), "{head}");
+    }
+    // An answer of the routes stays as it is, an empty one too.
+    let (status, answer) = ask(address, "GET", "/empty", "").await;
+    assert!(status == 400 && answer.ends_with("\r\n\r\n"), "{answer}");
+    let second = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nnonsense\r\n\r\n";
+    let answers = raw(address, second).await;
+    assert!(answers.starts_with("HTTP/1.1 200 ") && answers.contains("HTTP/1.1 400 "), "{answers}");
+}
+
+#[tokio::test]
+async fn connections_above_the_limit_hear_so_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve_at_most(1, listener, admin(&[]), CancellationToken::new()));
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert!(first.read(&mut [0; 1024]).await.unwrap() > 0, "it is served, and stays open");
+    let refused = raw(address, "").await;
+    let (head, body) = refused.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("retry-after: 1"), "{head}");
+    assert!(head.contains(&format!("content-length: {}", body.len())), "{refused}");
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["error"]["code"], "overloaded");
+    drop(first);
+    while !raw(address, "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await
+        .contains(" 200 ")
+    {}
+}
+
 #[tokio::test]
 async fn a_page_that_points_its_name_here_reads_nothing() {
     async fn ask_as(address: SocketAddr, host: &str) -> String {

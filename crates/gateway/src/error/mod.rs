@@ -267,7 +267,8 @@ pub fn errors_markdown() -> String {
          Every request ends with an HTTP status and an OpenAI error object, \
          `{\"error\":{\"message\",\"type\",\"param\",\"code\"}}`. `code` is stable and meant for programs. When a \
          stream breaks after its start, the last event is `data: {\"error\":…}` and the connection is closed \
-         without the end of the stream, so that no reader takes the answer for complete.\n\n\
+         without the end of the stream, so that no reader takes the answer for complete. What is no HTTP is refused \
+         before any row applies, with `malformed_http` (400) or `head_too_large` (414, 431).\n\n\
          *Wire* is the code that roles send each other. *Retry*: the same request may succeed later or through \
          another proxy; a number is the `Retry-After` header in seconds. *Who acts* says who has to change \
          something first.\n\n\
