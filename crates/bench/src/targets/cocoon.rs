@@ -66,8 +66,12 @@ impl Cocoon {
             arguments.extend(["--state".to_owned(), folder.path().join(role).display().to_string()]);
             Process::start(&this_program()?, arguments, &folder.path().join(format!("{role}.log")))
         };
-        let mut of_proxy =
-            vec![format!("workers={}", loopback(workers)), format!("clients={}", loopback(clients))];
+        // All peers of a measurement come from this host's one address.
+        let mut of_proxy = vec![
+            format!("workers={}", loopback(workers)),
+            format!("clients={}", loopback(clients)),
+            "links_per_address_max=20000".to_owned(),
+        ];
         of_proxy.extend(settings.pow_difficulty.map(|bits| format!("pow_difficulty={bits}")));
         let model = format!(
             r#"models=[{{ name = "{MODEL}", backend = "http://127.0.0.1:{mock_port}", max_active_requests = {} }}]"#,
