@@ -2,15 +2,17 @@
 //!
 //! | command | does |
 //! | --- | --- |
-//! | `test` | the quick tier: format, lints, tidiness, Rust tests, the official SDK, a real engine; sets up what it needs |
-//! | `test --long` | the slow tier on top: killed roles, supply chain and fuzzing |
+//! | `test` | the quick tier: format, lints, tidiness, Rust tests, the official SDK, a real engine, quick attacks; sets up what it needs |
+//! | `test --long` | the slow tier on top: killed roles, supply chain, all attacks and fuzzing |
 //! | `tidy` | rules that no compiler checks: layers, reasons for dependencies, stray paths |
 //! | `deny` | licences, bans and sources of all dependencies |
+//! | `hostile [--quick]` | attacks on running roles: all of them, or those that take no time |
 //! | `fuzz [SECONDS]` | every fuzz target for that long, 60 s each if not said |
 
 mod command;
 mod deny;
 mod fuzz;
+mod hostile;
 mod sdk;
 mod tidy;
 
@@ -21,7 +23,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::{cargo, step};
 
-const USAGE: &str = "usage: cargo xtask test [--long] | tidy | deny | fuzz [SECONDS]";
+const USAGE: &str = "usage: cargo xtask test [--long] | tidy | deny | hostile [--quick] | fuzz [SECONDS]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         ["test", "--long"] => test_quick().and_then(|()| test_long()),
         ["tidy"] => tidy::check(),
         ["deny"] => deny::check(),
+        ["hostile"] => hostile::run(false),
+        ["hostile", "--quick"] => hostile::run(true),
         ["fuzz"] => fuzz::run_all(60),
         ["fuzz", seconds] => seconds.parse().context("SECONDS must be a number").and_then(fuzz::run_all),
         _ => Err(anyhow::anyhow!(USAGE)),
@@ -54,7 +58,8 @@ fn test_quick() -> Result<()> {
     step("rust tests", || cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]))?;
     // The README starts the program without naming a package.
     step("the program", || cargo(&["run", "--", "--version"]))?;
-    step("official SDK and a real engine", sdk::test)
+    step("official SDK and a real engine", sdk::test)?;
+    step("hostile peers", || hostile::run(true))
 }
 
 /// Random moments at which a role is killed in the slow tier.
@@ -66,6 +71,7 @@ fn test_long() -> Result<()> {
         command::run(Command::new("cargo").args(test).env("COCOON_KILL_RUNS", KILL_RUNS))
     })?;
     step("supply chain", deny::check)?;
+    step("hostile peers, all attacks", || hostile::run(false))?;
     step("fuzzing", || fuzz::run_all(600))
 }
 

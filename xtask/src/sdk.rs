@@ -33,7 +33,11 @@ fn environment(folder: &Path) -> Result<PathBuf> {
     Ok(python)
 }
 
-fn target_folder() -> Result<PathBuf> {
+/// Where cargo puts what it builds.
+///
+/// # Errors
+/// If the current folder cannot be named.
+pub(crate) fn target_folder() -> Result<PathBuf> {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(folder) => Ok(std::path::absolute(folder)?),
         None => Ok(crate::root()?.join("target")),
