@@ -221,6 +221,13 @@ impl Market {
         self.names.get(model).and_then(|index| self.models.get(*index)).map_or(0, |model| model.places)
     }
 
+    /// Whether any enabled worker of a model has room, at whatever price.
+    #[must_use]
+    pub fn has_room(&self, model: &str) -> bool {
+        let model = self.names.get(model).and_then(|index| self.models.get(*index));
+        model.is_some_and(|model| model.enabled.first_below(FULL).is_some())
+    }
+
     /// Whether any worker is enabled.
     #[must_use]
     pub const fn has_enabled_worker(&self) -> bool {

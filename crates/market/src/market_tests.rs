@@ -459,6 +459,9 @@ proptest! {
                 let of_model = naive.0.values().filter(|worker| worker.enabled && worker.model == model);
                 let places: u64 = of_model.map(|worker| u64::from(worker.running_max)).sum();
                 prop_assert_eq!(market.places(&format!("model-{model}")), places);
+                let of_model = naive.0.values().filter(|worker| worker.enabled && worker.model == model);
+                let has_room = of_model.into_iter().any(|worker| worker.running < worker.running_max);
+                prop_assert_eq!(market.has_room(&format!("model-{model}")), has_room);
             }
         }
     }

@@ -61,16 +61,16 @@ impl<C: Copy + Ord + Hash, R: Copy + Eq> WaitingRoom<C, R> {
         Ok(evicted)
     }
 
-    /// The request whose turn it is.
+    /// The request whose turn it is, after so many clients that cannot use theirs now.
     #[must_use]
-    pub fn next(&self) -> Option<R> {
-        let client = self.turns.front()?;
+    pub fn next(&self, passed: usize) -> Option<R> {
+        let client = self.turns.get(passed)?;
         self.lines.get(client)?.front().copied()
     }
 
-    /// The request whose turn it is goes, and its client's next turn comes after everybody else's.
-    pub fn take_turn(&mut self) -> Option<R> {
-        let client = self.turns.pop_front()?;
+    /// That request goes, and its client's next turn comes after everybody else's. Whoever was passed keeps the turn.
+    pub fn take_turn(&mut self, passed: usize) -> Option<R> {
+        let client = self.turns.remove(passed)?;
         let line = self.lines.get_mut(&client)?;
         self.lengths.remove(&(line.len(), client));
         let request = line.pop_front();
@@ -82,13 +82,6 @@ impl<C: Copy + Ord + Hash, R: Copy + Eq> WaitingRoom<C, R> {
         }
         self.len = self.len.saturating_sub(1);
         request
-    }
-
-    /// The client whose turn it is cannot use it.
-    pub fn pass_turn(&mut self) {
-        if !self.turns.is_empty() {
-            self.turns.rotate_left(1);
-        }
     }
 
     /// A request waits no more. Returns whether it did. Costs time in proportion to the room.
@@ -147,7 +140,7 @@ mod tests {
         for (client, request) in [('a', 1), ('a', 2), ('a', 3), ('b', 4), ('c', 5), ('b', 6)] {
             assert_eq!(room.enter(client, request, 6), Ok(None));
         }
-        let order: Vec<_> = std::iter::from_fn(|| room.take_turn()).collect();
+        let order: Vec<_> = std::iter::from_fn(|| room.take_turn(0)).collect();
         assert_eq!(order, [1, 4, 5, 2, 6, 3]);
         assert!(room.is_empty());
     }
@@ -165,30 +158,28 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_cannot_use_its_turn_keeps_its_place_in_line() {
+    fn a_client_that_cannot_use_its_turn_keeps_it() {
         let mut room = WaitingRoom::default();
-        for (client, request) in [('a', 1), ('b', 2), ('a', 3)] {
+        for (client, request) in [('a', 1), ('b', 2), ('c', 3), ('b', 4)] {
             room.enter(client, request, 9).unwrap();
         }
-        room.pass_turn();
-        assert_eq!((room.take_turn(), room.take_turn(), room.take_turn()), (Some(2), Some(1), Some(3)));
-        room.pass_turn();
-        assert_eq!(room.take_turn(), None);
+        assert_eq!((room.next(1), room.take_turn(1)), (Some(2), Some(2)));
+        assert_eq!(room.take_turn(3), None);
+        let order: Vec<_> = std::iter::from_fn(|| room.take_turn(0)).collect();
+        assert_eq!(order, [1, 3, 4]);
     }
 
     #[derive(Clone, Debug)]
     enum Step {
         Enter(u8),
-        Take,
-        Pass,
+        Take(usize),
         Leave(u8, usize),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             6 => (0..5_u8).prop_map(Step::Enter),
-            3 => Just(Step::Take),
-            1 => Just(Step::Pass),
+            4 => (0..3_usize).prop_map(Step::Take),
             2 => (0..5_u8, 0..9_usize).prop_map(|(client, place)| Step::Leave(client, place)),
         ]
     }
@@ -213,14 +204,13 @@ mod tests {
                         }
                         Err(RoomFull) => prop_assert_eq!(room.len(), LEN_MAX),
                     },
-                    Step::Take => {
-                        prop_assert_eq!(room.next(), room.clone().take_turn());
-                        if let Some(taken) = room.take_turn() {
+                    Step::Take(passed) => {
+                        prop_assert_eq!(room.next(passed), room.clone().take_turn(passed));
+                        if let Some(taken) = room.take_turn(passed) {
                             let line = lines.values_mut().find(|line| line.first() == Some(&taken)).unwrap();
                             line.remove(0);
                         }
                     }
-                    Step::Pass => room.pass_turn(),
                     Step::Leave(client, place) => {
                         let line = lines.entry(client).or_default();
                         let leaving = line.get(place).copied().unwrap_or(usize::MAX);
@@ -234,7 +224,7 @@ mod tests {
                 prop_assert!(room.len() <= LEN_MAX);
                 // Whatever happened, everybody who waits comes to a turn within one round.
                 let mut rest = room.clone();
-                let round: BTreeSet<_> = (0..lines.len()).filter_map(|_| rest.take_turn()).collect();
+                let round: BTreeSet<_> = (0..lines.len()).filter_map(|_| rest.take_turn(0)).collect();
                 prop_assert!(lines.values().all(|line| round.contains(&line[0])));
             }
         }

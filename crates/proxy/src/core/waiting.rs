@@ -129,8 +129,8 @@ impl Core {
         let Some(model) = party.map(|party| party.model.base().to_owned()) else { return };
         let mut passed = 0;
         while passed < TURNS_PASSED_MAX
-            && let Some(room) = self.waiting.rooms.get_mut(&*model)
-            && let Some(key) = room.next()
+            && self.market.has_room(&model)
+            && let Some(key) = self.waiting.rooms.get(&*model).and_then(|room| room.next(passed))
         {
             let Some(wait) = self.waiting.requests.get(&key) else { return };
             let bytes = wait.kept.bytes();
@@ -140,7 +140,7 @@ impl Core {
             let wish = wish.ok().expect("it was sound when it came");
             match self.find_worker(&wish, now) {
                 Ok(post) => {
-                    self.waiting.rooms.get_mut(&*model).and_then(WaitingRoom::take_turn);
+                    self.waiting.rooms.get_mut(&*model).and_then(|room| room.take_turn(passed));
                     let Some(Wait { link, party, request_id, kept, started, body_len, wants_notes, .. }) =
                         self.waiting.remove(key)
                     else {
@@ -157,12 +157,7 @@ impl Core {
                         );
                     }
                 }
-                Err(_full_or_too_dear) => {
-                    passed += 1;
-                    if let Some(room) = self.waiting.rooms.get_mut(&*model) {
-                        room.pass_turn();
-                    }
-                }
+                Err(_too_dear) => passed += 1,
             }
         }
     }
