@@ -113,6 +113,9 @@ fn is_local_name(host: &[u8]) -> bool {
         })
 }
 
+/// What one connection may hold: of a head on its way in, and of an answer that its application does not read.
+const BUFFER_LEN_MAX: usize = 64 * 1024;
+
 async fn serve_connection(socket: TcpStream, router: Router, stop: CancellationToken) {
     // A token is a small write: it must not wait for the acknowledgement of the one before.
     if let Err(error) = socket.set_nodelay(true) {
@@ -128,6 +131,7 @@ async fn serve_connection(socket: TcpStream, router: Router, stop: CancellationT
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER_LEN_MAX)
         .serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {

@@ -16,7 +16,7 @@ use units::{Coefficient, RequestId};
 use crate::answer::{Answer, Record};
 use crate::config::{Config, StartError};
 use crate::link::{Answering, Connection, keep_connected};
-use crate::session::{RequestMessage, Step};
+use crate::session::{Outgoing, RequestMessage, Step};
 use crate::shared::Shared;
 
 /// A client of the network. Cheap to clone; connections are kept until the last clone is gone or
@@ -191,7 +191,9 @@ impl Client {
                 Err(_lost) if may_go_on => continue,
                 Err(error) => return Err(error),
             };
-            match connection.link.send(message.encode(connection.session.protocol)).await {
+            let Outgoing { first, rest } = message.encode(connection.session.protocol);
+            let upload = rest.map(|parts| (answering.begin_upload(parts.first_cost), parts));
+            match connection.link.send(first).await {
                 Ok(()) => {}
                 Err(SendError::TooLarge { .. }) => {
                     let text = "the body does not fit one message of the network with its envelope";
@@ -202,7 +204,22 @@ impl Client {
                     return Err(ApiError::new(ErrorKind::ProxyLost, "the connection to the proxy ended"));
                 }
             }
-            let step = std::future::poll_fn(|context| answering.poll_step(context)).await;
+            let rest_of_query = async {
+                if let Some((gate, mut parts)) = upload {
+                    while let Some((cost, part)) = parts.next() {
+                        gate.pass(cost).await;
+                        // A lost link shows as the end of the answer.
+                        let _lost = connection.link.send(part).await;
+                    }
+                }
+                std::future::pending().await
+            };
+            // A refusal may come before the query has ended; then nobody wants the rest.
+            let step = tokio::select! {
+                biased;
+                step = std::future::poll_fn(|context| answering.poll_step(context)) => step,
+                () = rest_of_query => unreachable!("it never ends"),
+            };
             if !may_go_on || !step.refusal().is_some_and(|error| is_local(&error)) {
                 return Ok((step, answering));
             }

@@ -47,7 +47,8 @@ pub struct Config {
     pub body_len_max: usize,
     /// Requests that run at once; more are refused. Default: 4096.
     pub requests_max: usize,
-    /// Bytes of an answer that may wait for a slow application; beyond, its request fails. Default: 4 MiB.
+    /// Bytes of an answer that may wait for a slow application where the proxy speaks version 2 or older; beyond, its
+    /// request fails. Newer proxies slow the engine down instead. Default: 4 MiB.
     pub waiting_len_max: usize,
     /// Origin of web pages that may call the API, or `*`. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]

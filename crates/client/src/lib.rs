@@ -23,7 +23,8 @@
 //! Invariants:
 //! - Every request ends: by its answer, by an error of a peer, with its connection, or by its own timer.
 //! - Totals of an account only grow, and a charge counts only after it verified.
-//! - A slow application costs itself its answer, never the connection or others; what waits for it is bounded.
+//! - A slow application slows its own answer, never the connection or others; what waits for it is bounded. Before
+//!   version 3 of the protocol an answer that is read too slowly fails.
 #![forbid(unsafe_code)]
 
 mod affinity;

@@ -180,6 +180,7 @@ impl<'n> Proxy<'n> {
                 other => panic!("no handshake: {other:?}"),
             }
         }
+        self.link.handshake_complete();
     }
 
     /// The next request; queries are answered meanwhile. `None` when the link has ended.

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use transport::clock::unix_now;
@@ -39,6 +39,8 @@ pub(crate) struct Shell {
 struct State {
     core: Core,
     links: HashMap<LinkId, Link>,
+    /// How short the queue of a link has to be for it to count as having room; each link's own task waits for that.
+    awaited: HashMap<LinkId, watch::Sender<Option<usize>>>,
     waiting: HashMap<QueryToken, Responder>,
     next_query: u64,
     /// What the watcher of deadlines sleeps for.
@@ -61,6 +63,7 @@ impl Shell {
         let state = State {
             core,
             links: HashMap::new(),
+            awaited: HashMap::new(),
             waiting: HashMap::new(),
             next_query: 0,
             watched_deadline: None,
@@ -142,9 +145,24 @@ impl Shell {
     async fn serve(self: Arc<Self>, link: Link, mut events: LinkEvents, side: Side, stop: CancellationToken) {
         let id = LinkId(link.id());
         tracing::debug!(link = id.0, ?side, "link opened");
-        self.opened(id, link, side);
+        let mut awaited = self.opened(id, link.clone(), side);
         loop {
-            match stop.run_until_cancelled(events.next()).await.flatten() {
+            let room = async {
+                // The sender lives as long as the link is known.
+                let queued_len = awaited.wait_for(Option::is_some).await.map(|len| *len);
+                match queued_len {
+                    Ok(Some(queued_len)) => link.room(queued_len).await,
+                    Ok(None) | Err(_) => std::future::pending().await,
+                }
+            };
+            let event = tokio::select! {
+                event = stop.run_until_cancelled(events.next()) => event.flatten(),
+                () = room => {
+                    self.has_room(id);
+                    continue;
+                }
+            };
+            match event {
                 Some(LinkEvent::Packet(message)) => self.feed(|core, now| core.packet(id, &message, now)),
                 Some(LinkEvent::Query(query)) => self.query(id, query),
                 // Its task has said why.
@@ -154,10 +172,21 @@ impl Shell {
         self.closed(id);
     }
 
-    fn opened(&self, id: LinkId, link: Link, side: Side) {
+    fn has_room(&self, id: LinkId) {
+        let mut state = self.lock();
+        if let Some(awaited) = state.awaited.get(&id) {
+            awaited.send_replace(None);
+        }
+        self.feed_locked(&mut state, |core, _now| core.has_room(id));
+    }
+
+    /// Returns what the link's task has to wait for.
+    fn opened(&self, id: LinkId, link: Link, side: Side) -> watch::Receiver<Option<usize>> {
         let facts = PeerFacts { image_hash: link.peer().image_hash() };
         let mut state = self.lock();
         state.links.insert(id, link);
+        let (sender, awaited) = watch::channel(None);
+        state.awaited.insert(id, sender);
         self.feed_locked(&mut state, |core, now| match side {
             Side::Clients => core.client_opened(id, now),
             Side::Workers => {
@@ -165,11 +194,15 @@ impl Shell {
                 core.worker_opened(id, facts, now);
             }
         });
+        awaited
     }
 
     fn closed(&self, id: LinkId) {
         self.feed(|core, now| core.closed(id, now));
-        self.lock().links.remove(&id);
+        let mut state = self.lock();
+        state.links.remove(&id);
+        state.awaited.remove(&id);
+        drop(state);
         self.stats.worker_left(id);
     }
 
@@ -310,7 +343,12 @@ impl State {
             }
             Action::Send { link, message, otherwise } => {
                 let _only_aborts = failpoint::hit("link-send");
-                let sent = self.links.get(&link).map_or(Ok(()), |link| link.try_send(message));
+                let sent = self.links.get(&link).map_or(Ok(()), |link| match otherwise {
+                    Undelivered::Never => link.send_bounded(message),
+                    Undelivered::CloseLink | Undelivered::FailRequest(_) | Undelivered::Skip => {
+                        link.try_send(message)
+                    }
+                });
                 let reason = match sent {
                     // A closed link says so itself, as its last event.
                     Ok(()) | Err(SendError::Closed) => return,
@@ -323,7 +361,7 @@ impl State {
                         self.core.closed(link, now);
                     }
                     Undelivered::FailRequest(request) => self.core.not_forwarded(request, now),
-                    Undelivered::Skip => {}
+                    Undelivered::Skip | Undelivered::Never => {}
                 }
             }
             Action::Vouch { link } => {
@@ -332,6 +370,15 @@ impl State {
                 }
             }
             Action::Close { link, reason, is_fault } => self.close(link, reason, is_fault),
+            Action::Look { link } => {
+                let queued_len = self.links.get(&link).map_or(0, Link::queued_len);
+                self.core.looked(link, queued_len);
+            }
+            Action::AwaitRoom { link, queued_len } => {
+                if let Some(awaited) = self.awaited.get(&link) {
+                    awaited.send_replace(Some(queued_len));
+                }
+            }
             Action::Report(report) => {
                 log(&report);
                 stats.record(&report, now.instant);

@@ -4,6 +4,10 @@
 //! it takes more only once it has used up half of the window: short streams need no message at all. Parts of up to
 //! half a window therefore never wait for each other in vain.
 
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
 /// What an answer may have under way between two peers, in units of [`part_cost`]: 128 KiB.
 pub const ANSWER_WINDOW: u32 = 128 * 1024;
 /// What a query may have under way between two peers, in units of [`part_cost`]: 64 KiB.
@@ -110,6 +114,12 @@ impl Inflow {
         Ok(())
     }
 
+    /// What the sender may still send.
+    #[must_use]
+    pub const fn left(&self) -> u32 {
+        self.left
+    }
+
     /// A received part was passed on, so that its place is free. Returns what to grant the sender now, if anything.
     #[must_use]
     pub fn pass(&mut self, cost: u32) -> Option<i32> {
@@ -120,6 +130,51 @@ impl Inflow {
         let len = std::mem::take(&mut self.passed);
         self.left += len;
         i32::try_from(len).ok()
+    }
+}
+
+/// The sender's side of a stream, where one task sends and another one hears of grants.
+#[derive(Debug)]
+pub struct Gate {
+    outflow: Mutex<Outflow>,
+    granted: Notify,
+}
+
+impl Gate {
+    /// A fresh stream.
+    #[must_use]
+    pub fn new(window: u32) -> Self {
+        Self { outflow: Mutex::new(Outflow::new(window)), granted: Notify::new() }
+    }
+
+    /// A stream whose first part, of `cost`, goes out with its beginning.
+    #[must_use]
+    pub fn begun(window: u32, cost: u32) -> Self {
+        let outflow = Outflow { window, left: window.saturating_sub(cost) };
+        Self { outflow: Mutex::new(outflow), granted: Notify::new() }
+    }
+
+    /// Waits until `cost` has room, and uses it up. For one task.
+    pub async fn pass(&self, cost: u32) {
+        // A grant between the look and the wait is kept for the one that waits.
+        while !self.with(|outflow| outflow.take(cost)) {
+            self.granted.notified().await;
+        }
+    }
+
+    /// The receiver takes `len` more.
+    ///
+    /// # Errors
+    /// [`FlowError::Grant`] if that makes no sense.
+    pub fn grant(&self, len: i32) -> Result<(), FlowError> {
+        self.with(|outflow| outflow.grant(len))?;
+        self.granted.notify_one();
+        Ok(())
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Outflow) -> T) -> T {
+        // Its methods change it in one step, so a panic elsewhere leaves it whole.
+        work(&mut self.outflow.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -100,6 +100,17 @@ impl Link {
         if self.shared.push_always(Command::Packet(message)) { Ok(()) } else { Err(SendError::Closed) }
     }
 
+    /// Bytes that wait to be sent, with what it takes to keep them.
+    #[must_use]
+    pub fn queued_len(&self) -> usize {
+        self.shared.queued_len()
+    }
+
+    /// Returns once no more than `queued_len` waits to be sent, or the link has closed.
+    pub async fn room(&self, queued_len: usize) {
+        self.shared.room(queued_len).await;
+    }
+
     /// Asks the peer and waits for the answer, `timeout` at most, waiting for room included. Dropping the future
     /// gives up the answer; the peer is not told.
     ///

@@ -49,12 +49,16 @@ pub struct Capabilities(u64);
 
 impl Capabilities {
     /// What we can do.
-    pub const OURS: Self = Self(Self::CANCEL | Self::ANSWER_CREDIT);
+    pub const OURS: Self = Self(Self::CANCEL | Self::ANSWER_CREDIT | Self::QUERY_PARTS | Self::NOTICES);
 
     /// `stream.cancel`.
     const CANCEL: u64 = 1 << 0;
     /// Answers flow by `stream.credit`.
     const ANSWER_CREDIT: u64 = 1 << 1;
+    /// Long queries come in parts, by `stream.begin` and `stream.bodyPart`.
+    const QUERY_PARTS: u64 = 1 << 2;
+    /// `stream.usage` and `peer.goingAway`.
+    const NOTICES: u64 = 1 << 3;
 
     /// The bits of a message.
     #[must_use]

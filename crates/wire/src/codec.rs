@@ -78,6 +78,26 @@ pub(crate) trait Write {
 pub struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Reads the beginning of a `bytes` field that is the last one, where `missing` bytes are still to come. Returns
+    /// what is there of its data, and the length of all of it.
+    pub(crate) fn bytes_start(&mut self, missing: usize) -> Result<(&'a [u8], usize), DecodeError> {
+        let left = self.0.len();
+        let (header_len, data_len) = self.bytes_header()?;
+        let needed = (header_len as u64 + data_len).next_multiple_of(4);
+        match (usize::try_from(needed), usize::try_from(data_len)) {
+            (Ok(needed), Ok(data_len)) if Some(needed) == left.checked_add(missing) => {
+                let there = &self.0[header_len..];
+                self.0 = &[];
+                Ok((&there[..there.len().min(data_len)], data_len))
+            }
+            _ => Err(DecodeError::UnexpectedEnd { needed, left }),
+        }
+    }
+
     fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let Some((taken, rest)) = self.0.split_first_chunk() else {
             return Err(DecodeError::UnexpectedEnd { needed: N as u64, left: self.0.len() });
@@ -96,13 +116,7 @@ impl<'a> Input<'a> {
     /// neither that the padding is zero nor that the header is the shortest, so neither do we.
     fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
         let left = self.0.len();
-        let (header_len, data_len): (usize, u64) = match *self.0 {
-            [len @ 0..=253, ..] => (1, len.into()),
-            [254, a, b, c, ..] => (4, u32::from_le_bytes([a, b, c, 0]).into()),
-            [255, a, b, c, d, e, f, g, ..] => (8, u64::from_le_bytes([a, b, c, d, e, f, g, 0])),
-            [255, ..] => return Err(DecodeError::UnexpectedEnd { needed: 8, left }),
-            _ => return Err(DecodeError::UnexpectedEnd { needed: 4, left }),
-        };
+        let (header_len, data_len) = self.bytes_header()?;
         let needed = (header_len as u64 + data_len).next_multiple_of(4);
         match (usize::try_from(needed), usize::try_from(data_len)) {
             (Ok(needed), Ok(data_len)) if needed <= left => {
@@ -111,6 +125,20 @@ impl<'a> Input<'a> {
                 Ok(&field[header_len..][..data_len])
             }
             _ => Err(DecodeError::UnexpectedEnd { needed, left }),
+        }
+    }
+}
+
+impl Input<'_> {
+    /// Length of the header of a `string` or `bytes` field, and of its data.
+    fn bytes_header(&self) -> Result<(usize, u64), DecodeError> {
+        let left = self.0.len();
+        match *self.0 {
+            [len @ 0..=253, ..] => Ok((1, len.into())),
+            [254, a, b, c, ..] => Ok((4, u32::from_le_bytes([a, b, c, 0]).into())),
+            [255, a, b, c, d, e, f, g, ..] => Ok((8, u64::from_le_bytes([a, b, c, d, e, f, g, 0]))),
+            [255, ..] => Err(DecodeError::UnexpectedEnd { needed: 8, left }),
+            _ => Err(DecodeError::UnexpectedEnd { needed: 4, left }),
         }
     }
 }

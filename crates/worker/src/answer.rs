@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use units::{AdjustedTokens, ProtocolVersion, RequestId};
-use wire::{StatusCode, TokensUsed, proxy};
+use wire::{StatusCode, TokensUsed, proxy, stream};
 
 use crate::bill::Cost;
 
@@ -102,6 +102,13 @@ impl AnswerForm {
                 })
             }
         }
+    }
+
+    /// What an answer that is not complete yet costs so far. In version 3 only.
+    pub(crate) fn usage(&self, cost: Cost) -> Bytes {
+        let so_far = FinalInfo { cost, ..FinalInfo::default() };
+        let request_id = *self.request_id.as_bytes();
+        wire::encode(&stream::Usage { request_id, tokens_used: tokens_used(Some(&so_far)) })
     }
 
     fn final_info<'a>(&self, end: &'a FinalInfo) -> proxy::QueryFinalInfo<'a> {

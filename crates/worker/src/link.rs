@@ -66,10 +66,18 @@ pub(crate) enum LinkError {
     Session(#[from] SessionError),
     #[error("the proxy sent a message that cannot be read")]
     Malformed(#[source] DecodeError),
+    #[error(
+        "the proxy begins a query of {query_len} bytes in parts, which is shorter than its first or too long"
+    )]
+    QueryLen { query_len: i32 },
+    #[error("the proxy sends parts of requests that it never began")]
+    UnknownStream,
     #[error("the proxy sends requests faster than it takes their refusals")]
     Flood,
     #[error("the link ended")]
     Closed(#[source] CloseReason),
+    #[error("the proxy takes no more requests")]
+    ProxyLeaves,
     #[error("the root configuration changed")]
     ConfigurationChanged,
     #[error("the worker is shutting down")]
@@ -84,10 +92,12 @@ pub(crate) async fn keep(common: Arc<Common>, model: Arc<Model>) {
     let mut is_first_failure = true;
     let mut held: Option<Target> = None;
     let mut unready_since = Instant::now();
+    // A proxy that said it goes away.
+    let mut leaving = None;
     while !stop.is_cancelled() {
         let network = network_changes.borrow_and_update().clone();
         let registered = &network.config.registered_proxies;
-        let mut avoided = None;
+        let mut avoided = leaving.take();
         if unready_since.elapsed() > UNREADY_MAX {
             avoided = held.take().map(|target| target.address);
             unready_since = Instant::now();
@@ -104,9 +114,13 @@ pub(crate) async fn keep(common: Arc<Common>, model: Arc<Model>) {
             continue;
         };
 
+        let seqno = target.seqno;
         let (ready_for, error) = connect_and_work(&common, &model, &network, target).await;
         if let LinkError::Stopped = error {
             return;
+        }
+        if let LinkError::ProxyLeaves = error {
+            leaving = held.take().map(|target| target.address);
         }
         if let Some(ready_for) = ready_for {
             unready_since = Instant::now();
@@ -115,7 +129,7 @@ pub(crate) async fn keep(common: Arc<Common>, model: Arc<Model>) {
                 backoff = Backoff::new();
             }
         }
-        report(&error, target.seqno, &model, std::mem::take(&mut is_first_failure));
+        report(&error, seqno, &model, std::mem::take(&mut is_first_failure));
         let pause = backoff.pause(&mut rand::rng());
         tokio::select! {
             () = sleep(pause) => {}

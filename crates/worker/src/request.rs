@@ -20,7 +20,7 @@ use wire::{StatusCode, TlStr};
 
 use crate::answer::{AnswerForm, FinalInfo};
 use crate::backend::{AnswerBody, EngineAnswer, EngineError, EngineRequest};
-use crate::bill::Bill;
+use crate::bill::{Bill, Cost};
 use crate::model::Model;
 use crate::stats::{Finished, Stats};
 use crate::stream::Stream;
@@ -43,8 +43,10 @@ const TIMEOUT_TEXT: &str = "worker: timeout";
 /// A request as a proxy sent it, before anything was checked. It has no `Debug`: it holds a prompt.
 pub(crate) struct Received {
     pub(crate) form: AnswerForm,
-    /// The HTTP request in TL.
+    /// The HTTP request in TL; where it continues in parts, its beginning.
     pub(crate) query: Bytes,
+    /// Length of the whole of it in bytes.
+    pub(crate) query_len: usize,
     /// Seconds that the proxy waits, as it says.
     pub(crate) timeout: f64,
     pub(crate) enable_debug: bool,
@@ -148,6 +150,7 @@ impl Received {
             stream,
             bill: None,
             shape: None,
+            told: Told { at: now, parts_since: 0, cost: Cost::default() },
             bytes_received: 0,
             bytes_sent: 0,
             ended: None,
@@ -166,6 +169,18 @@ enum Body<'a> {
     InParts,
 }
 
+/// What the proxy was told last of a running answer's cost.
+struct Told {
+    at: Instant,
+    parts_since: u32,
+    cost: Cost,
+}
+
+/// The proxy hears of the cost so far after this time, or this many parts: should the link be lost, that is charged.
+/// Short answers need no such word.
+const USAGE_INTERVAL: Duration = Duration::from_millis(250);
+const USAGE_PARTS_MAX: u32 = 64;
+
 /// A request in progress. Counted when dropped, however it ends.
 struct Running {
     received: Received,
@@ -183,6 +198,7 @@ struct Running {
     bill: Option<Bill>,
     /// Route and number of answers, for an end that the engine does not come to.
     shape: Option<(Route, u32)>,
+    told: Told,
     bytes_received: usize,
     bytes_sent: usize,
     /// The final answer, and whether it is a success.
@@ -218,6 +234,7 @@ impl Running {
     }
 
     async fn answer(&mut self) -> Result<(), Failure> {
+        self.collect_query().await?;
         let request = self.engine_request()?;
         let answer = self.work.model.backend.run(request).await.map_err(Failure::Engine)?;
         let EngineAnswer { status, headers, mut body } = answer;
@@ -257,6 +274,17 @@ impl Running {
         // What the message delivers is charged with it.
         self.has_begun = true;
         self.finish(|form, end| form.head(&head, Some(end))).await
+    }
+
+    /// Waits for the rest of a query that comes in parts.
+    async fn collect_query(&mut self) -> Result<(), Failure> {
+        if self.received.query.len() < self.received.query_len
+            && let Some(stream) = &self.stream
+        {
+            let whole = stream.query().await.map_err(|fault| Failure::Invalid(fault.to_string()))?;
+            self.received.query = whole;
+        }
+        Ok(())
     }
 
     /// Checks what the proxy sent and prepares it for the engine.
@@ -337,6 +365,7 @@ impl Running {
                 return self.finish(|form, end| form.part(&piece, Some(end))).await;
             }
             self.send(self.received.form.part(&piece, None)).await?;
+            self.tell_usage().await?;
         }
         self.room(0).await;
         self.finish(|form, end| form.part(&[], Some(end))).await
@@ -355,6 +384,24 @@ impl Running {
             usage: bill.usage(),
         };
         Some(bill.pass(closing.events()))
+    }
+
+    /// In version 3, says now and then what the answer costs so far.
+    async fn tell_usage(&mut self) -> Result<(), Failure> {
+        let (Some(_), Some(bill)) = (&self.stream, &self.bill) else { return Ok(()) };
+        self.told.parts_since += 1;
+        if self.told.parts_since < USAGE_PARTS_MAX && self.told.at.elapsed() < USAGE_INTERVAL {
+            return Ok(());
+        }
+        (self.told.at, self.told.parts_since) = (Instant::now(), 0);
+        // A usage without a price is reported with the end.
+        match bill.current() {
+            Ok((cost, _is_estimated)) if cost != self.told.cost => {
+                self.told.cost = cost;
+                self.send(self.received.form.usage(cost)).await
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Waits until the proxy takes `len` more bytes of the answer. Meanwhile nothing is read from the engine.

@@ -1,4 +1,4 @@
-//! What version 3 adds: requests that a proxy can end, and answers that it can slow down.
+//! What version 3 adds: requests that a proxy can end, answers that it can slow down, queries in parts.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod support;
@@ -176,4 +176,132 @@ async fn senseless_credit_ends_its_stream_alone() {
     let Said::Error { id: 1, code: 653, .. } = worker.next_answer().await else { panic!("1 ends") };
     kept.answer_json(200, "{}").await;
     assert_eq!(worker.whole_answer().await.0, 200);
+}
+
+const LONG_LEN: usize = 100_000;
+
+/// A body that takes more than a window.
+fn long_body() -> String {
+    format!(r#"{{"model":"test/model","messages":[],"user":"{}"}}"#, "x".repeat(LONG_LEN))
+}
+
+#[tokio::test]
+async fn a_query_in_parts_is_put_together_and_others_pass_between() {
+    let mut setup = Setup::new().await;
+    let (_program, mut worker) = linked(&mut setup).await;
+    let body = long_body();
+    let mut rest = worker.begin(&Ask { id: 1, body: &body, ..Ask::default() }, PART_LEN_MAX, 0);
+    for _ in 0..2 {
+        worker.part(1, &rest.split_to(PART_LEN_MAX), false);
+    }
+    // A whole small request in between.
+    worker.ask(&Ask { id: 2, ..Ask::default() });
+    setup.engine.next_prompt().await.answer_json(200, "{}").await;
+    let Said::Credit { id: 1, len } = worker.next_answer().await else { panic!("what was taken makes room") };
+    assert!(len.cast_unsigned() >= transport::flow::QUERY_WINDOW / 2);
+    assert_eq!(worker.whole_answer().await.0, 200);
+    while !rest.is_empty() {
+        let part = rest.split_to(rest.len().min(PART_LEN_MAX));
+        worker.part(1, &part, rest.is_empty());
+    }
+    let prompt = setup.engine.next_prompt().await;
+    assert!(prompt.body == body);
+    prompt.answer_json(200, "{}").await;
+    loop {
+        match worker.next_answer().await {
+            Said::Credit { id: 1, .. } => {}
+            Said::Head { id: 1, status: 200, .. } => break,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn parts_that_break_the_rules_end_their_request_alone() {
+    let mut setup = Setup::new().await;
+    let (_program, mut worker) = linked(&mut setup).await;
+    let body = long_body();
+    let ask = |id| Ask { id, body: &body, ..Ask::default() };
+    // Too short, too long, and more than the window.
+    worker.begin(&ask(1), PART_LEN_MAX, 0);
+    worker.part(1, b"x", true);
+    let Said::Error { id: 1, code: 621, .. } = worker.next_answer().await else { panic!("1 ends") };
+    let rest = worker.begin(&ask(2), PART_LEN_MAX, -90_000 + i32::try_from(PART_LEN_MAX).unwrap());
+    worker.part(2, &rest[..PART_LEN_MAX], true);
+    let Said::Error { id: 2, code: 621, .. } = worker.next_answer().await else { panic!("2 ends") };
+    let rest = worker.begin(&ask(3), PART_LEN_MAX, 0);
+    worker.part(3, &rest[..60_000], false);
+    let Said::Error { id: 3, code: 621, .. } = worker.next_answer().await else { panic!("3 ends") };
+    // What was under way is passed over, and the places are free.
+    worker.part(3, b"late", false);
+    worker.ask(&Ask::default());
+    setup.engine.next_prompt().await.answer_json(200, "{}").await;
+    assert_eq!(worker.whole_answer().await.0, 200);
+}
+
+#[tokio::test]
+async fn a_cancel_within_a_query_gives_the_place_back() {
+    let mut setup = Setup::new().await;
+    let (_program, mut worker) = linked(&mut setup).await;
+    let body = long_body();
+    // There are two places.
+    for id in 0..5 {
+        worker.begin(&Ask { id, body: &body, ..Ask::default() }, PART_LEN_MAX, 0);
+        worker.cancel(id);
+        let Said::Error { code: 653, end, .. } = worker.next_answer().await else { panic!("it ends") };
+        assert_eq!(end.tokens, [0; 5]);
+    }
+}
+
+#[tokio::test]
+async fn parts_of_no_request_and_senseless_lengths_end_the_link() {
+    let body = long_body();
+    let unknown = |worker: &Worker| worker.part(9, b"x", false);
+    let shorter_than_its_start = |worker: &Worker| {
+        worker.begin(&Ask { body: &body, ..Ask::default() }, PART_LEN_MAX, -90_000);
+    };
+    let misdeeds: [&dyn Fn(&Worker); 2] = [&unknown, &shorter_than_its_start];
+    for misdeed in misdeeds {
+        let mut setup = Setup::new().await;
+        let (_program, mut worker) = linked(&mut setup).await;
+        misdeed(&worker);
+        assert_eq!(worker.next_answer().await, Said::Closed);
+    }
+}
+
+#[tokio::test]
+async fn a_long_answer_says_now_and_then_what_it_costs_so_far() {
+    let mut setup = Setup::new().await;
+    let (_program, mut worker) = linked(&mut setup).await;
+    worker.ask(&Ask::default());
+    let writer = setup.engine.next_prompt().await.answer(200, "text/event-stream");
+    let Said::Head { .. } = worker.next_answer().await else { panic!("no head") };
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        writer.write("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word \"}}]}\n\n").await;
+        // Each event must arrive before the next one is written, so that events are parts.
+        loop {
+            match worker.next().await {
+                Said::Part { end: None, .. } => break,
+                Said::Usage { id: 1, tokens } => told.push(tokens[4]),
+                Said::PaymentPoll | Said::Disabled(_) => {}
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+    assert!(told.is_sorted() && told[0] > 0 && told[0] < told[2], "{told:?}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_goes_away_is_left_once_its_requests_have_ended() {
+    let mut setup = Setup::new().await;
+    let (_program, mut worker) = linked(&mut setup).await;
+    worker.ask(&Ask::default());
+    let prompt = setup.engine.next_prompt().await;
+    worker.link.try_send(wire::encode(&wire::peer::GoingAway {})).unwrap();
+    prompt.answer_json(200, "{}").await;
+    assert_eq!(worker.whole_answer().await.0, 200);
+    assert_eq!(worker.next_answer().await, Said::Closed);
+    // It is the only proxy there is, so the worker comes back to it.
+    let _again = setup.proxy.accept().await;
 }

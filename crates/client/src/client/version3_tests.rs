@@ -1,8 +1,9 @@
 //! What version 3 adds, against a scripted proxy on a link in memory.
 
 use futures_util::StreamExt as _;
-use transport::flow::{ANSWER_WINDOW, PART_LEN_MAX, part_cost};
+use transport::flow::{ANSWER_WINDOW, PART_LEN_MAX, QUERY_WINDOW, part_cost};
 use wire::client::Packet;
+use wire::stream;
 
 use super::*;
 use crate::link;
@@ -11,6 +12,7 @@ use crate::testing::{Network, Proxy, connected, first, head, part, request};
 
 const CHAT: &str = r#"{"model":"m","messages":[],"stream":true}"#;
 const EVENTS: &str = "text/event-stream";
+const JSON: &str = "application/json";
 
 /// A client with one link of version 3.
 async fn client_of<'n>(network: &'n Network) -> (Client, Proxy<'n>) {
@@ -195,4 +197,134 @@ async fn short_answers_need_no_credit() {
         });
         assert_eq!(answer.unwrap().collect().await.unwrap().0.len(), 64 * 250);
     }
+}
+
+fn long_chat() -> String {
+    format!(r#"{{"model":"m","messages":[],"stream":true,"user":"{}"}}"#, "x".repeat(100_000))
+}
+
+/// The first message of a long request: its name, the length of its query, and what has come of that.
+async fn next_begin(proxy: &mut Proxy<'_>) -> ([u8; 32], usize, Vec<u8>) {
+    match wire::decode(&proxy.next_packet().await).unwrap() {
+        Packet::Begin(begin) => {
+            let run: wire::client::RunQueryEx<'_> = wire::decode(begin.run).unwrap();
+            (run.request_id, usize::try_from(begin.query_len).unwrap(), run.query.to_vec())
+        }
+        other => panic!("no beginning but {other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_query_leaves_in_parts_as_the_proxy_has_room_and_others_pass_between() {
+    let network = Network::new(&[]);
+    let (client, mut proxy) = client_of(&network).await;
+    let (long, small) = (request(&long_chat()), request(CHAT));
+    let (first_answer, second_answer, ()) = tokio::join!(
+        client.run(&long),
+        async {
+            // Behind the first messages of the long one.
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            client.run(&small).await
+        },
+        async {
+            let (id, query_len, mut query) = next_begin(&mut proxy).await;
+            let mut cost = part_cost(query.len());
+            while cost + part_cost(PART_LEN_MAX) <= QUERY_WINDOW {
+                let packet = proxy.next_packet().await;
+                let Packet::BodyPart(part) = wire::decode(&packet).unwrap() else { panic!("no part") };
+                assert!(part.data.len() <= PART_LEN_MAX && !part.is_last);
+                query.extend_from_slice(part.data);
+                cost += part_cost(part.data.len());
+            }
+            // The window is used up, so the next message is the other request.
+            let small_id = proxy.next_request().await.unwrap().id;
+            assert_ne!(small_id, id);
+            proxy.send(&stream::Credit { request_id: id, len: cost.cast_signed() });
+            loop {
+                let packet = proxy.next_packet().await;
+                let Packet::BodyPart(part) = wire::decode(&packet).unwrap() else { panic!("no part") };
+                query.extend_from_slice(part.data);
+                if part.is_last {
+                    break;
+                }
+            }
+            assert_eq!(query.len(), query_len);
+            let read: wire::http::Request<'_> = wire::decode(&query).unwrap();
+            assert!(read.payload.len() > 100_000);
+            for id in [id, small_id] {
+                proxy.send(&first(id, &head(200, EVENTS, b"all"), true));
+            }
+        },
+    );
+    for answer in [first_answer, second_answer] {
+        assert_eq!(answer.unwrap().collect().await.unwrap().0, "all");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_ends_a_query_that_is_still_leaving() {
+    let network = Network::new(&[]);
+    let (client, mut proxy) = client_of(&network).await;
+    let long = request(&long_chat());
+    let (answer, ()) = tokio::join!(client.run(&long), async {
+        let (id, ..) = next_begin(&mut proxy).await;
+        proxy.send(&first(id, &head(503, JSON, b"{}"), true));
+    });
+    assert_eq!(answer.unwrap().status.as_u16(), 503);
+    // What follows are parts of the one window, and no cancel of what has ended.
+    let chat = request(CHAT);
+    let (answer, ()) = tokio::join!(client.run(&chat), async {
+        let id = loop {
+            match wire::decode(&proxy.next_packet().await).unwrap() {
+                Packet::BodyPart(_) => {}
+                Packet::RunQueryEx(run) => break run.request_id,
+                other => panic!("unexpected {other:?}"),
+            }
+        };
+        proxy.send(&first(id, &head(200, EVENTS, b"all"), true));
+    });
+    assert_eq!(answer.unwrap().collect().await.unwrap().0, "all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn senseless_credit_for_a_query_ends_it_alone() {
+    let network = Network::new(&[]);
+    let (client, mut proxy) = client_of(&network).await;
+    let long = request(&long_chat());
+    for len in [0, -1, i32::MAX] {
+        let (answer, ()) = tokio::join!(client.run(&long), async {
+            let (request_id, ..) = loop {
+                let packet = proxy.next_packet().await;
+                if let Packet::Begin(begin) = wire::decode(&packet).unwrap() {
+                    let run: wire::client::RunQueryEx<'_> = wire::decode(begin.run).unwrap();
+                    break (run.request_id, ());
+                }
+            };
+            proxy.send(&stream::Credit { request_id, len });
+        });
+        assert_eq!(answer.err().unwrap().kind(), ErrorKind::PeerMisbehaved, "{len}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_goes_away_gets_no_more_requests_and_finishes_those_that_run() {
+    let network = Network::new(&[]);
+    let client = Client::open(network.config()).unwrap();
+    let (mut leaving, serving) = connected(&network, &client, Some(3)).await;
+    let chat = request(CHAT);
+    let (answer, id) = tokio::join!(client.run(&chat), async {
+        let id = leaving.next_request().await.unwrap().id;
+        leaving.send(&first(id, &head(200, EVENTS, b""), false));
+        id
+    });
+    let mut answer = answer.unwrap();
+    leaving.send(&wire::peer::GoingAway {});
+    let link::Ended::Leaves(lingering) = serving.await.unwrap() else { panic!("it is no end like others") };
+    assert_eq!(client.run(&chat).await.err().unwrap().kind(), ErrorKind::ProxyUnavailable);
+    let lingering = tokio::spawn(lingering.finish(Arc::clone(&client.shared)));
+    leaving.send(&part(id, b"all", true));
+    assert_eq!(answer.next().await.unwrap().unwrap(), "all");
+    assert!(answer.next().await.is_none());
+    lingering.await.unwrap();
+    assert!(leaving.next_request().await.is_none(), "the link has closed");
 }

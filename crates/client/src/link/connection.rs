@@ -44,6 +44,43 @@ pub(crate) enum Ended {
     /// The link ended.
     #[error("the link ended")]
     Closed(#[source] CloseReason),
+    /// The proxy takes no more requests; those that run go on.
+    #[error("the proxy takes no more requests")]
+    Leaves(Lingering),
+}
+
+/// A connection whose proxy takes no more requests. Dropping it fails those that run.
+pub(crate) struct Lingering {
+    connection: Arc<Connection>,
+    events: LinkEvents,
+}
+
+impl std::fmt::Debug for Lingering {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lingering").finish_non_exhaustive()
+    }
+}
+
+/// How often it is looked whether the last request has ended. Only a link waits for it.
+const LINGER_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Lingering {
+    /// Returns once the requests that run have ended.
+    pub(crate) async fn finish(mut self, shared: Arc<Shared>) {
+        while !self.connection.requests.is_idle() {
+            let receiving = receive(&shared, &self.connection, &mut self.events);
+            if tokio::time::timeout(LINGER_INTERVAL, receiving).await.is_ok_and(|ended| ended.is_some()) {
+                break;
+            }
+        }
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        self.connection.link.close("the proxy takes no more requests");
+        self.connection.requests.fail_all();
+    }
 }
 
 impl Ended {
@@ -110,14 +147,23 @@ pub(crate) async fn serve(shared: &Shared, link: Link, mut events: LinkEvents, s
     let streams = (session.protocol == ProtocolVersion::V3).then(|| link.clone());
     let requests = Requests::new(shared.config.waiting_len_max, streams);
     let connection = Arc::new(Connection { link, session, requests, models: Mutex::new(Vec::new()) });
-    let _ready = Ready::enter(shared, &connection, slot);
+    let mut ready = Ready::enter(shared, &connection, slot);
     let ended = tokio::select! {
         ended = receive(shared, &connection, &mut events) => ended,
         never = follow_payments(shared, &connection) => match never {},
         never = follow_models(&connection) => match never {},
     };
-    connection.link.close("session over");
-    ended
+    match ended {
+        Some(ended) => {
+            connection.link.close("session over");
+            ended
+        }
+        None => {
+            ready.is_left = true;
+            drop(ready);
+            Ended::Leaves(Lingering { connection, events })
+        }
+    }
 }
 
 async fn handshake(shared: &Shared, link: &Link, events: &mut LinkEvents) -> Result<Session, Ended> {
@@ -146,13 +192,15 @@ struct Ready<'s> {
     shared: &'s Shared,
     connection: Arc<Connection>,
     slot: usize,
+    /// Its requests go on without it.
+    is_left: bool,
 }
 
 impl<'s> Ready<'s> {
     fn enter(shared: &'s Shared, connection: &Arc<Connection>, slot: usize) -> Self {
         shared.slots.ready(slot, Some(connection.session.proxy_contract));
         shared.pool.add(Arc::clone(connection));
-        Self { shared, connection: Arc::clone(connection), slot }
+        Self { shared, connection: Arc::clone(connection), slot, is_left: false }
     }
 }
 
@@ -160,54 +208,66 @@ impl Drop for Ready<'_> {
     fn drop(&mut self) {
         self.shared.pool.remove(&self.connection);
         self.shared.slots.ready(self.slot, None);
-        self.connection.requests.fail_all();
-    }
-}
-
-/// Reads what the proxy sends until the link ends.
-async fn receive(shared: &Shared, connection: &Connection, events: &mut LinkEvents) -> Ended {
-    loop {
-        match events.next().await {
-            Some(LinkEvent::Packet(frame)) => {
-                if let Err(error) = take(shared, connection, &frame) {
-                    connection.link.close("malformed message");
-                    return Ended::Misbehaved(error);
-                }
-            }
-            Some(LinkEvent::Query(query)) => {
-                query.responder.refuse(StatusCode::PROTOCOL_VIOLATION, "a client answers no queries");
-            }
-            Some(LinkEvent::Closed(reason)) => return Ended::Closed(reason),
-            None => return Ended::Closed(CloseReason::Local("session over")),
+        if !self.is_left {
+            self.connection.requests.fail_all();
         }
     }
 }
 
+/// Reads what the proxy sends until the link ends. `None` as soon as the proxy says that it takes no more requests.
+async fn receive(shared: &Shared, connection: &Connection, events: &mut LinkEvents) -> Option<Ended> {
+    loop {
+        match events.next().await {
+            Some(LinkEvent::Packet(frame)) => match take(shared, connection, &frame) {
+                Ok(Taken::Handled) => {}
+                Ok(Taken::GoingAway) => return None,
+                Err(error) => {
+                    connection.link.close("malformed message");
+                    return Some(Ended::Misbehaved(error));
+                }
+            },
+            Some(LinkEvent::Query(query)) => {
+                query.responder.refuse(StatusCode::PROTOCOL_VIOLATION, "a client answers no queries");
+            }
+            Some(LinkEvent::Closed(reason)) => return Some(Ended::Closed(reason)),
+            None => return Some(Ended::Closed(CloseReason::Local("session over"))),
+        }
+    }
+}
+
+/// What a message asks of its connection.
+enum Taken {
+    Handled,
+    GoingAway,
+}
+
 /// Takes one message of the proxy.
-fn take(shared: &Shared, connection: &Connection, frame: &Bytes) -> Result<(), SessionError> {
+fn take(shared: &Shared, connection: &Connection, frame: &Bytes) -> Result<Taken, SessionError> {
     let account = &connection.session.proxy_contract;
     match wire::decode(frame) {
         Ok(FromProxy::ClientRequestPayment(message)) => shared.accounts.with(account, |account| {
             account.adopt(&message.signed_payment, message.db_tokens, message.max_tokens)
-        }),
+        })?,
         Ok(FromProxy::SignedPayment(payment)) => {
             shared.accounts.with(account, |account| account.take_payment(&payment));
-            Ok(())
+        }
+        Ok(FromProxy::Credit(credit)) => connection.requests.credit(&credit),
+        Ok(FromProxy::GoingAway(_)) if connection.session.protocol == ProtocolVersion::V3 => {
+            return Ok(Taken::GoingAway);
         }
         Ok(answer) => {
             if !connection.requests.deliver(&answer, frame) {
                 // What was under way when a request was given up still comes; before version 3, all of it.
                 shared.stats.ignored_message();
             }
-            Ok(())
         }
         // Newer proxies may know more than we do.
         Err(DecodeError::UnknownConstructor { id }) => {
             tracing::debug!(id, "ignored a message of an unknown kind");
-            Ok(())
         }
-        Err(malformed) => Err(malformed.into()),
+        Err(malformed) => return Err(malformed.into()),
     }
+    Ok(Taken::Handled)
 }
 
 /// Asks again and again where the account stands.

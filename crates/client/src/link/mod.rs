@@ -6,9 +6,7 @@ mod pool;
 mod requests;
 mod slot;
 
-#[cfg(test)]
-pub(crate) use connection::Ended;
-pub(crate) use connection::{Connection, serve};
+pub(crate) use connection::{Connection, Ended, serve};
 pub(crate) use pool::Pool;
 pub(crate) use requests::{Answering, Requests};
 pub(crate) use slot::{Slots, keep_connected};

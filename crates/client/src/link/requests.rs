@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use gateway::{ApiError, ErrorKind};
 use transport::Link;
-use transport::flow::{ANSWER_WINDOW, Inflow, part_cost};
+use transport::flow::{ANSWER_WINDOW, Gate, Inflow, QUERY_WINDOW, part_cost};
 use units::RequestId;
 use wire::stream;
 
@@ -35,6 +35,8 @@ struct Open {
     state: AnswerState,
     /// What the proxy may send, in version 3.
     inflow: Inflow,
+    /// What the proxy takes of a long query, in version 3.
+    query: Option<Arc<Gate>>,
     steps: mailbox::Sender<Delivered>,
     waiting_len: Arc<AtomicUsize>,
 }
@@ -79,7 +81,7 @@ impl Requests {
             Some(Entry::Vacant(place)) => {
                 let waiting_len = Arc::clone(&waiting_len);
                 let (state, inflow) = (AnswerState::ExpectHead, Inflow::new(ANSWER_WINDOW));
-                place.insert(Open { state, inflow, steps: sender, waiting_len });
+                place.insert(Open { state, inflow, query: None, steps: sender, waiting_len });
             }
         }
         Ok(Answering { id, requests: Arc::clone(self), steps, waiting_len })
@@ -123,6 +125,22 @@ impl Requests {
         is_waited_for
     }
 
+    /// The proxy takes more of a query. One that is unknown has just ended.
+    pub(crate) fn credit(&self, credit: &stream::Credit) {
+        let id = RequestId::new(credit.request_id);
+        let mut guard = self.lock();
+        let Some(Entry::Occupied(place)) = guard.as_mut().map(|open| open.entry(id)) else { return };
+        let granted = place.get().query.as_ref().map_or(Ok(()), |gate| gate.grant(credit.len));
+        if let (Err(error), Some(link)) = (granted, &self.streams) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(request_id = %id, error, "a proxy broke the rules of a stream: it is cancelled");
+            let message = "the proxy grants what makes no sense";
+            let step = Step::failed(ApiError::new(ErrorKind::PeerMisbehaved, message));
+            let _nobody_waits = place.remove().steps.send(Delivered { step, cost: 0 });
+            cancel(link, id);
+        }
+    }
+
     /// The connection ended: every open request fails now, and no new one starts.
     pub(crate) fn fail_all(&self) {
         let open = self.lock().take().unwrap_or_default();
@@ -141,6 +159,11 @@ impl Requests {
             // A lost link ends all its requests by itself.
             let _lost = link.send_bounded(wire::encode(&credit));
         }
+    }
+
+    /// Whether no request is open.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lock().as_ref().is_none_or(HashMap::is_empty)
     }
 
     /// How many requests are open.
@@ -165,6 +188,15 @@ fn proxy_lost() -> ApiError {
 }
 
 impl Answering {
+    /// A long query begins with a part of `first_cost`. Returns what holds back the rest.
+    pub(crate) fn begin_upload(&self, first_cost: u32) -> Arc<Gate> {
+        let gate = Arc::new(Gate::begun(QUERY_WINDOW, first_cost));
+        if let Some(open) = self.requests.lock().as_mut().and_then(|open| open.get_mut(&self.id)) {
+            open.query = Some(Arc::clone(&gate));
+        }
+        gate
+    }
+
     /// The next step of the answer. After the last one, `Pending` for ever.
     pub(crate) fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         match std::task::ready!(self.steps.poll_recv(context)) {

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use rand::seq::IndexedRandom as _;
 use rand::{Rng, RngExt as _};
+use tokio::task::JoinSet;
 use ton::{Address, RegisteredProxy};
 
-use super::serve;
+use super::{Ended, serve};
 use crate::shared::Shared;
 
 /// First pause after a failure; each further failure doubles it.
@@ -83,6 +84,8 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, slot: usize) {
     let mut root = shared.root_changes();
     let mut failures = 0;
     let mut failed = None;
+    // Connections whose proxies take no more requests, while their last ones run.
+    let mut lingerers = JoinSet::new();
     loop {
         let config = Arc::clone(&root.borrow_and_update());
         let target = shared.slots.choose(slot, &config.registered_proxies, failed, &mut rand::rng());
@@ -103,7 +106,12 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, slot: usize) {
                 tokio::select! {
                     ended = serve(&shared, link.clone(), events, slot) => {
                         was_ready = ended.was_ready();
-                        chain(&ended)
+                        let problem = chain(&ended);
+                        if let Ended::Leaves(lingering) = ended {
+                            while lingerers.try_join_next().is_some() {}
+                            lingerers.spawn(lingering.finish(Arc::clone(&shared)));
+                        }
+                        problem
                     }
                     // New terms mean new contracts: the session must be made anew.
                     _changed = root.wait_for(|new| new.params.params_version != params_version) => {

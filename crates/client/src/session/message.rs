@@ -5,9 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use gateway::Route;
 use gateway::server::{Model, ModelWorker};
+use transport::flow::{PART_LEN_MAX, part_cost};
 use units::{Coefficient, ConfigVersion, ProtocolVersion, RequestId};
 use wire::client::{self, GetWorkerTypes, GetWorkerTypesV2, RunQuery, RunQueryEx};
-use wire::{DecodeError, http};
+use wire::{DecodeError, http, stream};
 
 pub(crate) use wire::client::FromProxy;
 
@@ -33,13 +34,42 @@ const AFFINITY_HEADER: &str = "X-Cocoon-Affinity";
 /// The part of the request's time that is left to the proxy, so that its refusal arrives before our own timer.
 const TIMEOUT_SHARE: f64 = 0.95;
 
+/// A request in messages.
+pub(crate) struct Outgoing {
+    /// The first one; before version 3 the only one.
+    pub(crate) first: Bytes,
+    /// What follows, as the proxy has room for it.
+    pub(crate) rest: Option<QueryParts>,
+}
+
+/// The part of a long query that is still to be sent. It has no `Debug`: it is a prompt.
+pub(crate) struct QueryParts {
+    id: RequestId,
+    /// What the first message took of the window.
+    pub(crate) first_cost: u32,
+    query: Bytes,
+}
+
+impl QueryParts {
+    /// The next message, and what it takes of the window.
+    pub(crate) fn next(&mut self) -> Option<(u32, Bytes)> {
+        if self.query.is_empty() {
+            return None;
+        }
+        let data = self.query.split_to(self.query.len().min(PART_LEN_MAX));
+        let request_id = *self.id.as_bytes();
+        let part = stream::BodyPart { request_id, data: &data, is_last: self.query.is_empty() };
+        Some((part_cost(data.len()), wire::encode(&part)))
+    }
+}
+
 impl RequestMessage<'_> {
-    /// The message in a version of the protocol.
+    /// The messages in a version of the protocol.
     ///
     /// The HTTP head says nothing about the application: no address, program, cookie or key of it reaches a
     /// worker. `Host` and `Content-Length` are there for engines behind deployed workers, which pass them on;
     /// the affinity is for the proxy.
-    pub(crate) fn encode(&self, protocol: ProtocolVersion) -> Bytes {
+    pub(crate) fn encode(&self, protocol: ProtocolVersion) -> Outgoing {
         let len = self.body.len().to_string();
         let headers = [
             ("Host", "cocoon"),
@@ -47,7 +77,7 @@ impl RequestMessage<'_> {
             ("Content-Type", "application/json"),
             ("Content-Length", len.as_str()),
         ];
-        let query = wire::encode(&http::Request {
+        let mut query = wire::encode(&http::Request {
             method: "POST".into(),
             url: self.route.path().into(),
             http_version: "HTTP/1.1".into(),
@@ -64,7 +94,14 @@ impl RequestMessage<'_> {
         let timeout = self.timeout.as_secs_f64() * TIMEOUT_SHARE;
         let request_id = *self.id.as_bytes();
         let min_config_version = self.config_version.get().cast_signed();
-        match protocol {
+        let whole_len = query.len();
+        // In version 3 no message keeps the link for long.
+        let is_long = protocol == ProtocolVersion::V3 && whole_len > PART_LEN_MAX;
+        let rest = is_long.then(|| {
+            let rest = query.split_off(PART_LEN_MAX);
+            QueryParts { id: self.id, first_cost: part_cost(query.len()), query: rest }
+        });
+        let run = match protocol {
             ProtocolVersion::V0 => wire::encode(&RunQuery {
                 model_name,
                 query: &query,
@@ -84,7 +121,15 @@ impl RequestMessage<'_> {
                 min_config_version,
                 enable_debug: Some(self.enable_debug),
             }),
-        }
+        };
+        let first = match rest {
+            None => run,
+            Some(_) => {
+                let query_len = i32::try_from(whole_len).unwrap_or(i32::MAX);
+                wire::encode(&stream::Begin { query_len, run: &run })
+            }
+        };
+        Outgoing { first, rest }
     }
 }
 

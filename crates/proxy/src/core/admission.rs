@@ -9,22 +9,25 @@ use sha2::{Digest, Sha256};
 use transport::flow::{ANSWER_WINDOW, Inflow};
 use units::{AdjustedTokens, AdjustedUsage, Coefficient, ModelName, ProtocolVersion, TokenCount};
 use wire::frame::MESSAGE_LEN_MAX;
-use wire::{StatusCode, client, http, proxy};
+use wire::{StatusCode, client, http};
 
-use super::accounts::{Freshness, Side};
 use super::answer::{Addressee, Failure};
 use super::client_link::ClientParty;
 use super::delivery::Delivery;
 use super::moving::{KeptRequest, Post};
 use super::running::{Request, RequestKey};
+use super::upload::Errand;
 use super::waiting::too_many_requests;
 use super::{Core, LinkId, Now, Undelivered, proxy_disabled};
 
 /// Both forms of a request.
 pub(super) struct Wish<'a> {
     pub(super) model: Cow<'a, str>,
+    /// The query, or its first part.
     pub(super) query: &'a [u8],
-    /// Length of the HTTP body in `query`.
+    /// Length of the whole query.
+    pub(super) query_len: usize,
+    /// Length of the HTTP body in it.
     pub(super) body_len: usize,
     pub(super) affinity: Option<Affinity>,
     pub(super) ceiling: Coefficient,
@@ -33,6 +36,13 @@ pub(super) struct Wish<'a> {
     pub(super) request_id: [u8; 32],
     pub(super) min_config_version: i32,
     pub(super) debug: bool,
+}
+
+impl Wish<'_> {
+    /// All of the query is there.
+    fn is_whole(&self) -> bool {
+        self.query.len() == self.query_len
+    }
 }
 
 /// What the worker gets of the client's time, and what the client gave us of the application's.
@@ -52,14 +62,15 @@ impl Core {
         link: LinkId,
         party: ClientParty,
         query: client::RunQueryEx<'_>,
+        query_len: usize,
         message: &Bytes,
         now: Now,
     ) {
         let debug = query.enable_debug.unwrap_or(false);
-        let request = wire::decode::<http::Request<'_>>(query.query).ok();
-        let body_len = request.as_ref().map_or(0, |request| request.payload.len());
+        let request = http::RequestStart::read(query.query, query_len).ok();
+        let body_len = request.as_ref().map_or(0, |request| request.payload_len);
         let admitted = self
-            .read_wish(&query, debug, request.as_ref())
+            .read_wish(&query, query_len, debug, request.as_ref())
             .and_then(|wish| self.admit(link, party, &wish, message, now));
         if let Err(failure) = admitted {
             self.refuse((link, party, query.request_id), &failure, (body_len, debug), now, now);
@@ -70,11 +81,12 @@ impl Core {
     pub(super) fn read_wish<'a>(
         &self,
         query: &client::RunQueryEx<'a>,
+        query_len: usize,
         debug: bool,
-        request: Option<&http::Request<'_>>,
+        request: Option<&http::RequestStart<'_>>,
     ) -> Result<Wish<'a>, Failure> {
         let invalid = |message| Failure::new(StatusCode::PROTOCOL_VIOLATION, message);
-        if query.query.len() > QUERY_LEN_MAX {
+        if query_len > QUERY_LEN_MAX {
             return Err(invalid("the query is too long"));
         }
         let request = request.ok_or_else(|| invalid("the query is not an HTTP request"))?;
@@ -88,8 +100,9 @@ impl Core {
         Ok(Wish {
             model: query.model_name.to_string_lossy(),
             query: query.query,
-            body_len: request.payload.len(),
-            affinity: affinity(request),
+            query_len,
+            body_len: request.payload_len,
+            affinity: affinity(&request.request),
             // No worker asks more than the highest legal price, so a higher ceiling means that one.
             ceiling: Coefficient::try_from(ceiling.min(Coefficient::LIMIT - 1))
                 .expect("it is below the limit"),
@@ -148,23 +161,31 @@ impl Core {
         {
             return Err(no_worker(reason, &wish.model));
         }
-        let kept = self.kept.keep(message, self.limits.kept_len_max);
+        // A query that comes in parts is kept once it is complete, and does not wait before that.
+        let kept = wish.is_whole().then(|| self.kept.keep(message, self.limits.kept_len_max)).flatten();
         match post {
-            Ok(post) => self.start(link, party, wish, (now, kept), &post, now),
+            Ok(post) if wish.is_whole() => self.start(link, party, (wish, None), (now, kept), &post, now),
+            Ok(post) => {
+                let must_collect = post.protocol < ProtocolVersion::V3;
+                if must_collect && self.collected_len + wish.query_len > self.limits.collected_len_max {
+                    return refused(StatusCode::NOT_READY, "the proxy collects too many long queries");
+                }
+                self.start(link, party, (wish, Some(message)), (now, None), &post, now)
+            }
             Err(_full) => self.wait(link, party, wish, kept, now),
         }
     }
 
     fn to_reserve(&self, wish: &Wish<'_>) -> Option<AdjustedTokens> {
-        self.terms.prices().hold(wish.max_tokens, wish.query.len(), wish.ceiling).ok()
+        self.terms.prices().hold(wish.max_tokens, wish.query_len, wish.ceiling).ok()
     }
 
-    /// Holds what a request may cost and hands it to its worker.
+    /// Holds what a request may cost and hands it to its worker. A query in parts comes with its run message.
     pub(super) fn start(
         &mut self,
         link: LinkId,
         party: ClientParty,
-        wish: &Wish<'_>,
+        (wish, run): (&Wish<'_>, Option<&Bytes>),
         (started, kept): (Now, Option<KeptRequest>),
         post: &Post,
         now: Now,
@@ -183,6 +204,7 @@ impl Core {
         let mut request = Request {
             client_link: Some(link),
             is_given_up: false,
+            is_forwarded: true,
             inflow: None,
             client_account: party.account,
             client: Addressee { protocol: party.protocol, request_id: wish.request_id },
@@ -209,7 +231,15 @@ impl Core {
             }
         });
         self.join_worker(key, &mut request, post, now);
-        self.forward(key, post, &request, wish, now);
+        match run {
+            None => self.forward(key, post, &request, wish, now),
+            Some(run) => {
+                let errand = errand(post, &request, now);
+                request.is_forwarded = post.protocol == ProtocolVersion::V3;
+                let query = (wish.query, wish.query_len, run);
+                self.begin_upload(key, link, wish.request_id, errand, query, now);
+            }
+        }
         self.running.insert(key, request, hold);
         Ok(())
     }
@@ -246,30 +276,7 @@ impl Core {
         wish: &Wish<'_>,
         now: Now,
     ) {
-        let standing = self.standing(Side::Worker, post.account, Freshness::Recent, now);
-        let standing = standing.expect("a connected worker has an account");
-        let (coefficient, request_id) = (post.coefficient, request.hop_id);
-        let left = request.deadline.saturating_duration_since(now.instant);
-        let timeout = left.as_secs_f64() * TIMEOUT_SHARE;
-        let message = match post.protocol {
-            ProtocolVersion::V0 => wire::encode(&proxy::RunQuery {
-                query: wish.query,
-                signed_payment: standing.payment(),
-                coefficient,
-                timeout,
-                request_id,
-            }),
-            ProtocolVersion::V1 | ProtocolVersion::V2 | ProtocolVersion::V3 => {
-                wire::encode(&proxy::RunQueryEx {
-                    query: wish.query,
-                    signed_payment: standing.payment(),
-                    coefficient,
-                    timeout,
-                    request_id,
-                    enable_debug: Some(wish.debug),
-                })
-            }
-        };
+        let message = self.run_message(&errand(post, request, now), wish.query, now);
         self.send(post.link, message, Undelivered::FailRequest(key));
     }
 
@@ -283,6 +290,20 @@ impl Core {
         hash.update(link.0.to_le_bytes());
         hash.update(request_id);
         hash.finalize().into()
+    }
+}
+
+/// What a worker is told about a request besides its query.
+fn errand(post: &Post, request: &Request, now: Now) -> Errand {
+    let left = request.deadline.saturating_duration_since(now.instant);
+    Errand {
+        worker: post.link,
+        account: post.account,
+        protocol: post.protocol,
+        coefficient: post.coefficient,
+        timeout: left.as_secs_f64() * TIMEOUT_SHARE,
+        hop_id: request.hop_id,
+        debug: request.wants_notes,
     }
 }
 

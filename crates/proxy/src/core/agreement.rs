@@ -48,6 +48,18 @@ impl Agreement {
 }
 
 impl Core {
+    /// The links that completed their handshake in version 3.
+    pub(super) fn streaming_links(&self) -> Vec<LinkId> {
+        let clients = self.clients.iter().filter(|(_, client)| {
+            matches!(client.stage, ClientStage::Ready(party) if party.protocol == ProtocolVersion::V3)
+        });
+        let workers = self.workers.iter().filter(|(_, worker)| {
+            let protocol = worker.party.as_ref().map(|party| party.protocol);
+            worker.is_ready() && protocol == Some(ProtocolVersion::V3)
+        });
+        clients.map(|(link, _)| *link).chain(workers.map(|(link, _)| *link)).collect()
+    }
+
     pub(super) fn client_capabilities(
         &mut self,
         link: LinkId,

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use units::ProtocolVersion;
-use wire::stream;
+use wire::{StatusCode, stream};
 
 use super::running::RequestKey;
-use super::{Core, LinkId, Now, Undelivered};
+use super::{Core, LinkId, Now, Outcome, Undelivered};
 
 /// How long a worker may take to say what a cancelled answer cost. After that, what it counted last is charged.
 const LAST_COUNT_WAIT: Duration = Duration::from_secs(2);
@@ -28,6 +28,9 @@ impl Core {
     pub(super) fn give_up(&mut self, key: RequestKey, now: Now) {
         let Some(request) = self.running.get_mut(key).filter(|request| !request.is_given_up) else { return };
         request.is_given_up = true;
+        if !request.is_forwarded {
+            return self.fail(key, Outcome::Cancelled, StatusCode::CANCELLED, "cancelled", now);
+        }
         if self.stop_worker(key) {
             self.running.bring_forward(key, now.instant + LAST_COUNT_WAIT);
         }
@@ -36,6 +39,9 @@ impl Core {
     /// Tells the worker of a request to stop. Returns whether it could be told.
     pub(super) fn stop_worker(&mut self, key: RequestKey) -> bool {
         let Some(request) = self.running.get_mut(key) else { return false };
+        if !request.is_forwarded {
+            return false;
+        }
         let (link, hop_id) = (request.worker_link, request.hop_id);
         self.cancel_at(link, hop_id)
     }
@@ -46,7 +52,7 @@ impl Core {
         if party.is_none_or(|party| party.protocol < ProtocolVersion::V3) {
             return false;
         }
-        self.send(link, wire::encode(&stream::Cancel { request_id }), Undelivered::Skip);
+        self.send(link, wire::encode(&stream::Cancel { request_id }), Undelivered::Never);
         true
     }
 }

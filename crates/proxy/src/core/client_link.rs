@@ -13,8 +13,10 @@ use wire::{DecodeError, StatusCode, client};
 use super::accounts::{Freshness, Side};
 use super::agreement::Agreement;
 use super::delivery::Delivery;
+use super::pace::Pace;
 use super::running::RequestKey;
 use super::terms::Terms;
+use super::upload::Upload;
 use super::waiting::WaitKey;
 use super::{ACCOUNTS_MAX, Core, LinkId, Now, Refusal};
 
@@ -28,6 +30,12 @@ pub(super) struct ClientLink {
     pub(super) waiting: HashMap<[u8; 32], WaitKey>,
     /// Answers that the client has not taken yet, in version 3, by its name for them.
     pub(super) deliveries: HashMap<[u8; 32], Delivery>,
+    /// How the link keeps up with them.
+    pub(super) pace: Pace,
+    /// Long queries that are still coming, in version 3, by the client's name for their requests.
+    pub(super) uploads: HashMap<[u8; 32], Upload>,
+    /// How much may still come of queries whose requests have ended.
+    pub(super) late: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +73,9 @@ impl ClientLink {
             running: HashMap::new(),
             waiting: HashMap::new(),
             deliveries: HashMap::new(),
+            pace: Pace::default(),
+            uploads: HashMap::new(),
+            late: 0,
         }
     }
 
@@ -212,15 +223,17 @@ impl Core {
                     Err("request before the end of the handshake")
                 }
                 (client::Packet::RunQueryEx(query), ClientStage::Ready(party)) => {
-                    self.run_query(link, party, query, message, now);
+                    let query_len = query.query.len();
+                    self.run_query(link, party, query, query_len, message, now);
                     Ok(())
                 }
                 (client::Packet::RunQuery(query), ClientStage::Ready(party)) => {
-                    self.run_query(link, party, in_full(query), message, now);
+                    let query_len = query.query.len();
+                    self.run_query(link, party, in_full(query), query_len, message, now);
                     Ok(())
                 }
                 (packet, ClientStage::Ready(party)) if party.protocol == ProtocolVersion::V3 => {
-                    self.stream_packet_from_client(link, &packet, now)
+                    self.stream_packet_from_client(link, party, (message, &packet), now)
                 }
                 // Meant for another version.
                 (_, ClientStage::Ready(_)) => Ok(()),
@@ -232,10 +245,13 @@ impl Core {
     fn stream_packet_from_client(
         &mut self,
         link: LinkId,
-        packet: &client::Packet<'_>,
+        party: ClientParty,
+        (message, packet): (&Bytes, &client::Packet<'_>),
         now: Now,
     ) -> Result<(), Breach> {
         match packet {
+            client::Packet::Begin(begin) => self.begin_query(link, party, begin, message, now),
+            client::Packet::BodyPart(part) => self.query_part(link, part, now),
             client::Packet::Cancel(cancel) => {
                 self.cancelled_by_client(link, cancel, now);
                 Ok(())
@@ -265,6 +281,7 @@ impl Core {
     pub(super) fn forget_client_link(&mut self, link: LinkId, now: Now) {
         let Some(mut client) = self.clients.remove(&link) else { return };
         self.forget_deliveries(client.deliveries.drain().map(|(_, delivery)| delivery));
+        self.forget_uploads(client.uploads.drain().map(|(_, upload)| upload));
         if !client.is_idle() {
             self.busy_clients -= 1;
         }

@@ -11,7 +11,7 @@ use wire::{StatusCode, stream};
 
 use super::client_link::Breach;
 use super::running::RequestKey;
-use super::{Core, LinkId, Now, Outcome, Undelivered};
+use super::{Action, Core, LinkId, Now, Outcome, Undelivered};
 
 /// One answer and its client.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Delivery {
     /// What the client has no room for, in order.
     held: VecDeque<Held>,
     held_len: usize,
+    /// It is in the queue of those that wait for the link.
+    waits_for_link: bool,
     /// The running request; `None` once it has ended and only its last parts are left.
     request: Option<RequestKey>,
 }
@@ -54,7 +56,7 @@ const HELD_LEN_MAX: usize = 4 << 20;
 impl Delivery {
     pub(super) fn new(request: RequestKey) -> Self {
         let outflow = Outflow::new(ANSWER_WINDOW);
-        Self { outflow, held: VecDeque::new(), held_len: 0, request: Some(request) }
+        Self { outflow, held: VecDeque::new(), held_len: 0, waits_for_link: false, request: Some(request) }
     }
 
     /// Whether it waits only for its client.
@@ -141,13 +143,28 @@ impl Core {
         let grant = request.inflow.as_mut().and_then(|inflow| inflow.pass(worker_cost));
         if let Some(len) = grant {
             let (link, request_id) = (request.worker_link, request.hop_id);
-            // One that finds no room is missed by its own stream alone, which then ends by its deadline.
-            self.send(link, wire::encode(&stream::Credit { request_id, len }), Undelivered::Skip);
+            self.send(link, wire::encode(&stream::Credit { request_id, len }), Undelivered::Never);
         }
     }
 
+    /// The link of a client has room again.
+    pub(super) fn resume_delivery(&mut self, link: LinkId, request_id: &[u8; 32]) {
+        // It may have ended meanwhile.
+        let Some(delivery) = self.delivery(link, request_id) else { return };
+        delivery.waits_for_link = false;
+        self.flush(link, request_id);
+    }
+
     fn flush(&mut self, link: LinkId, request_id: &[u8; 32]) {
-        while let Some(delivery) = self.delivery(link, request_id) {
+        while let Some(client) = self.clients.get_mut(&link)
+            && let Some(delivery) = client.deliveries.get_mut(request_id)
+        {
+            if !client.pace.is_open() {
+                if !std::mem::replace(&mut delivery.waits_for_link, true) {
+                    client.pace.wait(*request_id);
+                }
+                return;
+            }
             let request = delivery.request;
             let Some(held) = delivery.next() else {
                 if delivery.is_tail() && delivery.held.is_empty() {
@@ -155,7 +172,11 @@ impl Core {
                 }
                 return;
             };
+            let must_look = client.pace.sent(held.message.len());
             self.send(link, held.message, Undelivered::CloseLink);
+            if must_look {
+                self.outbox.push_back(Action::Look { link });
+            }
             if let Some(key) = request {
                 self.passed_on(key, held.worker_cost);
             }

@@ -23,10 +23,12 @@ mod delivery;
 mod listing;
 mod moving;
 mod newcomers;
+mod pace;
 mod relay;
 mod running;
 mod snapshot;
 mod terms;
+mod upload;
 mod waiting;
 mod worker_link;
 
@@ -125,6 +127,18 @@ pub enum Action {
         /// Whether the peer did something wrong.
         is_fault: bool,
     },
+    /// Tell [`Core::looked`] how much is queued on a link.
+    Look {
+        /// Which one.
+        link: LinkId,
+    },
+    /// Call [`Core::has_room`] once no more than so much is queued on a link.
+    AwaitRoom {
+        /// Which one.
+        link: LinkId,
+        /// In bytes.
+        queued_len: usize,
+    },
     /// Note for logs and statistics that a request has ended.
     Report(Report),
 }
@@ -151,6 +165,10 @@ impl fmt::Debug for Action {
                 let mut close = f.debug_struct("Close");
                 close.field("link", link).field("reason", reason).field("is_fault", is_fault).finish()
             }
+            Self::Look { link } => f.debug_struct("Look").field("link", link).finish(),
+            Self::AwaitRoom { link, queued_len } => {
+                f.debug_struct("AwaitRoom").field("link", link).field("queued_len", queued_len).finish()
+            }
             Self::Report(report) => f.debug_tuple("Report").field(report).finish(),
         }
     }
@@ -165,6 +183,8 @@ pub enum Undelivered {
     FailRequest(RequestKey),
     /// Nothing: a later message says the same.
     Skip,
+    /// It is queued all the same: running requests bound the number of such short messages.
+    Never,
 }
 
 /// What became of a request.
@@ -235,6 +255,9 @@ pub struct Limits {
     /// Bytes of requests that are kept until their answers begin, so that another worker can try if the first one fails;
     /// requests beyond are not moved. Default: 256 MiB.
     pub kept_len_max: usize,
+    /// Bytes of long queries that are collected while they come, for workers which want them whole and for another try.
+    /// Default: 256 MiB.
+    pub collected_len_max: usize,
     /// Longest time that a request may run; longer wishes are cut to it. Default: one hour.
     pub timeout_max: Duration,
     /// Time from a link's beginning to the end of its handshake. Default: 30 s.
@@ -249,6 +272,7 @@ impl Default for Limits {
             running_per_worker_max: 4096,
             running_max: 100_000,
             kept_len_max: 256 << 20,
+            collected_len_max: 256 << 20,
             timeout_max: Duration::from_secs(3600),
             handshake_max: Duration::from_secs(30),
         }
@@ -273,6 +297,8 @@ pub struct Core {
     waiting: Waiting,
     /// Client links for which anything runs or waits.
     busy_clients: usize,
+    /// Bytes of the queries that are being collected, at their full length.
+    collected_len: usize,
     lists: Lists,
     random: StdRng,
     /// Keeps our names for requests unpredictable to clients and workers.
@@ -334,6 +360,7 @@ impl Core {
             kept: Kept::default(),
             waiting: Waiting::default(),
             busy_clients: 0,
+            collected_len: 0,
             lists: Lists::default(),
             random,
             hop_secret,
@@ -447,9 +474,13 @@ impl Core {
     }
 
     /// Refuses new links and requests for good, so that [`Self::running_len`] falls to zero.
+    /// Peers of version 3 hear of it, so that they look for another proxy before a request fails.
     pub fn begin_drain(&mut self) {
         self.draining = true;
         self.clear_rooms(&proxy_disabled());
+        for link in self.streaming_links() {
+            self.send(link, wire::encode(&peer::GoingAway {}), Undelivered::Skip);
+        }
     }
 
     /// Gives up every running request and closes every link.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use gateway::{ApiError, ErrorKind};
 use market::{Ending, WorkerId};
 use units::AdjustedUsage;
-use wire::client;
+use wire::{client, http};
 
 use super::accounts::Side;
 use super::client_link::in_full;
@@ -104,8 +104,9 @@ impl Core {
         let worker = WorkerId::new(request.worker_link.0);
         self.market.finished(worker, ending, now.instant);
         let next = kept.query().and_then(|query| {
-            let http = wire::decode(query.query).ok();
-            let wish = self.read_wish(&query, request.wants_notes, http.as_ref()).ok()?;
+            let query_len = query.query.len();
+            let http = http::RequestStart::read(query.query, query_len).ok();
+            let wish = self.read_wish(&query, query_len, request.wants_notes, http.as_ref()).ok()?;
             let post = self.find_worker(&wish, now).ok()?;
             let is_new = post.link != request.worker_link && !request.tried.contains(&post.link);
             (is_new && self.ledger.reassign(&hold, post.account).is_ok()).then_some((wish, post))

@@ -4,7 +4,7 @@ use market::Ending;
 use transport::flow::{ANSWER_WINDOW, PART_LEN_MAX, part_cost};
 use units::{AdjustedTokens, AdjustedUsage, ProtocolVersion};
 use wire::frame::MESSAGE_LEN_MAX;
-use wire::{StatusCode, TlStr, TokensUsed, http, proxy, worker};
+use wire::{StatusCode, TlStr, TokensUsed, http, proxy, stream, worker};
 
 use super::answer::{self, Failure, Progress, WorkerTold};
 use super::client_link::Breach;
@@ -125,6 +125,29 @@ impl Core {
                 self.misbehaved(key, "out of order answer parts", now);
             }
         }
+        Ok(())
+    }
+
+    /// A worker says what an answer costs so far: what is charged, should nothing more be heard of it.
+    pub(super) fn usage_so_far(
+        &mut self,
+        link: LinkId,
+        usage: &stream::Usage,
+        now: Now,
+    ) -> Result<(), Breach> {
+        let key = self.workers.get(&link).and_then(|worker| worker.running.get(&usage.request_id)).copied();
+        let Some((key, request)) = key.and_then(|key| Some((key, self.running.get_mut(key)?))) else {
+            return Ok(());
+        };
+        // Workers before version 3 do not know this message.
+        if request.inflow.is_none() {
+            return Ok(());
+        }
+        let Some(counted) = read_tokens(&usage.tokens_used) else {
+            self.misbehaved(key, "worker: token counts contradict each other", now);
+            return Err("token counts contradict each other");
+        };
+        request.counted = counted;
         Ok(())
     }
 

@@ -37,6 +37,8 @@ pub(super) struct Request {
     pub(super) client_link: Option<LinkId>,
     /// Nobody waits for the answer any more.
     pub(super) is_given_up: bool,
+    /// The worker has heard of it.
+    pub(super) is_forwarded: bool,
     /// What the worker may send of the answer, in version 3.
     pub(super) inflow: Option<Inflow>,
     pub(super) client_account: Address,
@@ -217,6 +219,9 @@ impl Core {
         self.market.finished(WorkerId::new(request.worker_link.0), ending, now.instant);
         if let Some(link) = request.client_link {
             self.note_end(link, |client| client.running.remove(&request.client.request_id));
+        }
+        if let Some(link) = request.client_link {
+            self.end_upload(link, &request.client.request_id);
         }
         let duration = now.instant.saturating_duration_since(request.started.instant);
 

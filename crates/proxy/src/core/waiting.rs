@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use market::{NoWorker, WaitingRoom};
 use ton::Address;
 use units::{AdjustedTokens, AdjustedUsage, RequestId};
-use wire::StatusCode;
+use wire::{StatusCode, http};
 
 use super::admission::{Wish, no_worker};
 use super::answer::{self, Addressee, Failure, FinalInfo, Span, WorkerTold};
@@ -135,8 +135,9 @@ impl Core {
             let Some(wait) = self.waiting.requests.get(&key) else { return };
             let bytes = wait.kept.bytes();
             let query = bytes.query().expect("it was read when it came");
-            let http = wire::decode(query.query).ok();
-            let wish = self.read_wish(&query, wait.wants_notes, http.as_ref());
+            let query_len = query.query.len();
+            let http = http::RequestStart::read(query.query, query_len).ok();
+            let wish = self.read_wish(&query, query_len, wait.wants_notes, http.as_ref());
             let wish = wish.ok().expect("it was sound when it came");
             match self.find_worker(&wish, now) {
                 Ok(post) => {
@@ -147,7 +148,9 @@ impl Core {
                         return;
                     };
                     self.note_end(link, |client| client.waiting.remove(&request_id));
-                    if let Err(failure) = self.start(link, party, &wish, (started, Some(kept)), &post, now) {
+                    if let Err(failure) =
+                        self.start(link, party, (&wish, None), (started, Some(kept)), &post, now)
+                    {
                         self.refuse(
                             (link, party, request_id),
                             &failure,

@@ -54,6 +54,13 @@ impl WorkerLink {
     }
 }
 
+impl WorkerLink {
+    /// The handshake is complete.
+    pub(super) fn is_ready(&self) -> bool {
+        self.step == Step::Done
+    }
+}
+
 impl Core {
     pub(super) fn answer_worker(&mut self, link: LinkId, message: &[u8], now: Now) -> Result<Bytes, Refusal> {
         let Some((step, account)) = self.workers.get(&link).map(|worker| {
@@ -229,6 +236,11 @@ impl Core {
                 self.place_freed(link, now);
                 Ok(())
             }
+            worker::ToProxy::Credit(credit) => {
+                self.credit_from_worker(link, &credit, now);
+                Ok(())
+            }
+            worker::ToProxy::Usage(usage) => self.usage_so_far(link, &usage, now),
             answer => self.worker_answered(link, &answer, now),
         }
     }

@@ -89,3 +89,23 @@ fn capabilities_that_nobody_waits_for_end_the_link() {
         assert_eq!(world.closed(link), Some("capabilities out of order"));
     }
 }
+
+#[test]
+fn a_drain_is_told_to_peers_of_version_3() {
+    let mut world = World::new();
+    let links: Vec<_> = (1..=3)
+        .flat_map(|version| {
+            let number = u8::try_from(version).unwrap();
+            [
+                (version, world.client(50 + number, version)),
+                (version, world.worker(60 + number, version, 1000)),
+            ]
+        })
+        .collect();
+    world.core.begin_drain();
+    world.collect();
+    for (version, link) in links {
+        let told = world.next_sent(link).is_some_and(|said| wire::decode(&said) == Ok(peer::GoingAway {}));
+        assert_eq!(told, version == 3);
+    }
+}

@@ -179,3 +179,37 @@ fn a_worker_is_stopped_when_the_time_is_over_and_when_the_proxy_ends() {
     ended.world.collect();
     assert!(ended.is_worker_told());
 }
+
+#[test]
+fn a_cut_answer_costs_what_its_worker_counted_last() {
+    let usage =
+        |hop_id, completion| stream::Usage { request_id: hop_id, tokens_used: tokens(0, 0, completion, 0) };
+    let mut lost = running(3, 3);
+    lost.head();
+    lost.world.packet(lost.worker, &usage(lost.hop_id, 5));
+    lost.world.packet(lost.worker, &usage(lost.hop_id, 9));
+    lost.world.lose(lost.worker);
+    assert_eq!(lost.world.last_outcome(), Some((Outcome::WorkerLost, 653)));
+    assert_eq!((lost.world.client_tokens().0, lost.world.client_tokens().1), (9, 0));
+
+    // Nothing was delivered before the head, and older workers do not know the message.
+    let mut early = running(3, 3);
+    early.world.packet(early.worker, &usage(early.hop_id, 5));
+    early.world.lose(early.worker);
+    assert_eq!(early.world.client_tokens().0, 0);
+    let mut older = running(3, 2);
+    older.head();
+    older.world.packet(older.worker, &usage(older.hop_id, 5));
+    older.world.lose(older.worker);
+    assert_eq!(older.world.client_tokens().0, 0);
+}
+
+#[test]
+fn a_worker_that_counts_below_zero_loses_its_link() {
+    let mut running = running(3, 3);
+    running.head();
+    let usage = stream::Usage { request_id: running.hop_id, tokens_used: tokens(0, 0, -1, 0) };
+    running.world.packet(running.worker, &usage);
+    assert_eq!(running.world.closed(running.worker), Some("token counts contradict each other"));
+    assert_eq!(running.world.last_outcome(), Some((Outcome::WorkerMisbehaved, 621)));
+}

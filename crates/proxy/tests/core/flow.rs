@@ -268,3 +268,45 @@ fn a_long_complete_answer_of_an_older_worker_arrives_whole() {
     }
     assert!(is_done && whole == body);
 }
+
+#[test]
+fn a_client_whose_network_is_slow_gets_what_its_link_takes_and_keeps_its_link() {
+    let mut world = World::new();
+    let (client, worker) = (world.client(50, 3), world.worker(60, 3, 1000));
+    let (http, answer) = (http_request(b"{}"), http_response(b""));
+    let mut hops = Vec::new();
+    for number in 0..20 {
+        world.packet(client, &run_query(&http, number));
+        let request_id = world.forwarded(worker);
+        world.packet(worker, &proxy::QueryAnswerEx { request_id, answer: &answer, final_info: None });
+        hops.push(request_id);
+    }
+    world.queued_len = 2 << 20;
+    for round in 0..6 {
+        for request_id in &hops {
+            let part = proxy::QueryAnswerPartEx {
+                request_id: *request_id,
+                answer: &[round; PART_LEN_MAX],
+                final_info: None,
+            };
+            world.packet(worker, &part);
+        }
+    }
+    let sent_len = |world: &mut World| -> usize {
+        std::iter::from_fn(|| world.next_sent(client)).map(|message| message.len()).sum()
+    };
+    let first = sent_len(&mut world);
+    assert!(first < 600 << 10, "{first} bytes were sent on a link that takes nothing");
+    assert_eq!(world.awaited, [client]);
+    // Each time there is room, so much more goes out, until all is there.
+    let mut total = first;
+    while let Some(link) = world.awaited.pop() {
+        world.core.has_room(link);
+        world.collect();
+        let more = sent_len(&mut world);
+        assert!(more < 600 << 10);
+        total += more;
+    }
+    assert!(total > 20 * 6 * PART_LEN_MAX, "{total}");
+    assert_eq!(world.closed(client), None);
+}

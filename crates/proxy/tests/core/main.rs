@@ -14,5 +14,6 @@ mod fairness;
 mod flow;
 mod moving;
 mod replay;
+mod upload;
 mod worker_handshake;
 mod world;

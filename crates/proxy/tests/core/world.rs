@@ -25,6 +25,10 @@ pub(crate) struct World {
     pub(crate) now: Now,
     pub(crate) reports: Vec<Report>,
     pub(crate) vouched: Vec<LinkId>,
+    /// What every link is said to have queued.
+    pub(crate) queued_len: usize,
+    /// Links whose room the core waits for.
+    pub(crate) awaited: Vec<LinkId>,
     /// Whether everything is durable at once; otherwise when the test says [`World::commit`].
     pub(crate) is_disk_fast: bool,
     closed: HashMap<LinkId, &'static str>,
@@ -68,6 +72,8 @@ impl World {
             now,
             reports: Vec::new(),
             vouched: Vec::new(),
+            queued_len: 0,
+            awaited: Vec::new(),
             is_disk_fast: true,
             closed: HashMap::new(),
             sent: HashMap::new(),
@@ -169,6 +175,8 @@ impl World {
                 Action::Close { link, reason, .. } => {
                     assert!(self.closed.insert(link, reason).is_none(), "closed twice");
                 }
+                Action::Look { link } => self.core.looked(link, self.queued_len),
+                Action::AwaitRoom { link, .. } => self.awaited.push(link),
                 Action::Report(report) => self.reports.push(report),
             }
         }

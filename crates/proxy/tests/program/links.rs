@@ -250,3 +250,35 @@ async fn a_stranger_on_the_wrong_port_is_refused() {
     let refusal = lost.link.query(query, std::time::Duration::from_secs(60)).await.unwrap_err();
     assert!(matches!(refusal, transport::QueryError::Refused { .. }), "{refusal}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_network_holds_up_streams_and_costs_no_link() {
+    const STREAMS: u8 = 100;
+    let world = World::new().await;
+    let (mut slow, mut client) = (world.client_of(50, 3).await, world.client_of(51, 3).await);
+    let mut worker = world.worker_of(60, 3).await;
+    // Together far more than the queue of a link and the system's buffers hold; the slow one reads nothing yet.
+    let part = vec![0; 16 << 10];
+    for number in 0..STREAMS {
+        slow.run_query(number, 3000.0).await;
+        let request_id = worker.next_request().await;
+        worker.answer_head(request_id).await;
+        for _ in 0..6 {
+            worker.answer_part(request_id, &part, None).await;
+        }
+        worker.answer_part(request_id, b"x", Some(1)).await;
+    }
+    client.run_query(1, 3000.0).await;
+    let request_id = worker.next_request().await;
+    worker.answer_head(request_id).await;
+    worker.answer_part(request_id, b"x", Some(1)).await;
+    assert_eq!(client.next_answer().await.0, Some(200));
+    assert_eq!(client.next_answer().await, (None, b"x".to_vec(), true));
+    let (mut ended, mut len) = (0, 0);
+    while ended < STREAMS {
+        let (_status, body, is_last) = slow.next_answer().await;
+        len += body.len();
+        ended += u8::from(is_last);
+    }
+    assert_eq!(len, usize::from(STREAMS) * (6 * part.len() + 1));
+}

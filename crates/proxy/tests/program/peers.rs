@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use ton::{Address, RootConfig};
 use transport::{ConnectConfig, Link, LinkEvent, LinkEvents, connect};
 use units::{ConfigVersion, NanoTon};
-use wire::{client, http, proxy, worker};
+use wire::{client, http, peer, proxy, worker};
 
 pub(crate) const MODEL: &str = "demo/model";
 
@@ -57,28 +57,40 @@ impl World {
 
     /// A client after its handshake.
     pub(crate) async fn client(&self, number: u8) -> Peer {
-        let peer = Peer::connect(self.proxy.clients_address()).await;
+        self.client_of(number, 2).await
+    }
+
+    /// As [`Self::client`], of a version up to `version`.
+    pub(crate) async fn client_of(&self, number: u8, version: i32) -> Peer {
+        let mut peer = Peer::connect(self.proxy.clients_address()).await;
         let owner = owner(number).to_wire_text(false);
-        let proto_range = Some(client::ProtoRange { min_proto_version: 1, max_proto_version: 2 });
+        let proto_range = Some(client::ProtoRange { min_proto_version: 1, max_proto_version: version });
         let params =
             client::Params { client_owner_address: owner.as_str().into(), is_test: Some(true), proto_range };
         peer.ask(&client::ConnectToProxy { params, min_config_version: 3 }).await;
+        peer.agree(version).await;
         peer.ask(&client::AuthorizeWithProxyShort { data: b"" }).await;
         peer
     }
 
     /// An enabled worker.
     pub(crate) async fn worker(&self, number: u8) -> Peer {
-        let peer = Peer::connect(self.proxy.workers_address()).await;
+        self.worker_of(number, 2).await
+    }
+
+    /// As [`Self::worker`], of a version up to `version`.
+    pub(crate) async fn worker_of(&self, number: u8, version: i32) -> Peer {
+        let mut peer = Peer::connect(self.proxy.workers_address()).await;
         let owner = owner(number).to_wire_text(false);
         let params = worker::Params {
             worker_owner_address: owner.as_str().into(),
             model: MODEL.into(),
             coefficient: 1000,
             deployment: Some(worker::Deployment { is_test: true, proxy_cnt: 1, max_active_requests: 100 }),
-            proto_range: Some(client::ProtoRange { min_proto_version: 1, max_proto_version: 2 }),
+            proto_range: Some(client::ProtoRange { min_proto_version: 1, max_proto_version: version }),
         };
         peer.ask(&worker::ConnectToProxy { params }).await;
+        peer.agree(version).await;
         let nothing = worker::CompareBalanceWithProxy {
             tokens_committed_to_blockchain: 0,
             tokens_committed_to_db: 0,
@@ -125,6 +137,14 @@ impl Peer {
 
     async fn ask(&self, query: &impl wire::Encode) -> Bytes {
         self.link.query(wire::encode(query), PATIENCE).await.unwrap()
+    }
+
+    /// In version 3, both say what they can do.
+    async fn agree(&mut self, version: i32) {
+        if version == 3 {
+            let said = self.next().await.expect("the proxy says what it can do");
+            self.send(&wire::decode::<peer::Capabilities>(&said).unwrap()).await;
+        }
     }
 
     pub(crate) async fn send(&self, message: &impl wire::Encode) {

@@ -153,6 +153,28 @@ impl Shared {
         }
     }
 
+    pub(crate) fn queued_len(&self) -> usize {
+        self.lock().outgoing_cost
+    }
+
+    /// Returns once no more than `queued_len` is queued, or the link has closed.
+    pub(crate) async fn room(&self, queued_len: usize) {
+        let mut room = pin!(self.room.notified());
+        loop {
+            // Registered before looking, so that no room made in between is missed.
+            room.as_mut().enable();
+            let has_room = {
+                let queues = self.lock();
+                queues.is_closed() || queues.outgoing_cost <= queued_len
+            };
+            if has_room {
+                return;
+            }
+            room.as_mut().await;
+            room.set(self.room.notified());
+        }
+    }
+
     pub(crate) fn handshake_complete(&self) {
         let mut queues = self.lock();
         queues.is_vouched_for = true;

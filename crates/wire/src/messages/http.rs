@@ -1,7 +1,8 @@
 //! An HTTP exchange as objects: what the `query` and `answer` bytes of the other namespaces hold.
 
-use crate::TlStr;
+use crate::codec::{Input, Read};
 use crate::macros::tl_struct;
+use crate::{DecodeError, TlStr, schema};
 
 tl_struct! {
     /// A request to a model server.
@@ -16,6 +17,35 @@ tl_struct! {
         headers: Vec<Header<'a>>,
         /// The whole body.
         payload: &'a [u8],
+    }
+}
+
+/// The beginning of a boxed [`Request`], whose body may not have come to its end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestStart<'a> {
+    /// The request; its payload is what has come of it.
+    pub request: Request<'a>,
+    /// Length of the whole payload in bytes.
+    pub payload_len: usize,
+}
+
+impl<'a> RequestStart<'a> {
+    /// Reads the first bytes of a request that takes `whole_len` bytes in all. Its head must be among them.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if they begin no such request.
+    pub fn read(bytes: &'a [u8], whole_len: usize) -> Result<Self, DecodeError> {
+        let mut input = Input::new(bytes);
+        let id = u32::read(&mut input)?;
+        if id != schema::http::request {
+            return Err(DecodeError::UnknownConstructor { id });
+        }
+        let method = Read::read(&mut input)?;
+        let url = Read::read(&mut input)?;
+        let http_version = Read::read(&mut input)?;
+        let headers = Read::read(&mut input)?;
+        let (payload, payload_len) = input.bytes_start(whole_len.saturating_sub(bytes.len()))?;
+        Ok(Self { request: Request { method, url, http_version, headers, payload }, payload_len })
     }
 }
 

@@ -10,8 +10,10 @@ use tokio::time::sleep;
 use transport::clock::unix_now;
 use transport::{CloseReason, Link, LinkEvent, LinkEvents, QueryError};
 use units::{ProtocolVersion, RequestId};
+use wire::frame::MESSAGE_LEN_MAX;
+use wire::proxy::RunQueryEx;
 use wire::worker::{EnabledDisabled, FromProxy, NewCoefficient, PaymentStatus, UpdatePaymentStatus};
-use wire::{DecodeError, StatusCode};
+use wire::{DecodeError, StatusCode, stream};
 
 use super::{Common, LinkError};
 use crate::answer::AnswerForm;
@@ -19,7 +21,7 @@ use crate::model::{Model, ModelState};
 use crate::network::Network;
 use crate::request::{Admitted, Received, Refused, Work};
 use crate::session::{Session, SessionError};
-use crate::stream::Streams;
+use crate::stream::{Streams, UnknownStream};
 
 /// How often a proxy is asked where the account stands, at random between these.
 pub(super) const PAYMENT_POLL_INTERVAL: (Duration, Duration) =
@@ -53,6 +55,7 @@ pub(super) async fn work(
         announced,
         requests: JoinSet::new(),
         streams: Streams::default(),
+        is_left: false,
         payments: JoinSet::new(),
         work,
     };
@@ -101,9 +104,14 @@ pub(super) async fn work(
                 () = &mut payment_due => break,
                 () = common.stop.cancelled() => Err(LinkError::Stopped),
             };
+            let handled = match handled {
+                Ok(()) if worker.is_left && worker.requests.is_empty() => Err(LinkError::ProxyLeaves),
+                handled => handled,
+            };
             if let Err(error) = handled {
                 let reason = match error {
                     LinkError::Stopped => "the worker is shutting down",
+                    LinkError::ProxyLeaves => "the proxy takes no more requests",
                     LinkError::ConfigurationChanged => "the root configuration changed",
                     _ => "the proxy misbehaved",
                 };
@@ -125,6 +133,8 @@ struct Working<'a> {
     requests: JoinSet<RequestId>,
     /// Of version 3.
     streams: Streams,
+    /// The proxy takes no more requests.
+    is_left: bool,
     payments: JoinSet<Result<Bytes, QueryError>>,
     work: Arc<Work>,
 }
@@ -138,23 +148,14 @@ impl Working<'_> {
                 let received = Received {
                     form: self.form(query.request_id),
                     query: message.slice_ref(query.query),
+                    query_len: query.query.len(),
                     timeout: query.timeout,
                     enable_debug: false,
                     start,
                 };
                 self.begin(received, query.coefficient)
             }
-            Ok(FromProxy::RunQueryEx(query)) => {
-                self.session.take_payment(&query.signed_payment, &self.common.accounts);
-                let received = Received {
-                    form: self.form(query.request_id),
-                    query: message.slice_ref(query.query),
-                    timeout: query.timeout,
-                    enable_debug: query.enable_debug.unwrap_or(false),
-                    start,
-                };
-                self.begin(received, query.coefficient)
-            }
+            Ok(FromProxy::RunQueryEx(query)) => self.run_query(message, &query, query.query.len()),
             Ok(FromProxy::WorkerRequestPayment(payment)) => {
                 Ok(self.session.settle(&payment, &self.common.accounts)?)
             }
@@ -162,7 +163,9 @@ impl Working<'_> {
                 self.session.take_payment(&payment, &self.common.accounts);
                 Ok(())
             }
-            Ok(ours) if self.session.protocol == ProtocolVersion::V3 => self.handle_stream_packet(&ours),
+            Ok(ours) if self.session.protocol == ProtocolVersion::V3 => {
+                self.handle_stream_packet(message, &ours)
+            }
             // Meant for another version.
             Ok(_) => Ok(()),
             // A newer proxy may say more than we understand.
@@ -175,7 +178,7 @@ impl Working<'_> {
     }
 
     /// What only version 3 says.
-    fn handle_stream_packet(&mut self, packet: &FromProxy<'_>) -> Result<(), LinkError> {
+    fn handle_stream_packet(&mut self, message: &Bytes, packet: &FromProxy<'_>) -> Result<(), LinkError> {
         match packet {
             FromProxy::Cancel(cancel) => self.streams.cancel(RequestId::new(cancel.request_id)),
             FromProxy::Credit(credit) => {
@@ -185,10 +188,48 @@ impl Working<'_> {
                     tracing::warn!(%request_id, error, "a proxy broke the rules of a stream: it is cancelled");
                 }
             }
+            FromProxy::Begin(begin) => {
+                let run: RunQueryEx<'_> = wire::decode(begin.run).map_err(LinkError::Malformed)?;
+                let query_len = usize::try_from(begin.query_len).unwrap_or(0);
+                if query_len <= run.query.len() || query_len > MESSAGE_LEN_MAX {
+                    return Err(LinkError::QueryLen { query_len: begin.query_len });
+                }
+                self.streams.expect_parts();
+                return self.run_query(message, &run, query_len);
+            }
+            FromProxy::BodyPart(part) => {
+                let id = RequestId::new(part.request_id);
+                let grant = self.streams.part(id, part.data, part.is_last);
+                if let Some(len) = grant.map_err(|UnknownStream| LinkError::UnknownStream)? {
+                    let credit = stream::Credit { request_id: part.request_id, len };
+                    // A lost link shows as an event.
+                    let _lost = self.work.link.send_bounded(wire::encode(&credit));
+                }
+            }
+            FromProxy::GoingAway(_) => self.is_left = true,
             FromProxy::Capabilities(_) => return Err(SessionError::CapabilitiesTwice.into()),
             _ => {}
         }
         Ok(())
+    }
+
+    /// A request whose query has `query_len` bytes, which may continue in parts.
+    fn run_query(
+        &mut self,
+        message: &Bytes,
+        query: &RunQueryEx<'_>,
+        query_len: usize,
+    ) -> Result<(), LinkError> {
+        self.session.take_payment(&query.signed_payment, &self.common.accounts);
+        let received = Received {
+            form: self.form(query.request_id),
+            query: message.slice_ref(query.query),
+            query_len,
+            timeout: query.timeout,
+            enable_debug: query.enable_debug.unwrap_or(false),
+            start: unix_now(),
+        };
+        self.begin(received, query.coefficient)
     }
 
     fn form(&self, request_id: [u8; 32]) -> AnswerForm {
@@ -230,7 +271,9 @@ impl Working<'_> {
             place: self.model.take_place().ok_or(Refused::Busy)?,
             stream: match received.form.protocol {
                 ProtocolVersion::V3 => {
-                    Some(self.streams.open(received.form.request_id).ok_or(Refused::IdInUse)?)
+                    let Received { form, query, query_len, .. } = received;
+                    let stream = self.streams.open(form.request_id, query, *query_len);
+                    Some(stream.ok_or(Refused::IdInUse)?)
                 }
                 _ => None,
             },

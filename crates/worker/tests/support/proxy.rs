@@ -65,6 +65,16 @@ pub enum Said {
         message: String,
         end: End,
     },
+    /// What an answer costs so far.
+    Usage {
+        id: u8,
+        tokens: [i64; 5],
+    },
+    /// More of a query has room.
+    Credit {
+        id: u8,
+        len: i32,
+    },
     Disabled(bool),
     Coefficient(i32),
     /// The worker asked for the state of its account and was told.
@@ -249,6 +259,35 @@ impl Worker {
         self.link.try_send(wire::encode(&stream::Cancel { request_id: [id; 32] })).unwrap();
     }
 
+    /// As [`Self::ask`], in parts: the first `first_len` bytes of a query that is said to have `query_len`. Returns
+    /// the rest.
+    pub fn begin(&self, ask: &Ask<'_>, first_len: usize, extra_len: i32) -> Bytes {
+        let mut query = wire::encode(&wire::http::Request {
+            method: "POST".into(),
+            url: ask.path.into(),
+            http_version: "HTTP/1.1".into(),
+            headers: vec![],
+            payload: ask.body.as_bytes(),
+        });
+        let query_len = i32::try_from(query.len()).unwrap() + extra_len;
+        let rest = query.split_off(first_len);
+        let run = wire::encode(&proxy::RunQueryEx {
+            query: &query,
+            signed_payment: proxy::SignedPayment::Empty,
+            coefficient: ask.coefficient,
+            timeout: ask.timeout,
+            request_id: [ask.id; 32],
+            enable_debug: Some(ask.enable_debug),
+        });
+        self.link.try_send(wire::encode(&stream::Begin { query_len, run: &run })).unwrap();
+        rest
+    }
+
+    /// The next part of a query.
+    pub fn part(&self, id: u8, data: &[u8], is_last: bool) {
+        self.link.try_send(wire::encode(&stream::BodyPart { request_id: [id; 32], data, is_last })).unwrap();
+    }
+
     /// Takes `len` more of an answer.
     pub fn credit(&self, id: u8, len: u32) {
         let credit = stream::Credit { request_id: [id; 32], len: len.cast_signed() };
@@ -295,11 +334,11 @@ impl Worker {
         }
     }
 
-    /// The next answer; passes over announcements and polls.
+    /// The next answer; passes over announcements, polls and costs so far.
     pub async fn next_answer(&mut self) -> Said {
         loop {
             match self.next().await {
-                Said::Disabled(_) | Said::Coefficient(_) | Said::PaymentPoll => {}
+                Said::Disabled(_) | Said::Coefficient(_) | Said::PaymentPoll | Said::Usage { .. } => {}
                 answer => return answer,
             }
         }
@@ -358,6 +397,8 @@ fn said(message: ToProxy<'_>) -> Said {
         },
         ToProxy::EnabledDisabled(it) => Said::Disabled(it.disabled == 1),
         ToProxy::NewCoefficient(it) => Said::Coefficient(it.new_coefficient),
+        ToProxy::Usage(it) => Said::Usage { id: it.request_id[0], tokens: tokens(&it.tokens_used) },
+        ToProxy::Credit(it) => Said::Credit { id: it.request_id[0], len: it.len },
         ours => panic!("the link speaks a deployed version, the worker said {ours:?}"),
     }
 }

@@ -1,0 +1,275 @@
+//! Long queries of version 3: they come in parts, and nobody waits for the end of them but their own worker.
+
+use bytes::Bytes;
+use cocoon_proxy::core::{Limits, LinkId, Outcome};
+use transport::flow::{PART_LEN_MAX, QUERY_WINDOW, part_cost};
+use wire::{client, http, stream, worker};
+
+use crate::world::{World, http_request, root, run_query, terms};
+
+struct Uploading {
+    world: World,
+    client: LinkId,
+    worker: LinkId,
+    query: Bytes,
+    sent: usize,
+}
+
+/// A request of 100,000 bytes whose first part was sent.
+fn uploading_in(mut world: World, worker_version: i32) -> Uploading {
+    let (client, worker) = (world.client(50, 3), world.worker(60, worker_version, 1000));
+    let body: Vec<u8> = (0..100_000_u32).map(|number| (number % 251) as u8).collect();
+    let mut uploading = Uploading { world, client, worker, query: http_request(&body), sent: 0 };
+    uploading.begin(uploading.query.len());
+    uploading
+}
+
+fn uploading(worker_version: i32) -> Uploading {
+    uploading_in(World::new(), worker_version)
+}
+
+impl Uploading {
+    fn begin(&mut self, query_len: usize) {
+        let run = wire::encode(&run_query(&self.query[..PART_LEN_MAX], 1));
+        let query_len = i32::try_from(query_len).unwrap();
+        self.world.packet(self.client, &stream::Begin { query_len, run: &run });
+        self.sent = PART_LEN_MAX;
+    }
+
+    /// Sends the next part.
+    fn part(&mut self) {
+        let end = self.query.len().min(self.sent + PART_LEN_MAX);
+        let is_last = end == self.query.len();
+        let data = &self.query[self.sent..end];
+        self.world.packet(self.client, &stream::BodyPart { request_id: [1; 32], data, is_last });
+        self.sent = end;
+    }
+
+    /// Sends what a window holds.
+    fn fill(&mut self) {
+        for _ in 1..QUERY_WINDOW / part_cost(PART_LEN_MAX) {
+            self.part();
+        }
+    }
+
+    /// What the client was granted; nothing else came.
+    fn granted(&mut self) -> Option<i32> {
+        let message = self.world.next_sent(self.client)?;
+        match wire::decode(&message).unwrap() {
+            client::FromProxy::Credit(credit) => Some(credit.len),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    /// The name and the first bytes of the query that the worker got in parts.
+    fn begun(&mut self) -> ([u8; 32], usize, Vec<u8>) {
+        let message = self.world.next_sent(self.worker).expect("the worker hears at once");
+        let worker::FromProxy::Begin(begin) = wire::decode(&message).unwrap() else { panic!("no beginning") };
+        let run: wire::proxy::RunQueryEx<'_> = wire::decode(begin.run).unwrap();
+        (run.request_id, usize::try_from(begin.query_len).unwrap(), run.query.to_vec())
+    }
+
+    /// The parts that the worker got, and whether the last one was among them.
+    fn parts(&mut self) -> (Vec<u8>, bool) {
+        let (mut bytes, mut is_complete) = (Vec::new(), false);
+        while let Some(message) = self.world.next_sent(self.worker) {
+            let worker::FromProxy::BodyPart(part) = wire::decode(&message).unwrap() else {
+                panic!("no part")
+            };
+            assert!(!is_complete && part.data.len() <= PART_LEN_MAX);
+            bytes.extend_from_slice(part.data);
+            is_complete = part.is_last;
+        }
+        (bytes, is_complete)
+    }
+}
+
+#[test]
+fn parts_pass_through_as_the_worker_has_room() {
+    let mut uploading = uploading(3);
+    let (hop_id, query_len, mut got) = uploading.begun();
+    assert_eq!((query_len, got.len()), (uploading.query.len(), PART_LEN_MAX));
+    uploading.fill();
+    got.extend(uploading.parts().0);
+    assert_eq!(got.len(), uploading.sent, "what came went on at once");
+    assert!(uploading.granted().is_some());
+    // The worker's window is used up: the rest waits here, and the client is not let more than that.
+    uploading.part();
+    uploading.part();
+    assert!(uploading.parts().0.is_empty());
+    assert_eq!(uploading.granted(), None);
+    let len = i32::try_from(part_cost(PART_LEN_MAX) * 2).unwrap();
+    uploading.world.packet(uploading.worker, &stream::Credit { request_id: hop_id, len });
+    got.extend(uploading.parts().0);
+    assert_eq!(got.len(), uploading.sent);
+    uploading.granted();
+    uploading.world.packet(uploading.worker, &stream::Credit { request_id: hop_id, len });
+    while uploading.sent < uploading.query.len() {
+        uploading.part();
+    }
+    let (rest, is_complete) = uploading.parts();
+    got.extend(rest);
+    assert!(is_complete && got == uploading.query);
+}
+
+#[test]
+fn a_small_request_passes_between_the_parts_of_a_long_one() {
+    let mut uploading = uploading(3);
+    uploading.begun();
+    uploading.part();
+    let small = http_request(b"{}");
+    uploading.world.packet(uploading.client, &run_query(&small, 2));
+    uploading.part();
+    let order: Vec<bool> = std::iter::from_fn(|| uploading.world.next_sent(uploading.worker))
+        .map(|message| matches!(wire::decode(&message), Ok(worker::FromProxy::RunQueryEx(_))))
+        .collect();
+    assert_eq!(order, [false, true, false]);
+}
+
+#[test]
+fn the_hold_is_for_the_whole_query() {
+    let mut whole = World::new();
+    let (client, _worker) = (whole.client(50, 3), whole.worker(60, 3, 1000));
+    let uploading = uploading(3);
+    whole.packet(client, &run_query(&uploading.query, 1));
+    assert_eq!(whole.client_tokens(), uploading.world.client_tokens());
+}
+
+#[test]
+fn an_older_worker_gets_the_query_whole() {
+    for version in 1..=2 {
+        let mut uploading = uploading(version);
+        while uploading.sent < uploading.query.len() {
+            assert_eq!(uploading.world.next_sent(uploading.worker), None);
+            uploading.part();
+        }
+        assert!(uploading.granted().is_some(), "what is collected makes room");
+        let message = uploading.world.next_sent(uploading.worker).unwrap();
+        let worker::FromProxy::RunQueryEx(run) = wire::decode(&message).unwrap() else {
+            panic!("no request")
+        };
+        assert!(run.query == uploading.query);
+    }
+}
+
+#[test]
+fn what_is_collected_for_older_workers_has_a_budget() {
+    let limits = Limits { collected_len_max: 150_000, ..Limits::default() };
+    let mut uploading = uploading_in(World::with(terms(root(), false), limits), 2);
+    let run = wire::encode(&run_query(&uploading.query[..PART_LEN_MAX], 2));
+    let query_len = i32::try_from(uploading.query.len()).unwrap();
+    uploading.world.packet(uploading.client, &stream::Begin { query_len, run: &run });
+    assert_eq!(uploading.world.last_outcome(), Some((Outcome::Rejected, 651)));
+    uploading.world.next_sent(uploading.client).expect("the refusal");
+    // Parts that were under way are late, and no fault.
+    for _ in 0..3 {
+        let part = stream::BodyPart { request_id: [2; 32], data: &[0; PART_LEN_MAX - 512], is_last: false };
+        uploading.world.packet(uploading.client, &part);
+    }
+    assert_eq!(uploading.world.closed(uploading.client), None);
+    // The budget is free again once the first one has gone.
+    uploading.world.packet(uploading.client, &stream::Cancel { request_id: [1; 32] });
+    assert_eq!(uploading.world.last_outcome(), Some((Outcome::Cancelled, 653)));
+    let run = wire::encode(&run_query(&uploading.query[..PART_LEN_MAX], 3));
+    uploading.world.packet(uploading.client, &stream::Begin { query_len, run: &run });
+    assert_eq!(uploading.world.core.running_len(), 1);
+    uploading.world.lose(uploading.client);
+    assert_eq!(uploading.world.core.running_len(), 0, "the worker never heard of it");
+}
+
+#[test]
+fn a_cancel_within_a_query_reaches_the_worker() {
+    let mut uploading = uploading(3);
+    let (hop_id, ..) = uploading.begun();
+    uploading.world.packet(uploading.client, &stream::Cancel { request_id: [1; 32] });
+    let message = uploading.world.next_sent(uploading.worker).unwrap();
+    let worker::FromProxy::Cancel(cancel) = wire::decode(&message).unwrap() else { panic!("no cancel") };
+    assert_eq!(cancel.request_id, hop_id);
+}
+
+/// What a client does that it must not.
+type Misdeed<'a> = &'a dyn Fn(&mut Uploading);
+
+#[test]
+fn parts_that_break_the_rules_end_the_clients_link() {
+    let part = |len: usize, is_last| {
+        move |uploading: &mut Uploading| {
+            let part = stream::BodyPart { request_id: [1; 32], data: &vec![0; len], is_last };
+            uploading.world.packet(uploading.client, &part);
+        }
+    };
+    let unknown = |uploading: &mut Uploading| {
+        let part = stream::BodyPart { request_id: [9; 32], data: b"x", is_last: false };
+        uploading.world.packet(uploading.client, &part);
+    };
+    let short_of_its_end = part(100, true);
+    let too_long = part(60_000, false);
+    let overrun = |uploading: &mut Uploading| {
+        // The worker grants nothing, so the proxy grants once.
+        for _ in 0..12 {
+            uploading.part();
+        }
+    };
+    let breaches: [(Misdeed<'_>, &str); 4] = [
+        (&unknown, "parts of a query that was never begun"),
+        (&short_of_its_end, "the parts of a query do not add up to its length"),
+        (&too_long, "more of a query than was let"),
+        (&overrun, ""),
+    ];
+    for (breach, reason) in breaches {
+        let mut uploading = uploading(3);
+        breach(&mut uploading);
+        let closed = uploading.world.closed(uploading.client);
+        if !reason.is_empty() {
+            assert_eq!(closed, Some(reason));
+        }
+        assert!(closed.is_some());
+        assert_eq!(uploading.world.closed(uploading.worker), None);
+    }
+}
+
+#[test]
+fn lengths_that_make_no_sense_end_the_clients_link() {
+    for query_len in [-1, 0, 1, i32::try_from(PART_LEN_MAX).unwrap()] {
+        let mut world = World::new();
+        let (client, _worker) = (world.client(50, 3), world.worker(60, 3, 1000));
+        let query = http_request(&[b'x'; 50_000]);
+        let run = wire::encode(&run_query(&query[..PART_LEN_MAX], 1));
+        world.packet(client, &stream::Begin { query_len, run: &run });
+        assert!(world.closed(client).is_some(), "{query_len}");
+        assert_eq!(world.core.running_len(), 0);
+    }
+    // A length that is only too large, or not that of the request inside, is refused by name.
+    for wrong_by in [1_i32, i32::MAX - 50_200] {
+        let mut uploading = Uploading {
+            world: World::new(),
+            client: LinkId(0),
+            worker: LinkId(0),
+            query: http_request(&[b'x'; 50_000]),
+            sent: 0,
+        };
+        (uploading.client, uploading.worker) =
+            (uploading.world.client(50, 3), uploading.world.worker(60, 3, 1000));
+        let len = uploading.query.len() + usize::try_from(wrong_by).unwrap();
+        uploading.begin(len);
+        assert_eq!(uploading.world.last_outcome(), Some((Outcome::Rejected, 621)));
+        assert_eq!(uploading.world.closed(uploading.client), None);
+    }
+}
+
+#[test]
+fn a_worker_that_grants_nonsense_loses_the_request() {
+    for len in [0, -1, i32::MAX] {
+        let mut uploading = uploading(3);
+        let (request_id, ..) = uploading.begun();
+        uploading.world.packet(uploading.worker, &stream::Credit { request_id, len });
+        assert_eq!(uploading.world.last_outcome(), Some((Outcome::WorkerMisbehaved, 621)));
+        assert_eq!(uploading.world.closed(uploading.worker), None);
+        // What the client has sent meanwhile is late.
+        let refusal = uploading.world.next_sent(uploading.client).unwrap();
+        let client::FromProxy::QueryAnswerEx(answer) = wire::decode(&refusal).unwrap() else { panic!() };
+        assert!(wire::decode::<http::Response<'_>>(answer.answer).unwrap().status_code >= 400);
+        uploading.part();
+        assert_eq!(uploading.world.closed(uploading.client), None);
+    }
+}
