@@ -491,6 +491,47 @@ async fn a_request_goes_to_another_proxy_when_the_first_is_lost_before_the_answe
     assert_eq!(rest(&mut answer).await.unwrap(), "{}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_refusal_for_want_of_room_says_who_has_to_wait_and_how_long() {
+    for (code, text, status, after) in [
+        (602, "the client runs too many requests at once", 429, "1"),
+        (651, "no ready workers for model m", 503, "5"),
+    ] {
+        let network = Network::new(&[]);
+        let client = client(&network);
+        let (mut proxy, _serving) = connected(&network, &client, Some(2)).await;
+        // As proxies of ours write it.
+        let error = ApiError::from_wire(code, text).into_response::<Bytes>();
+        let code = code.to_string();
+        let after_header = error.headers()["retry-after"].to_str().unwrap();
+        let header = |name: &'static str, value: &str| (name, value.to_owned());
+        let headers = [header("retry-after", after_header), header("X-Cocoon-Error-Code", &code)];
+        let response = wire::encode(&wire::http::Response {
+            http_version: "HTTP/1.1".into(),
+            status_code: error.status().as_u16().into(),
+            reason: "".into(),
+            headers: headers
+                .iter()
+                .map(|(name, value)| wire::http::Header {
+                    name: (*name).into(),
+                    value: value.as_str().into(),
+                })
+                .collect(),
+            payload: error.body(),
+        });
+        let answer = run(&client, CHAT, async || {
+            let id = proxy.next_request().await.unwrap().id;
+            proxy.send(&first(id, &response, true));
+        })
+        .await
+        .unwrap();
+        assert_eq!(
+            (answer.status.as_u16(), answer.headers["retry-after"].to_str().unwrap()),
+            (status, after)
+        );
+    }
+}
+
 /// A proxy's refusal in the form that deployed clients understand.
 fn refusal() -> Bytes {
     let error = ApiError::from_wire(651, "no ready workers for modelm");
