@@ -122,7 +122,8 @@ impl Core {
 
     /// A worker may have room now: whoever's turn it is gets it.
     pub(super) fn place_freed(&mut self, link: LinkId, now: Now) {
-        if self.waiting.rooms.is_empty() {
+        // Whoever waits is new to the books, and waits on while nothing new can be written.
+        if self.waiting.rooms.is_empty() || !self.records_charges() {
             return;
         }
         let party = self.workers.get(&link).and_then(|worker| worker.party.as_ref());

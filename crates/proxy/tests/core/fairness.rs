@@ -228,6 +228,17 @@ fn a_proxy_that_stops_sends_those_who_wait_to_others() {
 }
 
 #[test]
+fn nobody_who_waits_runs_while_charges_cannot_be_recorded() {
+    let (mut world, worker, [client, _other]) = busy(2);
+    world.core.journal_stuck();
+    let request_id = world.try_forwarded(worker).unwrap();
+    answer(&mut world, worker, request_id);
+    assert_eq!(world.try_forwarded(worker), None);
+    world.wait(Duration::from_secs(5));
+    assert_eq!(refusals(&mut world, client), [(503, "5".to_owned())]);
+}
+
+#[test]
 fn without_room_for_its_bytes_a_request_does_not_wait() {
     let mut world = World::with(terms(root(), false), Limits { kept_len_max: 0, ..Limits::default() });
     worker(&mut world, 60, 1000, 1);
