@@ -71,6 +71,8 @@ impl Client {
         }
         let (following, stop) = (Arc::clone(&shared), tasks.stop.clone());
         tasks.tracker.spawn(stop.run_until_cancelled_owned(async move { following.follow_root().await }));
+        let (keeping, stop) = (Arc::clone(&shared), tasks.stop.clone());
+        tasks.tracker.spawn(stop.run_until_cancelled_owned(async move { keeping.keep_charges().await }));
         tasks.tracker.close();
         Ok(Self { shared, tasks: Arc::new(tasks) })
     }
@@ -243,6 +245,10 @@ impl Client {
     pub async fn shutdown(self) {
         self.tasks.stop.cancel();
         self.tasks.tracker.wait().await;
+        let (state, charges) = (Arc::clone(&self.shared.state), self.shared.accounts.to_keep());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || state.keep_payments(charges)).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the last charges cannot be kept");
+        }
     }
 }
 

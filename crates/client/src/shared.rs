@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use node::{ConnectingParty, OwnContract, RootFile, StateFolder};
+use node::{ConnectingParty, OwnContract, RootFile, StateFolder, follow_payments};
 use rand::RngExt as _;
 use tokio::sync::watch;
 use ton::RootConfig;
+use ton::payment::PaymentKind;
 use transport::ConnectConfig;
 use units::PublicKey;
 
@@ -21,8 +22,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) party: Party,
     pub(crate) root_file: RootFile,
-    /// Keeps other processes away from the folder.
-    _state: StateFolder,
+    pub(crate) state: Arc<StateFolder>,
     root: watch::Sender<Arc<RootConfig>>,
     pub(crate) connect: ConnectConfig,
     pub(crate) accounts: Accounts,
@@ -56,10 +56,10 @@ impl Shared {
         Ok(Self {
             party,
             root_file,
-            _state: state,
+            accounts: Accounts::restored(state.kept_payments(PaymentKind::ClientCharge)?),
+            state: Arc::new(state),
             root: watch::Sender::new(Arc::new(root)),
             connect: connect_config(&config),
-            accounts: Accounts::default(),
             pool: Pool::new(),
             slots: Slots::new(config.proxy_connections),
             stats: Stats::default(),
@@ -77,6 +77,12 @@ impl Shared {
     /// To wait for another root configuration.
     pub(crate) fn root_changes(&self) -> watch::Receiver<Arc<RootConfig>> {
         self.root.subscribe()
+    }
+
+    /// Keeps charges in the state folder as they grow, for ever.
+    pub(crate) async fn keep_charges(&self) {
+        let charges = || self.accounts.to_keep();
+        follow_payments(Arc::clone(&self.state), &self.accounts.charged, charges).await;
     }
 
     /// Takes over newer root configurations, for ever.

@@ -10,11 +10,13 @@
 //!   claims. It does not prove that the proxy runs an allowed image: [`check_image`] does, where images are checked.
 #![forbid(unsafe_code)]
 
+mod payments;
 mod proxy;
 mod root;
 mod settings;
 mod state;
 
+pub use payments::{KeptPayment, follow_payments};
 pub use proxy::{ConnectingParty, OwnContract, ProxyError, VerifiedProxy, check_image};
 pub use root::{RootError, RootFile};
 pub use settings::{SettingError, node_wallet, owner_address, root_address, seconds};

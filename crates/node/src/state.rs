@@ -141,6 +141,16 @@ impl StateFolder {
 
     /// The trimmed text of a file of the owner's alone; `make` gives it when there is none.
     fn load_or_write(&self, name: &str, make: impl FnOnce() -> String) -> Result<String, StateError> {
+        if let Some(text) = self.read_own(name)? {
+            return Ok(text.trim().to_owned());
+        }
+        let text = make();
+        self.replace(name, format!("{text}\n").as_bytes())?;
+        Ok(text)
+    }
+
+    /// The text of a file of the owner's alone, if there is one.
+    pub(crate) fn read_own(&self, name: &str) -> Result<Option<String>, StateError> {
         let path = self.path.join(name);
         let failed = |source| StateError::Io { path: path.clone(), source };
         match fs::metadata(&path) {
@@ -149,13 +159,9 @@ impl StateFolder {
                 if mode & 0o077 != 0 {
                     return Err(StateError::Exposed { path, mode });
                 }
-                Ok(fs::read_to_string(&path).map_err(failed)?.trim().to_owned())
+                fs::read_to_string(&path).map(Some).map_err(failed)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let text = make();
-                self.replace(name, format!("{text}\n").as_bytes())?;
-                Ok(text)
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
         }
     }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use admin::Token;
-use node::{ConnectingParty, OwnContract, RootFile, SettingError, StateError, StateFolder};
+use node::{ConnectingParty, OwnContract, RootFile, SettingError, StateError, StateFolder, follow_payments};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use ton::payment::PaymentKind;
 use transport::{ConnectConfig, Via};
 use units::PublicKey;
 
@@ -68,7 +69,7 @@ pub struct Worker {
     drain_timeout: Duration,
     tasks: JoinSet<()>,
     stop: DropGuard,
-    _state: StateFolder,
+    state: Arc<StateFolder>,
 }
 
 /// Loads the engines, begins to connect to proxies, and serves the local port.
@@ -81,7 +82,7 @@ pub async fn start(config: Config) -> Result<Worker, StartError> {
     let root = node::root_address(&config.root_address)?;
     let root_file = Arc::new(RootFile::new(config.root_config));
     let network = Network::new(root_file.read().map_err(NetworkError::from)?)?;
-    let state = StateFolder::open(&config.state)?;
+    let state = Arc::new(StateFolder::open(&config.state)?);
     let own_key = PublicKey::new(state.key("wallet.key")?.verifying_key().to_bytes());
     let token = Token::new(&state.secret("admin.token")?);
     let owner = node::owner_address(&config.owner_address, &own_key, network.config.params.is_test)?;
@@ -99,7 +100,7 @@ pub async fn start(config: Config) -> Result<Worker, StartError> {
         party: ConnectingParty { owner, root, is_testnet: config.is_testnet, contract: OwnContract::Worker },
         root_file: Arc::clone(&root_file),
         network: Arc::clone(&network),
-        accounts: Accounts::default(),
+        accounts: Accounts::restored(state.kept_payments(PaymentKind::WorkerPayout)?),
         stats: Arc::new(Stats::default()),
         connect: connect_config(config.router),
         proxy_connections: config.proxy_connections,
@@ -115,6 +116,10 @@ pub async fn start(config: Config) -> Result<Worker, StartError> {
         tasks.spawn(async move { stop.run_until_cancelled(task).await.unwrap_or_default() });
     };
     until_stopped(Box::pin(network::follow(root_file, network)));
+    let (keeping, folder) = (Arc::clone(&common), Arc::clone(&state));
+    until_stopped(Box::pin(async move {
+        follow_payments(folder, &keeping.accounts.paid, || keeping.accounts.to_keep()).await;
+    }));
     for model in &face.models {
         let watched = Arc::clone(model);
         until_stopped(Box::pin(async move { watched.watch_engine().await }));
@@ -125,14 +130,7 @@ pub async fn start(config: Config) -> Result<Worker, StartError> {
         }
     }
     tasks.spawn(admin::serve(listener, face::router(&face, token), stop.clone()));
-    Ok(Worker {
-        face,
-        http,
-        drain_timeout: config.drain_timeout,
-        tasks,
-        stop: stop.drop_guard(),
-        _state: state,
-    })
+    Ok(Worker { face, http, drain_timeout: config.drain_timeout, tasks, stop: stop.drop_guard(), state })
 }
 
 fn connect_config(router: Option<SocketAddr>) -> ConnectConfig {
@@ -178,7 +176,7 @@ impl Worker {
     /// Announces that no more requests are taken, lets those that run finish within the configured time, and closes
     /// all links.
     pub async fn shutdown(self) {
-        let Self { face, drain_timeout, mut tasks, stop, .. } = self;
+        let Self { face, drain_timeout, mut tasks, stop, state, .. } = self;
         for model in &face.models {
             model.change(|state| state.is_draining = true);
         }
@@ -195,6 +193,10 @@ impl Worker {
         let ended = async { while tasks.join_next().await.is_some() {} };
         if timeout(CLOSE_TIMEOUT, ended).await.is_err() {
             tracing::warn!("tasks were cut at shutdown");
+        }
+        let payments = face.common.accounts.to_keep();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || state.keep_payments(payments)).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the last payments cannot be kept");
         }
     }
 }

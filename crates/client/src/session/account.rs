@@ -1,8 +1,10 @@
-//! What this client owes to each proxy, as far as this process has seen.
+//! What this client owes to each proxy, as far as it has seen.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use node::KeptPayment;
+use tokio::sync::Notify;
 use ton::Address;
 use ton::payment::{self, PaymentError, PaymentKind};
 use units::{AdjustedTokens, PublicKey};
@@ -37,12 +39,24 @@ pub(crate) struct Totals {
 pub(crate) struct Account {
     pub(crate) contracts: Contracts,
     pub(crate) totals: Totals,
+    /// The largest charge seen. `totals.signed` is its amount.
+    best_charge: Option<Box<[u8]>>,
     /// The charge that verified last, and its amount.
     last_verified: Option<(Box<[u8]>, AdjustedTokens)>,
     has_sent_bad_charge: bool,
 }
 
 impl Account {
+    fn new(contracts: Contracts) -> Self {
+        Self {
+            contracts,
+            totals: Totals::default(),
+            best_charge: None,
+            last_verified: None,
+            has_sent_bad_charge: false,
+        }
+    }
+
     /// Takes over what the proxy says. A charge counts only if it verifies and is larger than the known one; a
     /// bad one is reported and otherwise passed over, since it costs nobody anything.
     ///
@@ -65,7 +79,12 @@ impl Account {
     /// Takes over a charge, if there is one, it verifies and is larger than the known one.
     pub(crate) fn take_payment(&mut self, payment: &SignedPayment<'_>) {
         match self.verified(payment) {
-            Ok(Some(signed)) => self.totals.signed = self.totals.signed.max(signed),
+            Ok(Some((charge, signed))) => {
+                if signed > self.totals.signed {
+                    self.totals.signed = signed;
+                    self.best_charge = Some(charge.into());
+                }
+            }
             Ok(None) => {}
             // Said once: a proxy that sends nothing else would fill the log.
             Err(error) => {
@@ -76,19 +95,22 @@ impl Account {
         }
     }
 
-    fn verified(&mut self, payment: &SignedPayment<'_>) -> Result<Option<AdjustedTokens>, PaymentError> {
+    fn verified<'a>(
+        &mut self,
+        payment: &SignedPayment<'a>,
+    ) -> Result<Option<(&'a [u8], AdjustedTokens)>, PaymentError> {
         let SignedPayment::Payment { data } = payment else { return Ok(None) };
         // A proxy sends the same charge with every request until it signs a new one. Verifying it each time costs more
         // than everything else that a client does for a small request.
         if let Some((verified, tokens)) = &self.last_verified
             && **verified == **data
         {
-            return Ok(Some(*tokens));
+            return Ok(Some((data, *tokens)));
         }
         let Contracts { proxy_key, client, .. } = &self.contracts;
         let tokens = payment::verify(data, PaymentKind::ClientCharge, client, proxy_key)?.tokens();
         self.last_verified = Some(((*data).into(), tokens));
-        Ok(Some(tokens))
+        Ok(Some((data, tokens)))
     }
 }
 
@@ -101,16 +123,53 @@ fn tokens(total: &'static str, tokens: i64) -> Result<AdjustedTokens, SessionErr
 
 /// The accounts with all proxies seen so far, by proxy contract.
 #[derive(Debug, Default)]
-pub(crate) struct Accounts(Mutex<HashMap<Address, Account>>);
+pub(crate) struct Accounts {
+    accounts: Mutex<HashMap<Address, Account>>,
+    /// A larger charge came.
+    pub(crate) charged: Notify,
+}
 
 impl Accounts {
+    /// Goes on with charges that were kept.
+    pub(crate) fn restored(kept: Vec<KeptPayment>) -> Self {
+        let account = |kept: KeptPayment| {
+            let KeptPayment { proxy_key, proxy, own, payment, signed, stored, known, .. } = kept;
+            let account = Account {
+                totals: Totals { signed, stored, used: known },
+                best_charge: Some(payment.into()),
+                ..Account::new(Contracts { proxy_key, proxy, client: own })
+            };
+            (proxy, account)
+        };
+        let accounts = Mutex::new(kept.into_iter().map(account).collect());
+        Self { accounts, charged: Notify::new() }
+    }
+
+    /// What has to be kept. A charge of nothing has not.
+    pub(crate) fn to_keep(&self) -> Vec<KeptPayment> {
+        let kept = |account: &Account| {
+            let (Contracts { proxy_key, proxy, client }, totals) = (account.contracts, account.totals);
+            Some(KeptPayment {
+                proxy_key,
+                proxy,
+                own: client,
+                // The contracts follow from it; the client never asks.
+                params_version: 0,
+                payment: account.best_charge.as_ref()?.to_vec(),
+                signed: totals.signed,
+                stored: totals.stored,
+                known: totals.used,
+            })
+        };
+        self.lock().values().filter_map(kept).collect()
+    }
+
     /// Opens the account behind `contracts`, or finds it unchanged.
     ///
     /// # Errors
     /// [`SessionError::Changed`] if the proxy contract is known with another key or another client contract.
     pub(crate) fn open(&self, contracts: Contracts) -> Result<(), SessionError> {
-        let fresh =
-            Account { contracts, totals: Totals::default(), last_verified: None, has_sent_bad_charge: false };
+        let fresh = Account::new(contracts);
         let mut accounts = self.lock();
         if accounts.entry(contracts.proxy).or_insert(fresh).contracts != contracts {
             return Err(SessionError::Changed);
@@ -120,7 +179,15 @@ impl Accounts {
 
     /// Works on the account of a proxy whose handshake opened it.
     pub(crate) fn with<T>(&self, proxy: &Address, work: impl FnOnce(&mut Account) -> T) -> T {
-        work(self.lock().get_mut(proxy).expect("the handshake opens the account, and none is ever removed"))
+        let mut accounts = self.lock();
+        let account =
+            accounts.get_mut(proxy).expect("the handshake opens the account, and none is ever removed");
+        let signed_before = account.totals.signed;
+        let result = work(account);
+        if account.totals.signed > signed_before {
+            self.charged.notify_one();
+        }
+        result
     }
 
     /// A copy of all accounts, in a stable order.
@@ -132,6 +199,6 @@ impl Accounts {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Address, Account>> {
         // Every change is a single assignment, so a panic elsewhere leaves no half-made account.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

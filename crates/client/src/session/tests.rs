@@ -250,6 +250,12 @@ fn totals_only_grow_and_charges_count_only_when_they_verify() {
     let larger = sign_with(&network.key, PaymentKind::ClientCharge);
     assert_eq!(adopt(&SignedPayment::Payment { data: &larger }, 0, 0), (99, 21, 31));
 
+    let restored = Accounts::restored(accounts.to_keep());
+    assert_eq!(totals(&restored), (99, 21, 31));
+    assert_eq!(restored.to_keep(), accounts.to_keep());
+    assert_eq!(restored.to_keep()[0].payment, larger);
+    restored.open(contracts).unwrap();
+
     assert!(accounts.open(contracts).is_ok(), "unchanged");
     for changed in [
         Contracts { proxy_key: PublicKey::new([1; 32]), ..contracts },

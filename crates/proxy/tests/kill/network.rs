@@ -129,10 +129,14 @@ impl Network {
 
     /// A worker waits longer after each death of its proxy; one that has just started does not.
     fn refresh_worker(&mut self) {
+        let member = "earned_tokens_committed_to_blockchain";
+        let before = signed(self.ports.worker, member).unwrap_or(0);
         if let Some(worker) = self.worker.take() {
             worker.stop();
         }
         self.start(Kind::Worker, "");
+        let after = signed(self.ports.worker, member).unwrap_or(0);
+        assert!(after >= before, "a worker keeps what was signed for it: {after} after {before}");
     }
 
     pub(crate) fn stop_proxy(&mut self) {

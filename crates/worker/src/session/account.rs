@@ -1,9 +1,11 @@
-//! What a proxy owes this worker, as far as this process has seen.
+//! What a proxy owes this worker, as far as it has seen.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use node::KeptPayment;
+use tokio::sync::Notify;
 use ton::Address;
 use ton::payment::{self, PaymentError, PaymentKind};
 use units::{AdjustedTokens, PublicKey};
@@ -88,9 +90,13 @@ impl Account {
     }
 }
 
-/// Accounts by proxy contract. In memory only: after a restart the proxies tell again.
+/// Accounts by proxy contract.
 #[derive(Debug, Default)]
-pub struct Accounts(Mutex<HashMap<Address, Account>>);
+pub struct Accounts {
+    accounts: Mutex<HashMap<Address, Account>>,
+    /// A larger payment came.
+    pub(crate) paid: Notify,
+}
 
 /// The proxy behind a known contract shows another key or another contract for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +106,42 @@ pub struct ContractsChanged {
 }
 
 impl Accounts {
+    /// Goes on with payments that were kept.
+    #[must_use]
+    pub fn restored(kept: Vec<KeptPayment>) -> Self {
+        let account = |kept: KeptPayment| {
+            let KeptPayment { proxy_key, proxy, own, params_version, payment, signed, stored, known } = kept;
+            let account = Account {
+                contracts: Contracts { proxy_key, proxy, worker: own, params_version },
+                best_payment: Some(payment.into()),
+                totals: Totals { signed, stored, earned: known },
+            };
+            (proxy, account)
+        };
+        Self { accounts: Mutex::new(kept.into_iter().map(account).collect()), paid: Notify::new() }
+    }
+
+    /// What has to be kept. A payment of nothing has not.
+    #[must_use]
+    pub fn to_keep(&self) -> Vec<KeptPayment> {
+        let kept = |account: &Account| {
+            let Contracts { proxy_key, proxy, worker, params_version } = account.contracts;
+            let Totals { signed, stored, earned } = account.totals;
+            let payment = account.best_payment.as_ref().filter(|_| signed > AdjustedTokens::ZERO)?.to_vec();
+            Some(KeptPayment {
+                proxy_key,
+                proxy,
+                own: worker,
+                params_version,
+                payment,
+                signed,
+                stored,
+                known: earned,
+            })
+        };
+        self.lock().values().filter_map(kept).collect()
+    }
+
     /// Opens the account, or finds it again.
     ///
     /// # Errors
@@ -113,7 +155,14 @@ impl Accounts {
     /// Works on the account of an opened proxy contract.
     pub(super) fn with<T>(&self, proxy: &Address, work: impl FnOnce(&mut Account) -> T) -> T {
         let mut accounts = self.lock();
-        work(accounts.get_mut(proxy).expect("a session opens its account first, and none is ever removed"))
+        let account =
+            accounts.get_mut(proxy).expect("a session opens its account first, and none is ever removed");
+        let signed_before = account.totals.signed;
+        let result = work(account);
+        if account.totals.signed > signed_before {
+            self.paid.notify_one();
+        }
+        result
     }
 
     /// A copy of all accounts, for statistics.
@@ -126,6 +175,6 @@ impl Accounts {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Address, Account>> {
         // An account is changed by assignments only, so a panic of a holder leaves a usable map.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -235,6 +235,9 @@ fn what_a_proxy_once_knew_it_must_know_again() {
     let (proxy, accounts) = (Proxy::new(), Accounts::default());
     session(&proxy, &accounts, 100, 150, 200);
     assert_eq!(totals(&accounts), (100, 150, 200));
+    // In another life of the worker too.
+    let accounts = Accounts::restored(accounts.to_keep());
+    assert_eq!(totals(&accounts), (100, 150, 200));
     let compare = |signed, stored, earned| {
         let state = connect(&proxy, &accounts).unwrap();
         state.handle(&proxy.compared(signed, stored, earned, 0), &accounts)
