@@ -159,7 +159,7 @@ impl Network {
             self.refresh_worker();
         }
         let client = SocketAddr::V4(self.ports.client);
-        until("the worker is connected", || ask(client));
+        until(|| format!("the worker is connected: {}", self.described()), || ask(client));
         let mut role = self.role(victim).take().unwrap();
         self.load(|| {
             std::thread::sleep(moment);
@@ -171,12 +171,17 @@ impl Network {
     pub(crate) fn load_through_a_stuck_journal(&mut self) -> u64 {
         let proxy = SocketAddr::V4(self.ports.proxy);
         self.load(|| {
-            until("the journal is stuck", || {
-                exchange(proxy, "GET /readyz", "").is_ok_and(|(_, body)| body.contains("cannot be recorded"))
-            });
-            until("the journal works again", || {
-                exchange(proxy, "GET /readyz", "").is_ok_and(|(status, _)| status == 200)
-            });
+            until(
+                || "the journal is stuck".to_owned(),
+                || {
+                    exchange(proxy, "GET /readyz", "")
+                        .is_ok_and(|(_, body)| body.contains("cannot be recorded"))
+                },
+            );
+            until(
+                || "the journal works again".to_owned(),
+                || exchange(proxy, "GET /readyz", "").is_ok_and(|(status, _)| status == 200),
+            );
         })
     }
 
@@ -221,12 +226,15 @@ impl Network {
         }
         let client = SocketAddr::V4(client);
         // Peers come back by themselves and agree with what they find.
-        until(what, || ask(client));
+        until(|| format!("{what}: {}", self.described()), || ask(client));
         let mut books = Value::Null;
-        until(what, || {
-            books = stats(self.ports.proxy).unwrap();
-            books["status"]["requests_in_flight"] == 0 && books["status"]["books_durable"] == true
-        });
+        until(
+            || format!("{what}: {}", self.described()),
+            || {
+                books = stats(self.ports.proxy).unwrap();
+                books["status"]["requests_in_flight"] == 0 && books["status"]["books_durable"] == true
+            },
+        );
 
         let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{what}: no number in {books}"));
         let sum = |list: &str, member: &str| -> u64 {
@@ -253,6 +261,19 @@ impl Network {
         }
         assert!(tokens > self.tokens, "{what}: {tokens} after {}", self.tokens);
         self.tokens = tokens;
+    }
+
+    /// How everybody sees the network, for a test that fails.
+    fn described(&self) -> String {
+        let part = |role: SocketAddrV4, members: &[&str]| -> Vec<Value> {
+            let stats = stats(role).unwrap_or(Value::Null);
+            members.iter().map(|member| stats[*member].clone()).collect()
+        };
+        let Ports { client, proxy, worker, .. } = self.ports;
+        let client = part(client, &["proxy_connections", "proxies"]);
+        let proxy = part(proxy, &["totals", "clients", "workers", "worker_connections"]);
+        let worker = part(worker, &["proxies", "models"]);
+        format!("client {client:?}, proxy {proxy:?}, worker {worker:?}")
     }
 
     /// What a power failure leaves of a write.
@@ -291,10 +312,10 @@ fn ask(client: SocketAddr) -> bool {
         .is_ok_and(|(status, body)| status == 200 && body.contains("\"total_tokens\":8"))
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+fn until(what: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
     let deadline = now() + PATIENCE;
     while !holds() {
-        assert!(now() < deadline, "waited in vain: {what}");
+        assert!(now() < deadline, "waited in vain: {}", what());
         std::thread::sleep(Duration::from_millis(10));
     }
 }
