@@ -5,12 +5,13 @@
 //! are numbers that the shell hands out. There is no socket, no clock, no task and no randomness but the seed.
 //!
 //! Invariants:
-//! - Every query gets exactly one answer or refusal, every request of a connected client exactly one end.
+//! - Every query gets exactly one answer or refusal, every request of a connected client exactly one end, unless the
+//!   client gives it up itself.
 //! - A reservation ends exactly once, on every path: answered, failed, timed out, worker lost.
 //! - A malformed message closes the link that it came on and touches nothing else.
 //! - What peers can make us remember is bounded: accounts by [`Limits::accounts_max`], running requests by
 //!   [`Limits::running_max`], those of one link by [`Limits::running_per_client_max`] and
-//!   [`Limits::running_per_worker_max`].
+//!   [`Limits::running_per_worker_max`], what each stream has under way by its windows ([`transport::flow`]).
 //! - Nothing here holds or prints a prompt or an answer.
 
 mod accounts;
