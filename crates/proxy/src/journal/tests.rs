@@ -2,15 +2,18 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use ledger::journal::{Bill, Identity};
+use ledger::journal::{Bill, CommitNumber, Identity};
 use ledger::{ClientFunds, Ledger, Multipliers, PriceTable};
 use ton::Address;
 use units::{AdjustedTokens, NanoTon, RequestId};
 
 use super::files::{BooksError, list};
-use super::{Store, machine_key_guard};
+use super::{Source, Store, Writer, machine_key_guard};
 
 fn who(number: u8) -> Address {
     Address::new(0, [number; 32])
@@ -31,6 +34,15 @@ fn open(folder: &Path) -> Result<(Store, Ledger), BooksError> {
 
 /// Charges `count` tokens to a client, in a commit of its own.
 fn charge(store: &mut Store, ledger: &mut Ledger, client: u8, count: u64) {
+    post(ledger, client, count);
+    let mut records = Vec::new();
+    let commit = ledger.take_records(&mut records).unwrap();
+    assert_eq!(store.append(&records).unwrap(), commit);
+    ledger.committed(commit);
+    store.tidy();
+}
+
+fn post(ledger: &mut Ledger, client: u8, count: u64) {
     let amount = NanoTon::new(1_000_000_000);
     let funds = ClientFunds { balance: amount, stake: amount, tokens_used: AdjustedTokens::ZERO };
     ledger.open_client(who(client), funds);
@@ -38,11 +50,6 @@ fn charge(store: &mut Store, ledger: &mut Ledger, client: u8, count: u64) {
     let hold = ledger.reserve(who(client), who(100), AdjustedTokens::new(count)).unwrap();
     let bill = Bill { request: RequestId::new([client; 32]), items: &[] };
     ledger.post(hold, AdjustedTokens::new(count), &bill).unwrap();
-    let mut records = Vec::new();
-    let commit = ledger.take_records(&mut records).unwrap();
-    assert_eq!(store.append(&records).unwrap(), commit);
-    ledger.committed(commit);
-    store.tidy();
 }
 
 fn used(ledger: &Ledger, client: u8) -> u64 {
@@ -192,4 +199,72 @@ fn a_key_and_its_books_are_lost_together_or_not_at_all() {
     fs::remove_dir_all(&books).unwrap();
     let error = machine_key_guard(&key, &books).unwrap_err();
     assert!(matches!(error, BooksError::BooksMissing { .. }), "{error:?}");
+}
+
+/// A ledger without a proxy around it.
+struct Desk {
+    ledger: Arc<Mutex<Ledger>>,
+    durable: Sender<CommitNumber>,
+}
+
+impl Source for Desk {
+    fn take(&self, into: &mut Vec<u8>) -> Option<CommitNumber> {
+        self.ledger.lock().unwrap().take_records(into)
+    }
+
+    fn committed(&self, commit: CommitNumber) {
+        self.ledger.lock().unwrap().committed(commit);
+        self.durable.send(commit).unwrap();
+    }
+
+    fn stuck(&self) {
+        panic!("this disk works");
+    }
+}
+
+/// Only a writer that never comes meets it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn writer(folder: &Path) -> (Writer, Arc<Mutex<Ledger>>, Receiver<CommitNumber>) {
+    let (store, ledger) = open(folder).unwrap();
+    let (ledger, (durable, commits)) = (Arc::new(Mutex::new(ledger)), channel());
+    let writer = Writer::start(store, Desk { ledger: Arc::clone(&ledger), durable }).unwrap();
+    (writer, ledger, commits)
+}
+
+#[test]
+fn a_writer_makes_durable_what_it_is_called_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (writer, ledger, commits) = writer(folder.path());
+    let bell = writer.bell();
+    for round in 1..=20 {
+        for _ in 0..3 {
+            post(&mut ledger.lock().unwrap(), 1, 5);
+            bell.ring();
+        }
+        while ledger.lock().unwrap().settled_client(who(1)) < Some(AdjustedTokens::new(round * 15)) {
+            commits.recv_timeout(PATIENCE).unwrap();
+        }
+    }
+    // Nobody rings for the last ones: whoever stops the writer knows that there may be some.
+    post(&mut ledger.lock().unwrap(), 1, 7);
+    drop(writer);
+    assert!(ledger.lock().unwrap().is_durable());
+    assert_eq!(used(&open(folder.path()).unwrap().1, 1), 307);
+}
+
+/// The books of a contract are left: their ledger is no longer where the writer takes from.
+#[test]
+fn a_writer_ends_with_the_last_charges_of_its_books() {
+    let folder = tempfile::tempdir().unwrap();
+    let (writer, ledger, commits) = writer(folder.path());
+    post(&mut ledger.lock().unwrap(), 1, 5);
+    writer.bell().ring();
+    commits.recv_timeout(PATIENCE).unwrap();
+    let mut records = Vec::new();
+    post(&mut ledger.lock().unwrap(), 2, 8);
+    let commit = ledger.lock().unwrap().take_records(&mut records).unwrap();
+    writer.finish(Some((commit, records)));
+    let (_, recovered) = open(folder.path()).unwrap();
+    assert_eq!((used(&recovered, 1), used(&recovered, 2)), (5, 8));
 }

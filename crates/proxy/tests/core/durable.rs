@@ -154,3 +154,22 @@ fn a_stuck_journal_takes_no_new_requests_and_loses_none_that_run() {
     world.packet(client, &run_query(&http, 3));
     assert_eq!(world.core.running_len(), 1);
 }
+
+#[test]
+fn charges_before_new_params_are_written_to_the_books_before() {
+    let mut world = World::new();
+    world.is_disk_fast = false;
+    let (client, worker) = (world.client(50, 2), world.worker(60, 2, 1000));
+    run(&mut world, (client, worker), 1, 100);
+    let mut newer = root();
+    newer.params.params_version += 1;
+    let newer = terms(newer, false);
+    let books = Ledger::new(newer.books_identity().prices);
+    let mut before = world.core.move_to(newer, books, world.now);
+    world.collect();
+    assert_eq!(before.totals().tokens.get(), 100);
+    assert!(before.take_records(&mut Vec::new()).is_some(), "they are still to be written");
+    assert_eq!(world.core.take_records(&mut Vec::new()), None, "and not to the new ones");
+    let client = world.client(50, 2);
+    assert_eq!(client_status(&mut world, client), (0, 0, 0));
+}
