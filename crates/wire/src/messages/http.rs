@@ -35,6 +35,9 @@ impl<'a> RequestStart<'a> {
     /// # Errors
     /// [`DecodeError`] if they begin no such request.
     pub fn read(bytes: &'a [u8], whole_len: usize) -> Result<Self, DecodeError> {
+        let Some(missing) = whole_len.checked_sub(bytes.len()) else {
+            return Err(DecodeError::TrailingBytes { left: bytes.len() - whole_len });
+        };
         let mut input = Input::new(bytes);
         let id = u32::read(&mut input)?;
         if id != schema::http::request {
@@ -44,7 +47,7 @@ impl<'a> RequestStart<'a> {
         let url = Read::read(&mut input)?;
         let http_version = Read::read(&mut input)?;
         let headers = Read::read(&mut input)?;
-        let (payload, payload_len) = input.bytes_start(whole_len.saturating_sub(bytes.len()))?;
+        let (payload, payload_len) = input.bytes_start(missing)?;
         Ok(Self { request: Request { method, url, http_version, headers, payload }, payload_len })
     }
 }
@@ -72,5 +75,56 @@ tl_struct! {
         name: TlStr<'a>,
         /// As sent.
         value: TlStr<'a>,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(payload: &[u8]) -> bytes::Bytes {
+        let header = Header { name: "Host".into(), value: "cocoon".into() };
+        crate::encode(&Request {
+            method: "POST".into(),
+            url: "/v1/chat/completions".into(),
+            http_version: "HTTP/1.1".into(),
+            headers: vec![header],
+            payload,
+        })
+    }
+
+    #[test]
+    fn every_beginning_that_holds_the_head_is_read_and_every_shorter_one_refused() {
+        for payload in [&b""[..], b"x", &[b'x'; 253], &[b'x'; 254], &[b'x'; 1000]] {
+            let whole = request(payload);
+            let mut is_readable = false;
+            for len in 0..=whole.len() {
+                let Ok(start) = RequestStart::read(&whole[..len], whole.len()) else {
+                    assert!(!is_readable, "{len} bytes are not enough, fewer were");
+                    continue;
+                };
+                is_readable = true;
+                assert_eq!(start.payload_len, payload.len());
+                assert!(payload.starts_with(start.request.payload));
+                assert_eq!(start.request.url, "/v1/chat/completions".into());
+            }
+            let read = RequestStart::read(&whole, whole.len()).unwrap();
+            assert_eq!(Ok(read.request), crate::decode(&whole));
+        }
+    }
+
+    #[test]
+    fn lengths_that_contradict_each_other_are_refused() {
+        let whole = request(&[b'x'; 1000]);
+        for len in [200, whole.len()] {
+            for wrong in [whole.len() - 4, whole.len() + 1, whole.len() + 4, 0, usize::MAX] {
+                assert!(RequestStart::read(&whole[..len], wrong).is_err(), "{len} of {wrong}");
+            }
+        }
+        let other = crate::encode(&Header { name: "a".into(), value: "b".into() });
+        assert!(matches!(
+            RequestStart::read(&other, other.len()),
+            Err(DecodeError::UnknownConstructor { .. })
+        ));
     }
 }
