@@ -69,6 +69,8 @@ pub(crate) struct Admitted {
     pub(crate) time: Duration,
     /// Held to the end.
     pub(crate) place: OwnedSemaphorePermit,
+    /// Held to the end: as long as it is, no other request of the link has this one's name.
+    pub(crate) name: Arc<Stream>,
     /// What the proxy says meanwhile; nothing before version 3.
     pub(crate) stream: Option<Arc<Stream>>,
 }
@@ -137,7 +139,7 @@ impl Received {
 
     /// Works on the request and answers it.
     pub(crate) async fn run(self, work: Arc<Work>, admitted: Admitted) {
-        let Admitted { coefficient, time, place, stream } = admitted;
+        let Admitted { coefficient, time, place, name, stream } = admitted;
         let now = Instant::now();
         let mut running = Running {
             received: self,
@@ -156,7 +158,7 @@ impl Received {
             ended: None,
         };
         running.run(now + time).await;
-        drop(place);
+        drop((place, name));
     }
 }
 

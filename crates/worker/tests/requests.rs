@@ -29,6 +29,37 @@ fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
+async fn two_requests_of_one_name_do_not_run_at_once_in_any_version() {
+    for protocol in [0, 1, 2] {
+        let mut setup = Setup::new().await;
+        setup.proxy.protocol = protocol;
+        let (_program, mut worker) = linked(&mut setup).await;
+        worker.ask(&Ask::default());
+        let prompt = setup.engine.next_prompt().await;
+        worker.ask(&Ask::default());
+        let Said::Error { code: 621, message, .. } = worker.next_answer().await else {
+            panic!("the second is refused")
+        };
+        assert_eq!(message, "worker: request id is in use");
+        prompt.answer_json(200, "{}").await;
+        assert_eq!(worker.whole_answer().await.0, 200, "the first goes on");
+        // Its name is free again once its task is over, which is soon after its last word.
+        loop {
+            worker.ask(&Ask::default());
+            tokio::select! {
+                biased;
+                prompt = setup.engine.next_prompt() => {
+                    prompt.answer_json(200, "{}").await;
+                    break;
+                }
+                refused = worker.next_answer() => assert!(matches!(refused, Said::Error { code: 621, .. })),
+            }
+        }
+        assert_eq!(worker.whole_answer().await.0, 200);
+    }
+}
+
+#[tokio::test]
 async fn a_stream_passes_event_by_event_and_is_billed() {
     let mut setup = Setup::new().await;
     let (_program, mut worker) = linked(&mut setup).await;

@@ -265,19 +265,14 @@ impl Working<'_> {
         if self.model.state().is_draining {
             return Err(Refused::Draining);
         }
-        Ok(Admitted {
-            coefficient: self.session.offered(thousandths).ok_or(Refused::Price)?,
-            time: received.time().ok_or(Refused::NoTime)?,
-            place: self.model.take_place().ok_or(Refused::Busy)?,
-            stream: match received.form.protocol {
-                ProtocolVersion::V3 => {
-                    let Received { form, query, query_len, .. } = received;
-                    let stream = self.streams.open(form.request_id, query, *query_len);
-                    Some(stream.ok_or(Refused::IdInUse)?)
-                }
-                _ => None,
-            },
-        })
+        let coefficient = self.session.offered(thousandths).ok_or(Refused::Price)?;
+        let time = received.time().ok_or(Refused::NoTime)?;
+        let place = self.model.take_place().ok_or(Refused::Busy)?;
+        // Two requests of one name would have two heads and two ends, and nobody could tell whose.
+        let Received { form, query, query_len, .. } = received;
+        let name = self.streams.open(form.request_id, query, *query_len).ok_or(Refused::IdInUse)?;
+        let stream = (form.protocol == ProtocolVersion::V3).then(|| Arc::clone(&name));
+        Ok(Admitted { coefficient, time, place, name, stream })
     }
 
     /// Tells the proxy what changed.
