@@ -27,8 +27,8 @@ use crate::link::{Command, IncomingQuery, LinkEvent, Responder, Shared};
 /// Encoding stops once this many bytes wait to be written: more would only grow the buffer.
 const WRITE_LEN_MAX: usize = 256 * 1024;
 
-/// Free space for a read on a quiet link, and what its buffers keep.
-const READ_LEN_MIN: usize = 2 * 1024;
+/// Free space for a read on a quiet link, and what its buffers keep. Pings fit; whatever is more doubles it.
+const READ_LEN_MIN: usize = 512;
 /// Free space for a read on a busy link. No announced length makes it more.
 const READ_LEN_MAX: usize = 64 * 1024;
 
