@@ -28,7 +28,7 @@ use admission::{Admission, Backoff, Permit};
 /// How to accept links.
 #[derive(Clone, Debug)]
 pub struct ListenConfig {
-    /// Who does proof of work and TLS. Default: this process, 16 bits, generated identities.
+    /// Who does proof of work and TLS. Default: this process, 12 bits, generated identities.
     pub mode: ListenMode,
     /// Links and handshakes together; connections above are closed at once. Default: 20,000.
     pub links_max: usize,
@@ -56,8 +56,8 @@ pub enum ListenMode {
     Tls {
         /// What we show to peers.
         identity: IdentitySource,
-        /// Bits of proof of work that strangers must do at rest, 0 to 64; under load up to 8 more, though not more
-        /// than 24 for that. Addresses of peers that completed their application's handshake within the last hour
+        /// Bits of proof of work that strangers must do at rest, 0 to 64; under load 17 to 24, unless that is
+        /// less. Addresses of peers that completed their application's handshake within the last hour
         /// do none. Deployed servers ask for 20, deployed clients refuse more than 28.
         pow_difficulty: u8,
     },
@@ -82,7 +82,7 @@ pub struct ListenDeadlines {
 impl Default for ListenConfig {
     fn default() -> Self {
         Self {
-            mode: ListenMode::Tls { identity: IdentitySource::generated(), pow_difficulty: 16 },
+            mode: ListenMode::Tls { identity: IdentitySource::generated(), pow_difficulty: 12 },
             links_max: 20_000,
             links_per_address_max: 1024,
             handshakes_max: 1024,

@@ -373,15 +373,15 @@ mod tests {
     async fn whoever_completed_a_handshake_comes_back_without_work() {
         let admission = Admission::new(&config());
         let first = admission.let_in(ip("192.0.2.1")).unwrap();
-        assert_eq!(first.difficulty, 16);
+        assert_eq!(first.difficulty, 12);
         drop(first);
-        assert_eq!(admission.let_in(ip("192.0.2.1")).unwrap().difficulty, 16, "nobody vouched for the first");
+        assert_eq!(admission.let_in(ip("192.0.2.1")).unwrap().difficulty, 12, "nobody vouched for the first");
         let mut vouched = admission.let_in(ip("192.0.2.1")).unwrap();
         vouched.link.vouched_for();
-        for difficulty in [0, 0, 16] {
+        for difficulty in [0, 0, 12] {
             assert_eq!(admission.let_in(ip("192.0.2.1")).unwrap().difficulty, difficulty, "two are earned");
         }
-        assert_eq!(admission.let_in(ip("192.0.2.2")).unwrap().difficulty, 16);
+        assert_eq!(admission.let_in(ip("192.0.2.2")).unwrap().difficulty, 12);
     }
 
     #[test]

@@ -10,7 +10,7 @@ const BITS_MAX: u8 = 24;
 
 /// Under load nothing below this is asked for, whatever is asked for at rest: adding bits to next to nothing is no
 /// protection.
-const BITS_BUSY_MIN: u8 = 12;
+const BITS_BUSY_MIN: u8 = 16;
 
 /// Strangers per second, roughly, that are no load.
 const QUIET_RATE: f64 = 64.0;
