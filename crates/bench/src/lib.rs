@@ -42,6 +42,14 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Suite {
+    /// Every suite, one after the other.
+    All {
+        /// Short and small: about two minutes.
+        #[arg(long)]
+        quick: bool,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Cost and latency of requests, against one nginx and against three with two mutual TLS hops.
     E2e(Common),
     /// How late tokens of paced streams come, and what each costs.
@@ -124,6 +132,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     runtime.block_on(async {
         match &arguments.suite {
             Suite::Mock => mock::serve().await,
+            Suite::All { quick, common } => all(*quick, common).await,
             Suite::IdleWorkers { port, count } => idle_workers::hold(*port, *count).await,
             Suite::Recover { folder } => suites::ledger::recover(folder),
             Suite::E2e(common) => finish(common, &suites::e2e::run(common).await?),
@@ -138,6 +147,22 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Suite::Hol(common) => finish(common, &suites::hol::run(common).await?),
         }
     })
+}
+
+async fn all(quick: bool, common: &Common) -> Result<()> {
+    let short = Common { rounds: common.rounds.min(2), secs: common.secs.min(0.5), ..common.clone() };
+    let (common, workers, clients) = match quick {
+        true => (&short, &[10, 1000][..], 100_000),
+        false => (common, &[10, 1000, 10_000][..], 1_000_000),
+    };
+    finish(common, &suites::e2e::run(common).await?)?;
+    finish(common, &suites::stream::run(common).await?)?;
+    finish(common, &suites::scale::run(common, workers).await?)?;
+    finish(common, &suites::ledger::run(common, clients)?)?;
+    finish(common, &suites::overload::run(common).await?)?;
+    finish(common, &suites::cancel::run(common).await?)?;
+    finish(common, &suites::slow_reader::run(common).await?)?;
+    finish(common, &suites::hol::run(common).await?)
 }
 
 /// Prints a report and writes it where it was asked for.

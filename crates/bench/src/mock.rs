@@ -1,7 +1,7 @@
 //! The mock engine: answers what the prompt asks for, at the pace it asks for.
 //!
-//! Each token of a stream is one event, one HTTP chunk and one write, as engines do it, and carries its number and
-//! the wall clock in nanoseconds. `GET /bench/state` tells what is in progress and when callers went away.
+//! Each token of a stream is one event and one HTTP chunk, and carries its number and the wall clock in nanoseconds. A
+//! paced token is one write, as engines do it; without a pause between them, [`BURST`] leave together. `GET /bench/state` tells what is in progress and when callers went away.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,6 +22,10 @@ use crate::http::Connection;
 
 /// The model that the mock serves.
 pub(crate) const MODEL: &str = "bench";
+
+/// Tokens in one write of a stream without pauses. With fewer, such streams measure how the scheduler happens to join
+/// writes on a busy machine.
+const BURST: u32 = 8;
 
 /// What `GET /bench/state` tells.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -128,6 +132,9 @@ async fn stream(connection: &mut Connection, ask: Ask, begin: Instant, state: &R
         pause(connection, begin + ask.gap * number).await?;
         let delta = format!(r##"{{"content":"#{number}:{}:{padding} "}}"##, nanos(unix_now()));
         event(&mut out, &chunk(&delta, "null", ""));
+        if ask.gap.is_zero() && (number + 1) % BURST != 0 {
+            continue;
+        }
         connection.write(out.as_bytes()).await?;
         state.borrow_mut().written += out.len() as u64;
         out.clear();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rand::seq::SliceRandom as _;
 
+use super::cancel::state;
 use super::{settle, start_targets, versions};
 use crate::Common;
 use crate::ask::Ask;
@@ -209,7 +210,7 @@ async fn memory(report: &mut Report, nginx: Option<&Nginx>) -> Result<()> {
     let mut rows = vec![["", "at rest, MiB", "per waiting stream, KiB"].map(str::to_owned).to_vec()];
     let single = |value| Median { value, lowest: value, highest: value };
     for target in running.targets.iter().filter(|target| !target.pids.is_empty()) {
-        let ask = Ask { first: Duration::from_secs(4), ..Ask::stream(1) };
+        let ask = Ask { first: Duration::from_secs(8), ..Ask::stream(1) };
         // One request first: what is made once, at first use, belongs to no stream.
         load::run(
             target,
@@ -220,7 +221,13 @@ async fn memory(report: &mut Report, nginx: Option<&Nginx>) -> Result<()> {
         let before = measure::memory(&target.pids)?;
         let load = Load { callers: WAITING_STREAMS, ask, is_connection_new: false };
         let (answered, waiting) = tokio::join!(load::run(target, load, Duration::from_millis(1)), async {
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            // Measured while all of them wait, and said so by the engine.
+            let mut waiting = 0;
+            while waiting < WAITING_STREAMS as u64 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                waiting = state(running.mock.port).await?.in_progress;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
             measure::memory(&target.pids)
         });
         answered?;
