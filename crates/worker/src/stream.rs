@@ -161,12 +161,15 @@ impl Streams {
         }
     }
 
-    /// The proxy takes more of an answer.
+    /// The proxy takes more of an answer. For one that is cancelled already it means nothing, so that a proxy is
+    /// told off once for each request at most.
     ///
     /// # Errors
     /// [`FlowError`] if it grants what makes no sense; the request is cancelled then.
     pub(crate) fn grant(&self, id: RequestId, len: i32) -> Result<(), FlowError> {
-        let Some(stream) = self.find(id) else { return Ok(()) };
+        let Some(stream) = self.find(id).filter(|stream| !stream.cancelled.is_cancelled()) else {
+            return Ok(());
+        };
         stream.answer.grant(len).inspect_err(|_senseless| stream.cancelled.cancel())
     }
 
