@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use support::setup::Setup;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use units::ProtocolVersion;
 use wire::frame::{FrameReader, FrameWriter, PAYLOAD_LEN_MAX};
 use wire::tcp::Packet;
 use wire::worker::ToProxy;
@@ -66,6 +67,19 @@ fn root_config() -> Value {
         "worker_sc_code": code("657CB7CA586D77E88066EFFADF10F3EDDEA7D3487E809220E770D9DC4E596023", 2),
         "client_sc_code": code("5D8A54E4462DD52F747BAE8C1EDCA819FD2F462BE05C1FC595CC2A34E6B18C44", 5),
     })
+}
+
+/// A recorded query with the one thing that is new: we offer a version more.
+fn as_of_today(query: &[u8]) -> Bytes {
+    match wire::decode(query).unwrap() {
+        worker::Query::ConnectToProxy(mut connect) => {
+            let range = connect.params.proto_range.as_mut().unwrap();
+            assert_eq!(range.max_proto_version, ProtocolVersion::V2.number());
+            range.max_proto_version = ProtocolVersion::LATEST.number();
+            wire::encode(&connect)
+        }
+        _ => Bytes::copy_from_slice(query),
+    }
 }
 
 /// The recorded proxy, reached through a router as the recorded worker did.
@@ -280,7 +294,11 @@ async fn our_worker_says_what_the_recorded_worker_said() {
                 let Packet::Query { id, data: ours } = wire::decode(&ours).unwrap() else {
                     panic!("no query")
                 };
-                assert!(ours == data, "another query: {:?}", wire::decode::<worker::Query<'_>>(ours));
+                assert!(
+                    ours == as_of_today(data),
+                    "another query: {:?}",
+                    wire::decode::<worker::Query<'_>>(ours)
+                );
                 let answer = script.pop_front().unwrap();
                 let Packet::QueryAnswer { data, .. } = wire::decode(&answer).unwrap() else {
                     panic!("no answer")
@@ -332,8 +350,19 @@ async fn our_worker_says_what_the_recorded_worker_said() {
 /// Sends what the recorded proxy sent up to and including its next request.
 async fn next_request(proxy: &mut Proxy, script: &mut VecDeque<Bytes>) {
     settle(proxy, script).await;
-    let request = script.pop_front().unwrap();
+    let request = without_limit(&script.pop_front().unwrap());
     proxy.send(&wire::decode(&request).unwrap()).await;
+}
+
+/// The recorded engine went beyond the limits of its requests and was paid for it. Our worker lets no engine do that, so
+/// the limit gets another name of the same length here: everything else then has to agree.
+fn without_limit(request: &[u8]) -> Vec<u8> {
+    let (limit, other) = (b"\"max_tokens\"", b"\"any_tokens\"");
+    let mut request = request.to_owned();
+    if let Some(at) = request.windows(limit.len()).position(|window| window == limit) {
+        request[at..at + limit.len()].copy_from_slice(other);
+    }
+    request
 }
 
 /// Sends what the recorded proxy sent before its next request.
