@@ -46,7 +46,7 @@ pub(crate) struct RoleArguments {
     #[arg(long, default_value_t = 0, value_name = "N")]
     instance: u16,
 
-    /// State folder: keys, and later the journal.
+    /// State folder: keys, payments, and a proxy's books.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 }

@@ -1,8 +1,8 @@
 //! The proxy's role: it admits clients and workers, routes requests, meters them and keeps the accounts.
 //!
 //! [`core`] decides everything and does nothing: it is fed with events and yields actions. [`start`] puts the shell
-//! around it: listeners, links, timers, statistics, the operator's HTTP port. The protocol is that of the deployed
-//! network, versions 0 to 2; peers of it may be on either side.
+//! around it: listeners, links, timers, the journal, statistics, the operator's HTTP port. The protocol is that of the
+//! deployed network, versions 0 to 2, whose peers may be on either side, and our own version 3 (`docs/protocol.md`).
 //!
 //! It refuses to read prompts and answers, to run models, and to follow a chain: it works on a root configuration that
 //! it is given, in test networks only.
