@@ -90,7 +90,8 @@ pub(crate) fn ask(up: &Up, request: &Value) -> (u16, Value) {
 /// Asks `model` what Cocoon is. The client is charged, and the worker earns, what the engine counted. Returns the answer.
 pub(crate) fn answer_is_metered(up: &Up, model: &str) -> String {
     let question = json!({
-        "model": model, "max_tokens": 40, "messages": [{"role": "user", "content": "What is Cocoon?"}]
+        "model": model, "max_tokens": 40, "temperature": 0,
+        "messages": [{"role": "user", "content": "What is Cocoon?"}],
     });
     let (status, answer) = ask(up, &question);
     assert_eq!(status, 200, "{answer}");
