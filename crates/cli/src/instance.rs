@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use tokio::net::TcpSocket;
 
 /// Largest instance number: ports stay below 65,536.
 const INSTANCE_MAX: u16 = 5_000;
@@ -34,23 +35,38 @@ impl Ports {
             worker_http: 12_000 + moved,
         })
     }
+}
 
-    /// Five ports that are free now, chosen by the system.
-    ///
+/// Five ports that the system chose. Nobody but our own listeners gets them for as long as this lives.
+pub(crate) struct FreePorts {
+    pub(crate) ports: Ports,
+    _held: Vec<TcpSocket>,
+}
+
+impl FreePorts {
     /// # Errors
     /// If the system has none.
-    pub(crate) fn free() -> Result<Self> {
-        // All five are held until all are known, so that they differ.
-        let held: Vec<_> = (0..5)
-            .map(|_index| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-            .collect::<Result<_, _>>()?;
+    pub(crate) fn take() -> Result<Self> {
+        let held: Vec<_> = (0..5).map(|_index| hold(0)).collect::<Result<_, _>>()?;
         let ports: Vec<u16> =
-            held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<Result<_>>()?;
+            held.iter().map(|socket| Ok(socket.local_addr()?.port())).collect::<Result<_>>()?;
         let [client_http, proxy_http, proxy_workers, proxy_clients, worker_http] = ports[..] else {
-            bail!("five listeners have five ports");
+            bail!("five sockets have five ports");
         };
-        Ok(Self { client_http, proxy_http, proxy_workers, proxy_clients, worker_http })
+        let ports = Ports { client_http, proxy_http, proxy_workers, proxy_clients, worker_http };
+        // Elsewhere a port that is held is one that nobody can listen on, ourselves included.
+        Ok(Self { ports, _held: if cfg!(target_os = "linux") { held } else { Vec::new() } })
     }
+}
+
+/// Takes a port, or with 0 any, without listening on it. On Linux whoever allows an address to be used again, as our
+/// listeners do, can listen there beside it. The system gives a held port to nobody else, as the near end of a
+/// connection neither: not to a stranger, and not to a role that tries a port on which another has yet to listen.
+fn hold(port: u16) -> std::io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(loopback(port))?;
+    Ok(socket)
 }
 
 /// `port` on the IPv4 loopback address.
@@ -84,5 +100,17 @@ mod tests {
         assert_eq!((third.client_http, third.proxy_clients, third.worker_http), (10_030, 11_032, 12_030));
         assert!(Ports::of_instance(INSTANCE_MAX).is_ok());
         assert!(Ports::of_instance(INSTANCE_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn free_ports_are_ours_alone() {
+        let free = FreePorts::take().unwrap();
+        let address = loopback(free.ports.client_http);
+        assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens yet");
+        drop(std::net::TcpListener::bind(address).unwrap());
+        if cfg!(target_os = "linux") {
+            let stranger = TcpSocket::new_v4().unwrap();
+            assert!(stranger.bind(address).is_err(), "it is held, also after a role was stopped");
+        }
     }
 }

@@ -18,7 +18,7 @@ use self::engine_choice::ServedModel;
 use self::network::Network;
 use self::roles::Roles;
 use crate::http;
-use crate::instance::{Ports, loopback, state_folder};
+use crate::instance::{FreePorts, Ports, loopback, state_folder};
 use crate::logs::LogArguments;
 use crate::signals::stop_requested;
 use crate::status;
@@ -65,9 +65,11 @@ pub(crate) fn run(arguments: UpArguments, logs: &LogArguments) -> Result<()> {
     let _lock = StateFolder::open(&state)?;
     let log_folder = state.join("logs");
     logs.to_file(&log_folder.join("cocoon.log"))?;
-    let ports = match arguments.free_ports {
-        true => Ports::free()?,
-        false => Ports::of_instance(arguments.instance)?,
+    // Held to the end: whoever else looks for a port meanwhile finds another one.
+    let free = arguments.free_ports.then(FreePorts::take).transpose()?;
+    let ports = match &free {
+        Some(free) => free.ports,
+        None => Ports::of_instance(arguments.instance)?,
     };
     crate::runtime()?.block_on(async {
         let served = engine_choice::choose(&arguments).await?;

@@ -10,8 +10,9 @@ use crate::http;
 const KNOWN_ENGINES: &[(&str, u16)] =
     &[("Ollama", 11434), ("vLLM", 8000), ("llama.cpp", 8080), ("LM Studio", 1234)];
 
-/// Long enough for a local server under load, short enough not to be felt at start.
-const PROBE_DEADLINE: Duration = Duration::from_millis(700);
+/// Long enough for a local server on a busy machine. Only a program that listens on one of these ports and does not
+/// answer makes a start wait for it: where nobody listens, the system says so at once.
+const PROBE_DEADLINE: Duration = Duration::from_secs(3);
 
 /// An engine that answered.
 #[derive(Debug, PartialEq, Eq)]

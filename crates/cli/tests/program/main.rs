@@ -4,7 +4,10 @@
 mod engines;
 mod support;
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 
 use support::{Up, answer_is_metered, ask, cocoon, exchange};
 
@@ -98,10 +101,25 @@ fn configurations_are_printed_checked_and_refused() {
 
 #[test]
 fn status_of_a_stopped_network_says_down() {
-    let status = cocoon(&["status", "--json", "--instance", "4999"]);
+    let (instance, _held) = unused_instance();
+    let status = cocoon(&["status", "--json", "--instance", &instance.to_string()]);
     assert!(status.status.success());
     let status: Value = serde_json::from_slice(&status.stdout).unwrap();
     let roles = status.get("roles").and_then(Value::as_array).unwrap();
     assert_eq!(roles.len(), 3);
     assert!(roles.iter().all(|role| role.get("state") == Some(&json!("down"))), "{status}");
+}
+
+/// An instance whose three HTTP ports are held, so that nothing listens there and nothing begins to. They lie below the
+/// ports that systems choose by themselves.
+fn unused_instance() -> (u16, Vec<TcpSocket>) {
+    let hold = |port: u16| {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).map(|()| socket)
+    };
+    let held = |instance: u16| {
+        let ports = [10_000, 11_000, 12_000].map(|first| first + instance * 10);
+        ports.into_iter().map(hold).collect::<Result<Vec<_>, _>>().ok().map(|held| (instance, held))
+    };
+    (1000..2000).find_map(held).unwrap()
 }
