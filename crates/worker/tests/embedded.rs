@@ -9,8 +9,7 @@ use serde_json::Value;
 use support::proxy::{Ask, Said};
 use support::setup::Setup;
 
-const CHAT: &str =
-    r#"{"model":"cocoon-demo","messages":[{"role":"user","content":"What is Cocoon?"}],"max_tokens":8"#;
+const CHAT: &str = r#"{"model":"cocoon-demo","messages":[{"role":"user","content":"What is Cocoon?"}],"max_tokens":8,"temperature":0"#;
 
 async fn started(setup: &Setup, max_active_requests: i32) -> cocoon_worker::Worker {
     let model = ModelConfig {

@@ -8,7 +8,7 @@ use cocoon_worker::backend::{AnswerBody, Backend, EngineError, EngineRequest, Ht
 use http::{HeaderMap, StatusCode};
 use support::engine::ScriptedEngine;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 fn backend(url: &str) -> Backend {
     Backend::Http(HttpBackend::new(url.parse().unwrap()))
@@ -159,7 +159,10 @@ async fn a_prompt_that_was_sent_is_never_sent_again() {
 
 #[tokio::test]
 async fn an_engine_that_is_not_there_or_breaks_off_is_told_apart() {
-    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Nobody listens here, and nobody can begin to while the port is held.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let unused = held.local_addr().unwrap();
     let refused = backend(&format!("http://{unused}")).run(prompt()).await;
     assert!(matches!(refused, Err(EngineError::Unreachable { .. })));
 

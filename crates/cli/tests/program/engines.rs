@@ -60,7 +60,12 @@ fn a_running_engine_is_found_and_can_be_ignored() {
         println!("skipped: port 11434 is taken on this machine, perhaps by an engine");
         return;
     };
-    std::thread::spawn(move || listener.incoming().for_each(|stream| serve(&stream.unwrap())));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // A caller that leaves in the middle is no reason to stop.
+            let _gone = stream.and_then(|stream| serve(&stream));
+        }
+    });
     let folder = tempfile::tempdir().unwrap();
     let mut up = Up::start(folder.path(), &[]);
     assert_eq!(answer_is_metered(&up, "scripted"), "from the engine");
@@ -81,18 +86,18 @@ fn models(up: &Up) -> Vec<String> {
 }
 
 /// One exchange of an engine that lists one model and always says the same.
-fn serve(stream: &TcpStream) {
+fn serve(stream: &TcpStream) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        if reader.read_line(&mut head).unwrap_or(0) == 0 {
-            return;
+        if reader.read_line(&mut head)? == 0 {
+            return Ok(());
         }
     }
     let head = head.to_ascii_lowercase();
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
-    reader.read_exact(&mut body).unwrap();
+    reader.read_exact(&mut body)?;
     let answer = match head.starts_with("get /v1/models ") {
         true => json!({"object": "list", "data": [{"id": "scripted", "object": "model"}]}),
         false => json!({
@@ -104,7 +109,7 @@ fn serve(stream: &TcpStream) {
     };
     let answer = answer.to_string();
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
-    write!(&*stream, "{head}\r\nContent-Length: {}\r\n\r\n{answer}", answer.len()).unwrap();
+    write!(&*stream, "{head}\r\nContent-Length: {}\r\n\r\n{answer}", answer.len())
 }
 
 /// A Llama of one layer in the layout of Hugging Face, whose weights make it say "b" whatever it is asked: the

@@ -2,12 +2,13 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use ton::{Address, RegisteredProxy, RootConfig};
 use units::{ConfigVersion, NanoTon};
 
@@ -36,23 +37,34 @@ struct Ports {
     for_workers: SocketAddrV4,
     for_clients: SocketAddrV4,
     worker: SocketAddrV4,
+    _held: Vec<TcpSocket>,
+}
+
+impl Ports {
+    /// Ports that the system chose and gives to nobody else as long as they are held: not to other tests, and not as
+    /// the near end of a connection that is tried while nobody listens on the port. A role can listen beside the
+    /// holder, since both allow the address to be used again.
+    fn take() -> Self {
+        let held: Vec<_> = (0..5).map(|_| TcpSocket::new_v4().unwrap()).collect();
+        let mut ports = held.iter().map(|socket| {
+            socket.set_reuseaddr(true).unwrap();
+            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            match socket.local_addr().unwrap() {
+                SocketAddr::V4(address) => address,
+                SocketAddr::V6(_) => unreachable!("bound to an IPv4 address"),
+            }
+        });
+        let mut port = || ports.next().unwrap();
+        let (client, proxy, for_workers, for_clients, worker) = (port(), port(), port(), port(), port());
+        drop(ports);
+        Self { client, proxy, for_workers, for_clients, worker, _held: held }
+    }
 }
 
 impl Network {
     /// Client and worker run; the proxy is to be started.
     pub(crate) fn new() -> Self {
-        let listeners: Vec<_> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let port = |index: usize| match listeners[index].local_addr().unwrap() {
-            SocketAddr::V4(address) => address,
-            SocketAddr::V6(_) => unreachable!("bound to an IPv4 address"),
-        };
-        let ports = Ports {
-            client: port(0),
-            proxy: port(1),
-            for_workers: port(2),
-            for_clients: port(3),
-            worker: port(4),
-        };
+        let ports = Ports::take();
         let folder = tempfile::tempdir().unwrap();
         let mut root = RootConfig::pseudo(Address::new(0, [1; 32]));
         root.version = ConfigVersion::new(1);
@@ -63,7 +75,6 @@ impl Network {
         root.registered_proxies =
             vec![RegisteredProxy { seqno: 1, workers: ports.for_workers, clients: ports.for_clients }];
         fs::write(folder.path().join("root.json"), root.to_pseudo_json().unwrap()).unwrap();
-        drop(listeners);
         let mut network = Self {
             folder,
             ports,
@@ -80,7 +91,7 @@ impl Network {
     }
 
     fn config(&self, kind: Kind) -> Value {
-        let Ports { client, proxy, for_workers, for_clients, worker } = &self.ports;
+        let Ports { client, proxy, for_workers, for_clients, worker, .. } = &self.ports;
         let mut config = match kind {
             Kind::Client => json!({ "http": client, "timeout": 20.0 }),
             Kind::Proxy => json!({
