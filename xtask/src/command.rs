@@ -21,8 +21,14 @@ pub(crate) fn step(name: &str, action: impl FnOnce() -> Result<()>) -> Result<()
 /// # Errors
 /// If cargo cannot be started or does not succeed.
 pub(crate) fn cargo(arguments: &[&str]) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    run(Command::new(cargo).args(arguments))
+    run(&mut cargo_command(arguments))
+}
+
+/// Cargo with `arguments`, not yet started.
+pub(crate) fn cargo_command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments);
+    command
 }
 
 /// Runs a command in the repository's root (unless it names a folder itself) and demands success.

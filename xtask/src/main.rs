@@ -2,14 +2,16 @@
 //!
 //! | command | does |
 //! | --- | --- |
-//! | `test` | the quick tier: format, lints, tidiness, Rust tests, the official SDK, a real engine, quick attacks; sets up what it needs |
+//! | `test` | the quick tier: format, lints, tidiness, Rust tests, the official SDK, a real engine, quick attacks, instruction counts; sets up what it needs |
 //! | `test --long` | the slow tier on top: killed roles, supply chain, all attacks and fuzzing |
 //! | `tidy` | rules that no compiler checks: layers, reasons for dependencies, stray paths |
 //! | `deny` | licences, bans and sources of all dependencies |
 //! | `hostile [--quick]` | attacks on running roles: all of them, or those that take no time |
+//! | `count [--update]` | instructions of hot paths against the committed table, or a new table |
 //! | `fuzz [SECONDS]` | every fuzz target for that long, 60 s each if not said |
 
 mod command;
+mod count;
 mod deny;
 mod fuzz;
 mod hostile;
@@ -23,7 +25,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::{cargo, step};
 
-const USAGE: &str = "usage: cargo xtask test [--long] | tidy | deny | hostile [--quick] | fuzz [SECONDS]";
+const USAGE: &str =
+    "usage: cargo xtask test [--long] | tidy | deny | hostile [--quick] | count [--update] | fuzz [SECONDS]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,6 +38,8 @@ fn main() -> ExitCode {
         ["deny"] => deny::check(),
         ["hostile"] => hostile::run(false),
         ["hostile", "--quick"] => hostile::run(true),
+        ["count"] => count::check(false),
+        ["count", "--update"] => count::check(true),
         ["fuzz"] => fuzz::run_all(60),
         ["fuzz", seconds] => seconds.parse().context("SECONDS must be a number").and_then(fuzz::run_all),
         _ => Err(anyhow::anyhow!(USAGE)),
@@ -59,7 +64,8 @@ fn test_quick() -> Result<()> {
     // The README starts the program without naming a package.
     step("the program", || cargo(&["run", "--", "--version"]))?;
     step("official SDK and a real engine", sdk::test)?;
-    step("hostile peers", || hostile::run(true))
+    step("hostile peers", || hostile::run(true))?;
+    step("instruction counts", || count::check(false))
 }
 
 /// Random moments at which a role is killed in the slow tier.

@@ -25,6 +25,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("cocoon-proxy", 5),
     ("cocoon-worker", 5),
     ("cocoon", 6),
+    ("cocoon-count", 6),
     ("cocoon-hostile", 6),
     ("xtask", 6),
 ];

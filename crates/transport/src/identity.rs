@@ -21,6 +21,8 @@ use units::PublicKey;
 use zeroize::Zeroizing;
 
 pub use source::IdentitySource;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use source::TlsConfigs;
 pub use verify::{CertificateRefused, PeerRole, verify_certificate};
 pub(crate) use verify::{SPKI_PREFIX, public_key_of};
 

@@ -1,14 +1,19 @@
-//! Links without a network, for tests of other crates.
+//! Links without a network, for tests and benches.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::io::{DuplexStream, duplex};
+use rustls::{ClientConnection, ServerConnection};
+use tokio::io::{AsyncRead, AsyncWrite, duplex};
 use units::{ImageHash, PublicKey};
 
+use crate::clock;
 use crate::driver::{Driver, Side};
+use crate::handshake::{accept_tls, connect_tls};
+use crate::identity::{IdentitySource, TlsConfigs};
 use crate::link::{Link, LinkEvents, LinkLimits, Shared};
 use crate::peer::VerifiedPeer;
+use crate::tls;
 
 /// Bytes that fit between two ends.
 const PIPE_LEN: usize = 64 * 1024;
@@ -26,13 +31,57 @@ pub fn pair_between(server: VerifiedPeer, client: VerifiedPeer) -> ((Link, LinkE
     (start(left, Side::Connecting, server), start(right, Side::Accepting, client))
 }
 
+/// As [`pair`], through mutual TLS, with identities made for it.
+///
+/// # Panics
+/// If the handshake fails.
+pub async fn tls_pair() -> ((Link, LinkEvents), (Link, LinkEvents)) {
+    let (left, right) = duplex(PIPE_LEN);
+    let TlsConfigs { client, server } = tls_configs();
+    let (left, right) = tokio::join!(connect_tls(left, client), accept_tls(right, server));
+    let ((left, server_key), (right, client_key)) =
+        (left.expect("the server is good"), right.expect("the client is good"));
+    let server = start(left, Side::Connecting, peer(Some(server_key), None));
+    (server, start(right, Side::Accepting, peer(Some(client_key), None)))
+}
+
+/// The two ends of such a session without anything around them, the handshake done: what TLS costs by itself.
+///
+/// # Panics
+/// If the handshake fails.
+#[must_use]
+pub fn tls_session() -> (ClientConnection, ServerConnection) {
+    let configs = tls_configs();
+    let mut client = ClientConnection::new(configs.client, tls::server_name()).expect("a good name");
+    let mut server = ServerConnection::new(configs.server).expect("a good configuration");
+    let mut bytes = Vec::new();
+    while client.is_handshaking() || server.is_handshaking() {
+        client.write_tls(&mut bytes).expect("memory takes all");
+        server.read_tls(&mut &*bytes).expect("memory gives all");
+        server.process_new_packets().expect("the client is good");
+        bytes.clear();
+        server.write_tls(&mut bytes).expect("memory takes all");
+        client.read_tls(&mut &*bytes).expect("memory gives all");
+        client.process_new_packets().expect("the server is good");
+        bytes.clear();
+    }
+    (client, server)
+}
+
+fn tls_configs() -> TlsConfigs {
+    IdentitySource::generated().configs(clock::unix_now()).expect("the clock shows a date of our time")
+}
+
 /// A peer that nobody verified.
 #[must_use]
 pub fn peer(public_key: Option<PublicKey>, image_hash: Option<ImageHash>) -> VerifiedPeer {
     VerifiedPeer::imagined(public_key, image_hash, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
 }
 
-fn start(stream: DuplexStream, side: Side, peer: VerifiedPeer) -> (Link, LinkEvents) {
+fn start<S>(stream: S, side: Side, peer: VerifiedPeer) -> (Link, LinkEvents)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let shared = Arc::new(Shared::new(peer, LinkLimits::default()));
     tokio::spawn(Box::new(Driver::new(stream, side, shared.clone(), ())).run());
     (Link::new(shared.clone()), LinkEvents::new(shared))

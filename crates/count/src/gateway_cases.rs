@@ -1,0 +1,38 @@
+//! Bodies: what is read of a request and put into it for the network, and the usage of a stream.
+
+use std::hint::black_box;
+
+use bytes::Bytes;
+use gateway::{RequestBody, RequestDefaults, Route, UsageMeter};
+
+use crate::{Case, Step};
+
+pub(crate) const CASES: &[Case] = &[
+    ("gateway: take a prompt of 100 B", || take(100)),
+    ("gateway: take a prompt of 100 KB", || take(100_000)),
+    ("gateway: meter 64 tokens, one by one", meter),
+];
+
+fn take(prompt_len: usize) -> Step {
+    let prompt = "the quick brown fox jumps over the lazy dog\\n".repeat(prompt_len / 44);
+    let body = format!(
+        r#"{{"model":"m","messages":[{{"role":"user","content":"{prompt}"}}],"stream":true,"timeout":60}}"#
+    );
+    let body = Bytes::from(body);
+    Box::new(move || {
+        let request = RequestBody::parse(Route::ChatCompletions, black_box(&body).clone());
+        let request = request.expect("a good request");
+        black_box(request.for_wire(RequestDefaults { max_tokens: 4096 }));
+    })
+}
+
+fn meter() -> Step {
+    let token = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word \"}}]}\n\n";
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":8,\"completion_tokens\":64,\"total_tokens\":72}}\n\ndata: [DONE]\n\n";
+    Box::new(move || {
+        let mut meter = UsageMeter::new(100, None);
+        (0..64).for_each(|_| meter.feed(black_box(token.as_bytes())));
+        meter.feed(black_box(usage.as_bytes()));
+        assert_eq!(meter.current().usage.completion.get(), 64, "the usage that the engine said");
+    })
+}
