@@ -278,5 +278,3 @@ pub(crate) fn timed_out() -> ApiError {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod version3_tests;
