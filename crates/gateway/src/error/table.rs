@@ -204,7 +204,7 @@ pub const ERRORS: &[ErrorRow] = &[
         "no_ready_worker",
         651,
         Blame::World,
-        "no worker of the model is ready or has room",
+        "no worker of the model is ready, or none has room for anybody within its share",
     )
     .phrases(&[(651, "no ready workers for model"), (651, "no workers for model")])
     .retry_after_s(5),
@@ -215,7 +215,7 @@ pub const ERRORS: &[ErrorRow] = &[
         "rate_limit_exceeded",
         602,
         Blame::Application,
-        "this client runs or asks for more at once than its share of a busy proxy",
+        "this client runs and waits for more requests of the model than an equal share, or for more at once than a proxy lets anybody",
     )
     .phrases(&[(602, "the client runs too many requests")])
     .retry_after_s(1),

@@ -208,6 +208,7 @@ impl Core {
             inflow: None,
             client_account: party.account,
             client: Addressee { protocol: party.protocol, request_id: wish.request_id },
+            model: self.shares.begin(&wish.model, party.account),
             worker_link: post.link,
             worker_account: post.account,
             hop_id: self.hop_id(link, &wish.request_id),
@@ -224,12 +225,12 @@ impl Core {
             tried: Vec::new(),
         };
         let key = self.running.next_key();
-        self.note_begin(link, |client| {
+        if let Some(client) = self.clients.get_mut(&link) {
             client.running.insert(wish.request_id, key);
             if party.protocol == ProtocolVersion::V3 {
                 client.deliveries.insert(wish.request_id, Delivery::new(key));
             }
-        });
+        }
         self.join_worker(key, &mut request, post, now);
         match run {
             None => self.forward(key, post, &request, wish, now),

@@ -79,11 +79,6 @@ impl ClientLink {
         }
     }
 
-    /// Whether nothing runs or waits for it.
-    fn is_idle(&self) -> bool {
-        self.running.is_empty() && self.waiting.is_empty()
-    }
-
     fn party(&self) -> Option<ClientParty> {
         match self.stage {
             ClientStage::Connecting => None,
@@ -261,30 +256,11 @@ impl Core {
         }
     }
 
-    /// A client has one more request.
-    pub(super) fn note_begin<T>(&mut self, link: LinkId, note: impl FnOnce(&mut ClientLink) -> T) {
-        if let Some(client) = self.clients.get_mut(&link) {
-            self.busy_clients += usize::from(client.is_idle());
-            note(client);
-        }
-    }
-
-    /// A client has one request less.
-    pub(super) fn note_end<T>(&mut self, link: LinkId, note: impl FnOnce(&mut ClientLink) -> T) {
-        if let Some(client) = self.clients.get_mut(&link).filter(|client| !client.is_idle()) {
-            note(client);
-            self.busy_clients -= usize::from(client.is_idle());
-        }
-    }
-
     /// The link is gone. Its requests are given up, and charged by what their workers count.
     pub(super) fn forget_client_link(&mut self, link: LinkId, now: Now) {
         let Some(mut client) = self.clients.remove(&link) else { return };
         self.forget_deliveries(client.deliveries.drain().map(|(_, delivery)| delivery));
         self.forget_uploads(client.uploads.drain().map(|(_, upload)| upload));
-        if !client.is_idle() {
-            self.busy_clients -= 1;
-        }
         for request in client.waiting.values() {
             self.forget_waiting(*request);
         }

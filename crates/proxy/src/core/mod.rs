@@ -27,6 +27,7 @@ mod newcomers;
 mod pace;
 mod relay;
 mod running;
+mod shares;
 mod snapshot;
 mod terms;
 mod upload;
@@ -54,6 +55,7 @@ use listing::Lists;
 use moving::Kept;
 use newcomers::Newcomers;
 use running::Running;
+use shares::Shares;
 use waiting::Waiting;
 use worker_link::WorkerLink;
 
@@ -296,8 +298,7 @@ pub struct Core {
     tails: usize,
     kept: Kept,
     waiting: Waiting,
-    /// Client links for which anything runs or waits.
-    busy_clients: usize,
+    shares: Shares,
     /// Bytes of the queries that are being collected, at their full length.
     collected_len: usize,
     lists: Lists,
@@ -360,7 +361,7 @@ impl Core {
             tails: 0,
             kept: Kept::default(),
             waiting: Waiting::default(),
-            busy_clients: 0,
+            shares: Shares::default(),
             collected_len: 0,
             lists: Lists::default(),
             random,

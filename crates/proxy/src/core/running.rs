@@ -1,6 +1,7 @@
 //! Requests that run: their worker's answers, and the one end that each of them comes to.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateway::{ApiError, Blame, ErrorKind};
@@ -43,6 +44,8 @@ pub(super) struct Request {
     pub(super) inflow: Option<Inflow>,
     pub(super) client_account: Address,
     pub(super) client: Addressee,
+    /// What counts it to its client's share.
+    pub(super) model: Arc<str>,
     pub(super) worker_link: LinkId,
     pub(super) worker_account: Address,
     /// Our name for the request between us and the worker.
@@ -217,10 +220,11 @@ impl Core {
             worker.running.remove(&request.hop_id);
         }
         self.market.finished(WorkerId::new(request.worker_link.0), ending, now.instant);
+        self.shares.end(&request.model, &request.client_account);
         if let Some(link) = request.client_link {
-            self.note_end(link, |client| client.running.remove(&request.client.request_id));
-        }
-        if let Some(link) = request.client_link {
+            if let Some(client) = self.clients.get_mut(&link) {
+                client.running.remove(&request.client.request_id);
+            }
             self.end_upload(link, &request.client.request_id);
         }
         let duration = now.instant.saturating_duration_since(request.started.instant);

@@ -1,8 +1,8 @@
 //! Requests for which every worker is full: they wait a moment, and clients take turns.
 //!
 //! Waiting evens out what comes in bursts; it must not hide that there is too little capacity. So rooms are small, the
-//! time is short, and who finds no room is refused at once: 429 to a client that has more than its share already,
-//! else 503.
+//! time is short, and who finds no room is refused at once: 429 to a client that has more than its share of the model
+//! already, else 503.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -63,10 +63,6 @@ const ROOM_MAX: usize = 1024;
 const TURNS_PASSED_MAX: usize = 4;
 
 impl Waiting {
-    pub(super) fn len(&self) -> usize {
-        self.requests.len()
-    }
-
     pub(super) fn due(&self, now: Instant) -> Option<WaitKey> {
         self.deadlines.first().filter(|(until, _)| *until <= now).map(|(_, key)| *key)
     }
@@ -96,7 +92,7 @@ impl Core {
         kept: Option<KeptRequest>,
         now: Now,
     ) -> Result<(), Failure> {
-        let Some(kept) = kept else { return Err(self.no_room(link, &wish.model)) };
+        let Some(kept) = kept else { return Err(self.no_room(party, &wish.model)) };
         let places = self.market.places(&wish.model) / PLACES_PER_WAIT;
         let len_max = usize::try_from(places).unwrap_or(ROOM_MAX).clamp(ROOM_MIN, ROOM_MAX);
         let known = self.waiting.rooms.get_key_value(&*wish.model).map(|(model, _)| Arc::clone(model));
@@ -105,15 +101,18 @@ impl Core {
         let room = self.waiting.rooms.entry(Arc::clone(&model)).or_default();
         let Ok(evicted) = room.enter(party.account, key, len_max) else {
             self.kept.forget(kept);
-            return Err(self.no_room(link, &wish.model));
+            return Err(self.no_room(party, &wish.model));
         };
+        self.shares.begin(&model, party.account);
         self.waiting.next_key += 1;
         let until = now.instant + WAIT_MAX.min(wish.timeout / 2);
         let (request_id, wants_notes, body_len) = (wish.request_id, wish.debug, wish.body_len);
         let wait = Wait { link, party, request_id, model, kept, body_len, wants_notes, started: now, until };
         self.waiting.requests.insert(key, wait);
         self.waiting.deadlines.insert((until, key));
-        self.note_begin(link, |client| client.waiting.insert(request_id, key));
+        if let Some(client) = self.clients.get_mut(&link) {
+            client.waiting.insert(request_id, key);
+        }
         if let Some(wait) = evicted.and_then(|key| self.waiting.remove(key)) {
             self.turn_away(wait, too_many_requests(), now);
         }
@@ -143,12 +142,9 @@ impl Core {
             match self.find_worker(&wish, now) {
                 Ok(post) => {
                     self.waiting.rooms.get_mut(&*model).and_then(|room| room.take_turn(passed));
-                    let Some(Wait { link, party, request_id, kept, started, body_len, wants_notes, .. }) =
-                        self.waiting.remove(key)
-                    else {
-                        return;
-                    };
-                    self.note_end(link, |client| client.waiting.remove(&request_id));
+                    let Some(wait) = self.waiting.remove(key) else { return };
+                    self.waits_no_more(&wait);
+                    let Wait { link, party, request_id, kept, started, body_len, wants_notes, .. } = wait;
                     if let Err(failure) =
                         self.start(link, party, (&wish, None), (started, Some(kept)), &post, now)
                     {
@@ -169,7 +165,7 @@ impl Core {
     /// A request has waited long enough.
     pub(super) fn waited_in_vain(&mut self, key: WaitKey, now: Now) {
         let Some(wait) = self.waiting.requests.get(&key) else { return };
-        let failure = self.no_room(wait.link, &wait.model);
+        let failure = self.no_room(wait.party, &wait.model);
         if let Some(wait) = self.leave_room(key) {
             self.turn_away(wait, failure, now);
         }
@@ -178,7 +174,7 @@ impl Core {
     /// The client gives up a request that waits.
     pub(super) fn forget_waiting(&mut self, key: WaitKey) {
         let Some(wait) = self.leave_room(key) else { return };
-        self.note_end(wait.link, |client| client.waiting.remove(&wait.request_id));
+        self.waits_no_more(&wait);
         let code = StatusCode::CANCELLED.code();
         self.report_refusal(wait.request_id, Outcome::Cancelled, code, wait.body_len);
         self.kept.forget(wait.kept);
@@ -200,9 +196,17 @@ impl Core {
         self.waiting.remove(key)
     }
 
+    /// The client's side of the books; the rest has forgotten the request already.
+    fn waits_no_more(&mut self, wait: &Wait) {
+        self.shares.end(&wait.model, &wait.party.account);
+        if let Some(client) = self.clients.get_mut(&wait.link) {
+            client.waiting.remove(&wait.request_id);
+        }
+    }
+
     fn turn_away(&mut self, wait: Wait, failure: Failure, now: Now) {
+        self.waits_no_more(&wait);
         let Wait { link, party, request_id, kept, body_len, wants_notes, started, .. } = wait;
-        self.note_end(link, |client| client.waiting.remove(&request_id));
         self.kept.forget(kept);
         self.refuse((link, party, request_id), &failure, (body_len, wants_notes), started, now);
     }
@@ -238,13 +242,13 @@ impl Core {
         }));
     }
 
-    /// Why a request that found no room is refused: for its client's sake, or for want of capacity.
-    fn no_room(&self, link: LinkId, model: &str) -> Failure {
-        let own = self.clients.get(&link).map_or(0, |client| client.running.len() + client.waiting.len());
-        let all = self.running.len() + self.waiting.len();
-        // An equal share of everything that runs and waits, among the clients that run or wait for anything.
-        let is_above_share = self.busy_clients > 1 && own.saturating_mul(self.busy_clients) > all;
-        if is_above_share { too_many_requests() } else { no_worker(NoWorker::Full, model) }
+    /// Why a request that found no room is refused: its client has more than an equal share of the model already, or
+    /// there is no room for anybody who has no more than that.
+    fn no_room(&self, party: ClientParty, model: &str) -> Failure {
+        match self.shares.is_above(model, &party.account) {
+            true => too_many_requests(),
+            false => no_worker(NoWorker::Full, model),
+        }
     }
 }
 

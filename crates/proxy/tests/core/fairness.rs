@@ -7,16 +7,20 @@ use cocoon_proxy::core::{Limits, LinkId, Outcome, PeerFacts};
 use wire::{client, http, proxy, stream, worker};
 
 use crate::world::{
-    World, compare, final_info, http_request, http_response, owner, root, run_query, terms, tokens,
-    worker_params,
+    FULL_MODEL, World, compare, final_info, http_request, http_response, owner, root, run_query, terms,
+    tokens, worker_params,
 };
 
 /// A worker of owner `number` that runs `places` requests at once.
 fn worker(world: &mut World, number: u8, coefficient: i32, places: i32) -> LinkId {
+    worker_of(world, FULL_MODEL, number, coefficient, places)
+}
+
+fn worker_of(world: &mut World, model: &str, number: u8, coefficient: i32, places: i32) -> LinkId {
     let link = world.open_worker(PeerFacts::default());
     let text = owner(number).to_wire_text(false);
     let deployment = Some(worker::Deployment { is_test: true, proxy_cnt: 1, max_active_requests: places });
-    let params = worker::Params { deployment, ..worker_params(&text, 2, coefficient) };
+    let params = worker::Params { deployment, model: model.into(), ..worker_params(&text, 2, coefficient) };
     world.query(link, &worker::ConnectToProxy { params }).unwrap();
     world.query(link, &compare(0, 0, 0)).unwrap();
     world.query(link, &worker::ProxyHandshakeComplete { is_disabled: false }).unwrap();
@@ -78,6 +82,55 @@ fn a_full_room_refuses_at_once() {
     // One runs, four wait. Whoever is alone has nobody to share with.
     assert_eq!(refusals(&mut world, client), vec![(503, "5".to_owned()); 3]);
     assert_eq!(world.last_outcome(), Some((Outcome::Rejected, 651)));
+}
+
+#[test]
+fn the_links_of_one_owner_are_one_client() {
+    let mut world = World::new();
+    worker(&mut world, 60, 1000, 1);
+    let links = [world.client(50, 2), world.client(50, 2)];
+    (0..4).for_each(|number| ask(&mut world, links[0], number));
+    (0..2).for_each(|number| ask(&mut world, links[1], number));
+    // One runs and four wait, all of one client: there is nobody with whom it did not share.
+    assert_eq!(refusals(&mut world, links[1]), [(503, "5".to_owned())]);
+    ask(&mut world, links[0], 9);
+    assert_eq!(refusals(&mut world, links[0]), [(503, "5".to_owned())]);
+
+    // Nor does a second link add a share: what it asks for counts with the rest.
+    let (mut world, _worker, [_greedy, modest]) = busy(4);
+    let second = world.client(50, 2);
+    ask(&mut world, modest, 1);
+    ask(&mut world, second, 9);
+    assert_eq!(refusals(&mut world, second), [(429, "1".to_owned())], "four of five run or wait already");
+}
+
+#[test]
+fn a_share_is_of_the_model_that_is_asked_for() {
+    let mut world = World::new();
+    worker(&mut world, 60, 1000, 1);
+    worker_of(&mut world, "other", 61, 1000, 1);
+    let [first, second, third, fourth] = [50, 51, 52, 53].map(|number| world.client(number, 2));
+    let newcomer = world.client(54, 2);
+    let ask_other = |world: &mut World, client, number| {
+        let http = http_request(b"{}");
+        let query = client::RunQueryEx { model_name: "other".into(), ..run_query(&http, number) };
+        world.packet(client, &query);
+    };
+    // All of one model, where two others wait too.
+    (0..4).for_each(|number| ask_other(&mut world, newcomer, number));
+    ask_other(&mut world, first, 100);
+    // The other model is full with one of each, and two of the first.
+    for (number, client) in [first, first, second, third, fourth].into_iter().enumerate() {
+        ask(&mut world, client, u8::try_from(number).unwrap());
+    }
+    ask(&mut world, newcomer, 50);
+    assert_eq!(refusals(&mut world, newcomer), [(503, "5".to_owned())], "it has nothing of this one");
+    ask_other(&mut world, newcomer, 51);
+    assert_eq!(refusals(&mut world, newcomer), [(429, "1".to_owned())], "and too much of that one");
+    ask(&mut world, first, 52);
+    assert_eq!(refusals(&mut world, first), [(429, "1".to_owned())]);
+    ask(&mut world, second, 53);
+    assert_eq!(refusals(&mut world, second), [(503, "5".to_owned())], "less than the first one has");
 }
 
 #[test]
