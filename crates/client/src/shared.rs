@@ -59,7 +59,7 @@ impl Shared {
             accounts: Accounts::restored(state.kept_payments(PaymentKind::ClientCharge)?),
             state: Arc::new(state),
             root: watch::Sender::new(Arc::new(root)),
-            connect: connect_config(&config),
+            connect: node::connect_config(config.router),
             pool: Pool::new(),
             slots: Slots::new(config.proxy_connections),
             stats: Stats::default(),
@@ -91,14 +91,5 @@ impl Shared {
             let newer = self.root_file.newer_than(self.root().version).await;
             self.root.send_replace(Arc::new(newer));
         }
-    }
-}
-
-fn connect_config(config: &Config) -> ConnectConfig {
-    match config.router {
-        Some(router) => {
-            ConnectConfig { via: transport::Via::Socks5Router(router), ..ConnectConfig::default() }
-        }
-        None => ConnectConfig::default(),
     }
 }

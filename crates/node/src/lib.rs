@@ -19,5 +19,5 @@ mod state;
 pub use payments::{KeptPayment, follow_payments};
 pub use proxy::{ConnectingParty, OwnContract, ProxyError, VerifiedProxy, check_image};
 pub use root::{RootError, RootFile};
-pub use settings::{SettingError, node_wallet, owner_address, root_address, seconds};
+pub use settings::{SettingError, connect_config, node_wallet, owner_address, root_address, seconds};
 pub use state::{SECRET_LEN_MIN, StateError, StateFolder};

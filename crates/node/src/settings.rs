@@ -1,7 +1,10 @@
 //! Settings that all roles have.
 
+use std::net::SocketAddr;
+
 use ton::contracts::wallet_address;
 use ton::{Address, AddressParseError, ContractCode};
+use transport::{ConnectConfig, Via};
 use units::PublicKey;
 
 /// A setting that cannot work.
@@ -62,6 +65,16 @@ fn address(key: &'static str, text: &str) -> Result<Address, SettingError> {
 pub fn node_wallet(own_key: &PublicKey, owner: &Address) -> Address {
     // The wallet's code comes with the chain; until then an empty one gives each key its own address.
     wallet_address(&ContractCode::empty(), own_key, owner)
+}
+
+/// The setting `router`: how links to proxies are made, by a SOCKS5 router that makes the TLS connections or, without
+/// one, here.
+#[must_use]
+pub fn connect_config(router: Option<SocketAddr>) -> ConnectConfig {
+    match router {
+        Some(router) => ConnectConfig { via: Via::Socks5Router(router), ..ConnectConfig::default() },
+        None => ConnectConfig::default(),
+    }
 }
 
 /// For `#[serde(with = …)]`: a duration as a number of seconds.

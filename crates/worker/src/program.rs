@@ -13,7 +13,6 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use ton::payment::PaymentKind;
-use transport::{ConnectConfig, Via};
 use units::PublicKey;
 
 use crate::backend::{Backend, HttpBackend};
@@ -102,7 +101,7 @@ pub async fn start(config: Config) -> Result<Worker, StartError> {
         network: Arc::clone(&network),
         accounts: Accounts::restored(state.kept_payments(PaymentKind::WorkerPayout)?),
         stats: Arc::new(Stats::default()),
-        connect: connect_config(config.router),
+        connect: node::connect_config(config.router),
         proxy_connections: config.proxy_connections,
         checks_proxy_hashes: config.check_proxy_hashes,
         stop: stop.clone(),
@@ -131,13 +130,6 @@ pub async fn start(config: Config) -> Result<Worker, StartError> {
     }
     tasks.spawn(admin::serve(listener, face::router(&face, token), stop.clone()));
     Ok(Worker { face, http, drain_timeout: config.drain_timeout, tasks, stop: stop.drop_guard(), state })
-}
-
-fn connect_config(router: Option<SocketAddr>) -> ConnectConfig {
-    match router {
-        Some(router) => ConnectConfig { via: Via::Socks5Router(router), ..ConnectConfig::default() },
-        None => ConnectConfig::default(),
-    }
 }
 
 async fn load(checked: CheckedModel) -> Result<Model, StartError> {
