@@ -8,7 +8,7 @@ use tokio::net::{TcpStream, lookup_host};
 use crate::clock;
 use crate::driver::Side;
 use crate::error::{ConnectError, Phase};
-use crate::handshake::{connect_tls, do_work, failed, read_peer_header, start, within};
+use crate::handshake::{connect_tls, do_work, failed, read_challenge, read_peer_header, start, within};
 use crate::identity::IdentitySource;
 use crate::link::{Link, LinkEvents, LinkLimits};
 use crate::peer::VerifiedPeer;
@@ -47,7 +47,9 @@ pub struct ConnectDeadlines {
     pub tcp: Duration,
     /// The router's SOCKS5 exchange. Default: 10 s, as deployed peers.
     pub socks: Duration,
-    /// Waiting for the challenge and solving it. Default: 120 s.
+    /// Until the peer has sent its challenge, which costs it nothing. Default: 30 s.
+    pub challenge: Duration,
+    /// Solving the challenge. Default: 120 s.
     pub proof_of_work: Duration,
     /// The TLS handshake. Default: 10 s.
     pub tls: Duration,
@@ -73,6 +75,7 @@ impl Default for ConnectDeadlines {
         Self {
             tcp: Duration::from_secs(10),
             socks: Duration::from_secs(10),
+            challenge: Duration::from_secs(30),
             proof_of_work: Duration::from_secs(120),
             tls: Duration::from_secs(10),
             peer_header: Duration::from_secs(150),
@@ -91,7 +94,9 @@ pub async fn connect(target: &str, config: &ConnectConfig) -> Result<(Link, Link
         Via::Direct { identity } => {
             let tcp = async { connect_tcp(&resolve(target).await?).await };
             let (mut stream, address) = within(Phase::Tcp, deadlines.tcp, tcp).await?;
-            let work = do_work(&mut stream, config.pow_difficulty_max);
+            let challenge = read_challenge(&mut stream, config.pow_difficulty_max);
+            let challenge = within(Phase::ProofOfWork, deadlines.challenge, challenge).await?;
+            let work = do_work(&mut stream, challenge);
             within(Phase::ProofOfWork, deadlines.proof_of_work, work).await?;
             let tls = connect_tls(stream, identity.configs(clock::unix_now())?.client);
             let (stream, key) = within(Phase::Tls, deadlines.tls, tls).await?;

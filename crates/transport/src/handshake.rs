@@ -52,14 +52,22 @@ where
     Ok(())
 }
 
-/// Connecting side: waits for a challenge and solves it, on a thread of its own.
-pub(crate) async fn do_work<S>(stream: &mut S, difficulty_max: u8) -> Result<(), ConnectError>
+/// Connecting side: waits for a challenge.
+pub(crate) async fn read_challenge<S>(stream: &mut S, difficulty_max: u8) -> Result<Challenge, ConnectError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + Unpin,
 {
     let mut challenge = [0; Challenge::LEN];
     stream.read_exact(&mut challenge).await.map_err(failed(Phase::ProofOfWork))?;
-    let solution = solve(Challenge::decode(&challenge, difficulty_max)?).await?;
+    Ok(Challenge::decode(&challenge, difficulty_max)?)
+}
+
+/// Connecting side: solves a challenge, on a thread of its own.
+pub(crate) async fn do_work<S>(stream: &mut S, challenge: Challenge) -> Result<(), ConnectError>
+where
+    S: AsyncWrite + Unpin,
+{
+    let solution = solve(challenge).await?;
     stream.write_all(&solution.encode()).await.map_err(failed(Phase::ProofOfWork))
 }
 

@@ -47,7 +47,8 @@ async fn whoever_drips_is_late_in_every_phase() {
     let error =
         against_dripping(Phase::ProofOfWork, async |mut stream| demand_work(&mut stream, 4).await).await;
     assert_late(&error, Phase::ProofOfWork);
-    let error = against_dripping(Phase::ProofOfWork, async |mut stream| do_work(&mut stream, 4).await).await;
+    let error =
+        against_dripping(Phase::ProofOfWork, async |mut stream| read_challenge(&mut stream, 4).await).await;
     assert_late(&error, Phase::ProofOfWork);
 
     let peer = testing::peer(None, None);
@@ -105,7 +106,8 @@ async fn nothing_beyond_a_phase_is_read() {
     let (mut ours, mut theirs) = duplex(1024);
     let challenge = Challenge { difficulty: 6, salt: [9; 16] };
     theirs.write_all(&[&challenge.encode()[..], b"next"].concat()).await.unwrap();
-    do_work(&mut ours, 6).await.unwrap();
+    let challenge_read = read_challenge(&mut ours, 6).await.unwrap();
+    do_work(&mut ours, challenge_read).await.unwrap();
     let mut next = [0; 4];
     ours.read_exact(&mut next).await.unwrap();
     assert_eq!(&next, b"next");

@@ -250,7 +250,7 @@ async fn a_slow_server_is_given_up_phase_by_phase() {
     };
 
     let mut config = ConnectConfig::default();
-    config.deadlines.proof_of_work = SHORT;
+    config.deadlines.challenge = SHORT;
     let error = connect(&silent_address.to_string(), &config).await.unwrap_err();
     assert_eq!(phase_of(error), Phase::ProofOfWork);
 
