@@ -1,35 +1,29 @@
 //! The server of a role's HTTP port.
 
+mod head_timer;
+mod reading;
 mod refusals;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::middleware::{self, Next};
-use axum::response::Response;
-use http::StatusCode;
-use http::header::HOST;
+use axum::middleware;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::router::json_response;
+use head_timer::{HeadTimer, IDLE_MAX};
 use refusals::Worded;
 
 /// How long answers in progress may go on after the stop.
 pub const DRAIN_MAX: Duration = Duration::from_secs(15);
-/// How long a request's head may take, and a connection may wait for its next request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections at once; more are told so and closed.
 const CONNECTIONS_MAX: usize = 8192;
 /// What those hear. They wait for nobody: it fits into any socket's buffer, or is lost.
@@ -40,7 +34,9 @@ const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: appli
 /// Serves `router` on `listener` until `stop` is cancelled, then lets answers in progress finish for at most
 /// [`DRAIN_MAX`] and cuts the rest.
 ///
-/// On a loopback address, requests whose `Host` is a public name are refused with 421: a web page may point
+/// A connection may wait 60 s for a request; once a head has begun, it must be complete within 10 s.
+///
+/// On a loopback address, requests for a public name are refused with 421: a web page may point
 /// its own name at this machine, and its browser would then let it read what it gets (DNS rebinding).
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     serve_at_most(CONNECTIONS_MAX, listener, router, stop).await;
@@ -53,7 +49,8 @@ async fn serve_at_most(
     stop: CancellationToken,
 ) {
     let is_local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-    let router = if is_local { router.layer(middleware::from_fn(refuse_public_names)) } else { router };
+    let router =
+        router.layer(middleware::from_fn(move |request, next| reading::check(is_local, request, next)));
     let room = Arc::new(Semaphore::new(connections_max));
     let mut connections = JoinSet::new();
     loop {
@@ -88,49 +85,34 @@ async fn serve_at_most(
     }
 }
 
-async fn refuse_public_names(request: Request, next: Next) -> Response {
-    if request.headers().get_all(HOST).iter().all(|host| is_local_name(host.as_bytes())) {
-        return next.run(request).await;
-    }
-    let message = "this address serves its own machine: ask for it as localhost or by number";
-    json_response(StatusCode::MISDIRECTED_REQUEST, &json!({ "error": message }))
-}
-
-/// Whether the public name service cannot have given this name: a number, a name without dots, or one under
-/// a top level that is never delegated (RFC 6761, RFC 6762, and ICANN's `internal`).
-fn is_local_name(host: &[u8]) -> bool {
-    let Ok(host) = std::str::from_utf8(host) else { return false };
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    let top = name.rsplit_once('.').map(|(_, top)| top);
-    bare.parse::<IpAddr>().is_ok()
-        || top.is_none_or(|top| {
-            ["localhost", "local", "internal"].iter().any(|local| top.eq_ignore_ascii_case(local))
-        })
-}
-
 /// What one connection may hold: of a head on its way in, and of an answer that its application does not read.
 const BUFFER_LEN_MAX: usize = 64 * 1024;
+
+/// How far a connection has come, as its socket, its timer and its service tell each other.
+#[derive(Debug, Default)]
+struct Progress {
+    /// A request has reached the routes.
+    has_served: AtomicBool,
+    /// Bytes have come since the connection began to wait for a request.
+    has_read: AtomicBool,
+}
 
 async fn serve_connection(socket: TcpStream, router: Router, stop: CancellationToken) {
     // A token is a small write: it must not wait for the acknowledgement of the one before.
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
-    let has_served = Arc::new(AtomicBool::new(false));
-    let socket = Worded::new(socket, Arc::clone(&has_served));
+    let progress = Arc::new(Progress::default());
+    let socket = Worded::new(socket, Arc::clone(&progress));
+    let timer = HeadTimer::new(Arc::clone(&progress));
     let routes = TowerToHyperService::new(router);
     let service = service_fn(move |request| {
-        has_served.store(true, Ordering::Relaxed);
+        progress.has_served.store(true, Ordering::Relaxed);
         routes.call(request)
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .timer(timer)
+        .header_read_timeout(IDLE_MAX)
         .max_buf_size(BUFFER_LEN_MAX)
         .serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);

@@ -4,19 +4,20 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Progress;
 
 /// A socket on which a first answer that no request led to gets a body. Later answers pass as they are: on a
 /// connection that has served requests, a bare status may be somebody's answer.
 pub(super) struct Worded<S> {
     socket: S,
-    /// Whether any request has reached the routes.
-    has_served: Arc<AtomicBool>,
+    progress: Arc<Progress>,
     has_written: bool,
     /// What is written instead of the first answer, and how many bytes of the library's it stands for.
     instead: Bytes,
@@ -24,13 +25,15 @@ pub(super) struct Worded<S> {
 }
 
 impl<S> Worded<S> {
-    pub(super) fn new(socket: S, has_served: Arc<AtomicBool>) -> Self {
-        Self { socket, has_served, has_written: false, instead: Bytes::new(), stands_for: 0 }
+    pub(super) fn new(socket: S, progress: Arc<Progress>) -> Self {
+        Self { socket, progress, has_written: false, instead: Bytes::new(), stands_for: 0 }
     }
 
     /// Looks at the first bytes that are written.
     fn look(&mut self, first: &[u8], len: usize) {
-        if !std::mem::replace(&mut self.has_written, true) && !self.has_served.load(Ordering::Relaxed) {
+        if !std::mem::replace(&mut self.has_written, true)
+            && !self.progress.has_served.load(Ordering::Relaxed)
+        {
             self.instead = worded(first).unwrap_or_default();
             self.stands_for = len;
         }
@@ -61,13 +64,17 @@ fn worded(head: &[u8]) -> Option<Bytes> {
         "431" => ("head_too_large", "the head of the request is too large"),
         _ => return None,
     };
-    let error = json!({ "message": message, "type": "invalid_request_error", "param": null, "code": code });
-    let body = json!({ "error": error }).to_string();
+    let body = error_object(code, message).to_string();
     let (first_line, _headers) = head.split_once("\r\n")?;
     Some(Bytes::from(format!(
         "{first_line}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )))
+}
+
+/// A refusal in the form of the OpenAI API.
+pub(super) fn error_object(code: &str, message: &str) -> Value {
+    json!({ "error": { "message": message, "type": "invalid_request_error", "param": null, "code": code } })
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Worded<S> {
@@ -76,7 +83,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Worded<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(context, buffer)
+        let len_before = buffer.filled().len();
+        let read = Pin::new(&mut self.socket).poll_read(context, buffer);
+        if buffer.filled().len() > len_before {
+            self.progress.has_read.store(true, Ordering::Relaxed);
+        }
+        read
     }
 }
 

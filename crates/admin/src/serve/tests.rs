@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::routing::{get, post};
+use http::StatusCode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -155,7 +156,11 @@ async fn what_is_no_http_is_refused_in_words() {
     let (address, _stop, _task) = start(admin(&[]).route("/empty", get(empty))).await;
     for (text, status, code) in [
         ("nonsense\r\n\r\n".to_owned(), 400, "malformed_http"),
-        (format!("GET /healthz HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(1000)), 431, "head_too_large"),
+        (
+            format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{}\r\n", "x: y\r\n".repeat(1000)),
+            431,
+            "head_too_large",
+        ),
     ] {
         let answer = raw(address, &text).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -222,4 +227,65 @@ async fn a_page_that_points_its_name_here_reads_nothing() {
         let refused = ask_as(address, host).await;
         assert!(refused.starts_with("HTTP/1.1 421 ") && !refused.contains("enabled"), "{host}");
     }
+}
+
+#[tokio::test]
+async fn a_request_with_two_readings_is_none_or_the_last() {
+    let (address, _stop, _task) = start(admin(&[]).route("/post", post(async || "done"))).await;
+    let next = "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let plain =
+        raw(address, &format!("POST /post HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n{next}")).await;
+    assert_eq!(plain.matches("HTTP/1.1 200 ").count(), 2, "{plain}");
+    for framing in [
+        "transfer-encoding: chunked\r\n",
+        "content-length: 5\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 5\r\n",
+    ] {
+        let text = format!("POST /post HTTP/1.1\r\nhost: x\r\n{framing}\r\n0\r\n\r\n{next}");
+        let answers = raw(address, &text).await;
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
+        assert!(answers.starts_with("HTTP/1.1 200 ") && answers.contains("connection: close"), "{answers}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_names_its_server_once() {
+    let (address, _stop, _task) = start(admin(&[])).await;
+    let asked = async |target: &str, headers: &str| {
+        raw(address, &format!("GET {target} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n")).await
+    };
+    for headers in ["", "host: x\r\nhost: x\r\n", "host: x\r\nhost: evil.example\r\n"] {
+        let refused = asked("/healthz", headers).await;
+        assert!(refused.starts_with("HTTP/1.1 400 ") && refused.contains("malformed_http"), "{refused}");
+    }
+    assert!(asked("http://localhost:1/healthz", "host: x\r\n").await.starts_with("HTTP/1.1 200 "));
+    for target in ["http://evil.example/healthz", "http://localhost@evil.example/healthz"] {
+        assert!(asked(target, "host: localhost\r\n").await.starts_with("HTTP/1.1 421 "), "{target}");
+    }
+    let old = raw(address, "GET /healthz HTTP/1.0\r\n\r\n").await;
+    assert!(old.starts_with("HTTP/1.0 200 "), "HTTP/1.0 has no names: {old}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_may_wait_longer_than_a_head_may_take() {
+    let (address, _stop, _task) = start(admin(&[])).await;
+    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let begin = tokio::time::Instant::now();
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    for _ in 0..2 {
+        socket.write_all(request).await.unwrap();
+        assert!(socket.read(&mut [0; 1024]).await.unwrap() > 0);
+        tokio::time::sleep(Duration::from_secs(50)).await;
+    }
+    socket.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+    let dripped = tokio::time::Instant::now();
+    let mut rest = Vec::new();
+    let _reset = socket.read_to_end(&mut rest).await;
+    let (took, waited) = (dripped.elapsed().as_secs(), begin.elapsed().as_secs());
+    assert!((9..=11).contains(&took), "the head took {took} s, {waited} s after the connection");
+
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let begin = tokio::time::Instant::now();
+    let _reset = silent.read_to_end(&mut rest).await;
+    assert!((59..=61).contains(&begin.elapsed().as_secs()));
 }

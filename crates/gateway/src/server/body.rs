@@ -1,12 +1,14 @@
 //! Request bodies: read within limits of size, time and memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::Request;
 use bytes::{Bytes, BytesMut};
 use http::header::EXPECT;
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
 use super::ServerConfig;
 use crate::{ApiError, ErrorKind};
@@ -16,6 +18,11 @@ const PIECE_LEN: usize = 1024;
 
 /// Memory for a body is taken at once up to this length, and beyond it as the body comes: announcing costs nothing.
 const CAPACITY_AT_ONCE_MAX: usize = 1024 * 1024;
+
+/// How slowly a body may come, in bytes per second from its beginning to any moment, once [`RATE_FROM`] is over.
+const RATE_MIN: u32 = 8 * 1024;
+/// A body has this much time whatever its rate.
+const RATE_FROM: Duration = Duration::from_secs(10);
 
 /// The memory of all bodies that have begun to arrive and whose request is not answered yet.
 #[derive(Debug)]
@@ -79,27 +86,33 @@ impl Bodies {
             // The application waits for our word before it sends: it gets a no, and sends nothing.
             return Err(too_large());
         }
-        let reading = async {
-            let capacity = usize::try_from(announced).unwrap_or(limit).min(limit);
-            let mut text = BytesMut::with_capacity(capacity.min(CAPACITY_AT_ONCE_MAX));
-            let mut held = Held::default();
-            let mut passed = 0_usize;
-            while let Some(frame) = body.frame().await {
-                let Ok(data) = frame.map_err(|_cut| incomplete())?.into_data() else { continue };
-                passed = passed.saturating_add(data.len());
-                if passed <= limit {
-                    self.cover(&mut held, passed)?;
-                    text.extend_from_slice(&data);
-                } else if passed > limit.saturating_mul(4) {
-                    return Err(too_large());
-                } else {
-                    // Between the limit and four times that much, bytes are read and dropped: an application that
-                    // is still writing when the connection closes never sees why.
-                    (text, held) = (BytesMut::new(), Held::default());
-                }
+        let begin = Instant::now();
+        let capacity = usize::try_from(announced).unwrap_or(limit).min(limit);
+        let mut text = BytesMut::with_capacity(capacity.min(CAPACITY_AT_ONCE_MAX));
+        let mut held = Held::default();
+        let mut passed = 0_usize;
+        loop {
+            let deadline = begin + config.body_timeout.min(time_for(passed));
+            let next = timeout_at(deadline, body.frame()).await.map_err(|_elapsed| incomplete())?;
+            let Some(frame) = next else { break };
+            let Ok(data) = frame.map_err(|_cut| incomplete())?.into_data() else { continue };
+            passed = passed.saturating_add(data.len());
+            if passed <= limit {
+                self.cover(&mut held, passed)?;
+                text.extend_from_slice(&data);
+            } else if passed > limit.saturating_mul(4) {
+                return Err(too_large());
+            } else {
+                // Between the limit and four times that much, bytes are read and dropped: an application that
+                // is still writing when the connection closes never sees why.
+                (text, held) = (BytesMut::new(), Held::default());
             }
-            if passed > limit { Err(too_large()) } else { Ok(Body { text: text.freeze(), held }) }
-        };
-        tokio::time::timeout(config.body_timeout, reading).await.unwrap_or_else(|_elapsed| Err(incomplete()))
+        }
+        if passed > limit { Err(too_large()) } else { Ok(Body { text: text.freeze(), held }) }
     }
+}
+
+/// How long a body of which so many bytes have come may be on its way.
+fn time_for(passed: usize) -> Duration {
+    RATE_FROM.saturating_add(Duration::from_secs(passed as u64) / RATE_MIN)
 }

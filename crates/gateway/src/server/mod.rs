@@ -44,7 +44,7 @@ pub const AFFINITY: HeaderName = HeaderName::from_static("x-cocoon-affinity");
 pub struct ServerConfig {
     /// Largest accepted body in bytes. Default: 15 MiB; a body must fit one frame of 16 MiB with its envelope.
     pub body_len_max: usize,
-    /// How long a body may take to arrive. Default: 60 s.
+    /// How long a body may take to arrive; one below 8 KiB a second is given up after 10 s already. Default: 60 s.
     pub body_timeout: Duration,
     /// Bytes of bodies that are held at once, from their arrival to the head of the answer; requests above are
     /// refused at once. Copies on the way to a proxy come on top. Default: 256 MiB.

@@ -291,6 +291,36 @@ async fn a_body_that_stops_coming_is_given_up() {
 }
 
 #[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn a_body_that_drips_is_given_up_sooner_than_a_slow_one() {
+    // Sends this many bytes a second, and says after how many seconds that was enough.
+    async fn sending(rate: usize) -> u64 {
+        let server = serve(Script::Full("{}"), ServerConfig::default()).await;
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 10000000\r\n\r\n";
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let (mut reader, mut writer) = socket.split();
+        let begin = tokio::time::Instant::now();
+        let drip = async {
+            while writer.write_all(&vec![b' '; rate]).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            std::future::pending().await
+        };
+        let mut status = [0; 12];
+        tokio::select! {
+            read = reader.read_exact(&mut status) => drop(read.unwrap()),
+            () = drip => {}
+        }
+        assert_eq!(&status, b"HTTP/1.1 408");
+        begin.elapsed().as_secs()
+    }
+    assert!((9..=11).contains(&sending(1).await));
+    // Half of the least rate: what came in 20 s is enough for 20 s.
+    assert!((19..=21).contains(&sending(4096).await));
+    assert!((59..=61).contains(&sending(16 * 1024).await));
+}
+
 async fn an_application_that_leaves_takes_its_request_along() {
     let (sender, dropped) = oneshot::channel();
     let mut server = serve(Script::Hang(Mutex::new(Some(sender))), ServerConfig::default()).await;
