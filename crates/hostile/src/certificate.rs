@@ -40,26 +40,36 @@ pub(crate) enum Flaw {
 }
 
 /// A TLS set-up for a peer that connects.
-pub(crate) fn client_config(flaw: Flaw) -> Result<Arc<ClientConfig>> {
+pub(crate) fn client_config(flaw: Flaw) -> Result<ClientConfig> {
+    if flaw == Flaw::Absent { config_with(None) } else { config_with(Some(certified(flaw)?)) }
+}
+
+/// A TLS set-up for a peer that connects with somebody else's certificate, whose key it does not have.
+pub(crate) fn impostor_config(certificate: CertificateDer<'static>) -> Result<ClientConfig> {
+    let key = certified(Flaw::None)?.key;
+    config_with(Some(CertifiedKey::new(vec![certificate], key)))
+}
+
+fn config_with(key: Option<CertifiedKey>) -> Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(TrustAnyone));
-    let mut config = match flaw {
-        Flaw::Absent => builder.with_no_client_auth(),
-        flaw => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified(flaw)?))),
+    let mut config = match key {
+        None => builder.with_no_client_auth(),
+        Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
     };
     config.enable_sni = false;
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// A TLS set-up for a peer that accepts.
-pub(crate) fn server_config(flaw: Flaw) -> Result<Arc<ServerConfig>> {
+pub(crate) fn server_config(flaw: Flaw) -> Result<ServerConfig> {
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified(flaw)?)));
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 fn certified(flaw: Flaw) -> Result<CertifiedKey> {

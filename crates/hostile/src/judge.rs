@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::attacks::{Attack, Target, UNCOUNTED};
+use crate::attacks::{Attack, Left, Target};
 use crate::engine::MODEL;
 use crate::http;
 use crate::stage::Stage;
@@ -49,7 +49,7 @@ pub(crate) async fn judge(stage: &Stage, attack: &Attack) -> Verdict {
     let target = match attack.target {
         Target::Clients | Target::Workers => Some(&stage.proxy),
         Target::Api => Some(&stage.client),
-        // The victim is a process of the attack's own, which looks after it itself.
+        // The victim is a process of the attack's own.
         Target::Worker | Target::Client => None,
     };
     let resident = || target.and_then(|role| role.resident_kib().ok()).unwrap_or(0);
@@ -79,32 +79,34 @@ pub(crate) async fn judge(stage: &Stage, attack: &Attack) -> Verdict {
             }
         }
     };
-    let connections = match outcome {
-        Ok(connections) => connections,
-        Err(error) => {
-            misses.push(format!("{error:#}"));
-            0
-        }
-    };
+    let left = outcome.unwrap_or_else(|error| {
+        misses.push(format!("{error:#}"));
+        Left::Uncounted
+    });
     if let Some(error) = neighbour_failed {
         misses.push(format!("during: {error:#}"));
     }
     if let Err(error) = http::chat(stage.api, MODEL).await {
         misses.push(format!("after: {error:#}"));
     }
-    let lines = match target {
-        Some(role) if !matches!(attack.target, Target::Api) && connections != UNCOUNTED => {
+    let lines = match (target, left) {
+        (Some(role), Left::Connections(connections)) => {
             let expected = lines_before + connections;
-            role.wait_for_lines(marker, expected, LINES_MAX_TIME).await - lines_before
+            let lines = role.wait_for_lines(marker, expected, LINES_MAX_TIME).await - lines_before;
+            if lines != connections {
+                misses.push(format!("{connections} connections ended with {lines} lines"));
+            }
+            lines
         }
-        _ => connections,
+        _ => 0,
     };
-    if misses.is_empty() && lines != connections {
-        misses.push(format!("{connections} connections ended with {lines} lines"));
-    }
-    let lines = if lines == UNCOUNTED { 0 } else { lines };
-    let grown_kib = i64::try_from(resident_after).unwrap_or(i64::MAX)
-        - i64::try_from(resident_before).unwrap_or(i64::MAX);
+    let grown_kib = match left {
+        Left::Victim { grown_kib } => grown_kib,
+        Left::Connections(_) | Left::Uncounted => {
+            i64::try_from(resident_after).unwrap_or(i64::MAX)
+                - i64::try_from(resident_before).unwrap_or(i64::MAX)
+        }
+    };
     if grown_kib > attack.grown_kib_max {
         misses.push(format!("grew by {grown_kib} KiB, at most {} are expected", attack.grown_kib_max));
     }

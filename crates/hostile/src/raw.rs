@@ -1,11 +1,13 @@
 //! Connections by hand: each step of the way to a link, to be left where an attack begins.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::BytesMut;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -75,10 +77,22 @@ pub(crate) async fn encrypted(address: SocketAddr, flaw: Flaw) -> Result<TlsStre
 }
 
 async fn encrypted_from(address: SocketAddr, source: Ipv4Addr, flaw: Flaw) -> Result<TlsStream<TcpStream>> {
-    let stream = worked(address, source).await?;
-    let name = ServerName::try_from("127.0.0.1")?;
-    let connecting = TlsConnector::from(client_config(flaw)?).connect(name, stream);
+    encrypted_with(worked(address, source).await?, Arc::new(client_config(flaw)?), |_as_it_is| {}).await
+}
+
+/// TLS on a connection whose work is done. `prepare` may change it before the first byte.
+pub(crate) async fn encrypted_with(
+    stream: TcpStream,
+    config: Arc<ClientConfig>,
+    prepare: impl FnOnce(&mut ClientConnection),
+) -> Result<TlsStream<TcpStream>> {
+    let connecting = TlsConnector::from(config).connect_with(server_name()?, stream, prepare);
     Ok(timeout(PATIENCE, connecting).await.context("TLS hangs")??)
+}
+
+/// The name that every peer of the network calls a server.
+pub(crate) fn server_name() -> Result<ServerName<'static>> {
+    Ok(ServerName::try_from("127.0.0.1")?)
 }
 
 /// A peer with frames: after the hello.
@@ -95,7 +109,11 @@ impl Raw {
 
     /// As [`Self::greeted`], from another address.
     pub(crate) async fn greeted_from(address: SocketAddr, source: Ipv4Addr) -> Result<Self> {
-        let stream = encrypted_from(address, source, Flaw::None).await?;
+        Self::greet(encrypted_from(address, source, Flaw::None).await?).await
+    }
+
+    /// Says hello on a connection that is encrypted, and waits for the answer.
+    pub(crate) async fn greet(stream: TlsStream<TcpStream>) -> Result<Self> {
         let mut raw = Self { stream, writer: FrameWriter::new() };
         raw.say(&Packet::Connect { id: 7 }).await?;
         let mut answer = [0; 20];

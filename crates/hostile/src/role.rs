@@ -19,6 +19,8 @@ pub(crate) struct Role {
     child: Child,
     log: PathBuf,
     started: String,
+    /// Memory that was resident when it had started, in KiB.
+    resident_at_start: u64,
 }
 
 impl Role {
@@ -41,7 +43,7 @@ impl Role {
         let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let child = command.stdout(Stdio::null()).stderr(file).kill_on_drop(true).spawn();
         let child = child.with_context(|| format!("cannot start {}", program.display()))?;
-        let mut role_process = Self { child, log, started: String::new() };
+        let mut role_process = Self { child, log, started: String::new(), resident_at_start: 0 };
         let runs = format!("{role} runs");
         let begin = Instant::now();
         while role_process.started.is_empty() {
@@ -57,6 +59,7 @@ impl Role {
             }
             sleep(LOOK_AGAIN).await;
         }
+        role_process.resident_at_start = role_process.resident_kib()?;
         Ok(role_process)
     }
 
@@ -69,10 +72,19 @@ impl Role {
 
     /// Memory that is resident, in KiB.
     pub(crate) fn resident_kib(&self) -> Result<u64> {
+        self.status_kib("VmRSS:")
+    }
+
+    /// By how much resident memory has grown since the start, at its largest, in KiB.
+    pub(crate) fn grown_kib(&self) -> Result<i64> {
+        Ok(i64::try_from(self.status_kib("VmHWM:")?)? - i64::try_from(self.resident_at_start)?)
+    }
+
+    fn status_kib(&self, key: &'static str) -> Result<u64> {
         let id = self.child.id().context("the role has ended")?;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number")
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).context(key)?;
+        line.trim().trim_end_matches(" kB").parse().context(key)
     }
 
     /// Whether it still runs.

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use futures_util::future::BoxFuture;
 use wire::{TokensUsed, client, http, proxy, worker};
 
-use super::{Attack, Target};
+use super::{Attack, Left, Target};
 use crate::session::{Peer, http_request, run_query};
 use crate::stage::Stage;
 
@@ -113,11 +113,11 @@ const fn tokens(prompt: i64, completion: i64, total: i64) -> TokensUsed {
 const GOOD: TokensUsed = tokens(1, 2, 3);
 
 /// Both links leave a line each.
-const CONNECTIONS: usize = 2;
+const CONNECTIONS: Left = Left::Connections(2);
 
 pub(super) fn catalogue() -> Vec<Attack> {
     let attack = |name: &'static str, expects: &'static str, answer: fn(&Pair) -> Result<()>| {
-        Attack::new(name, Target::Workers, expects, move |stage: &Stage| -> BoxFuture<'_, Result<usize>> {
+        Attack::new(name, Target::Workers, expects, move |stage: &Stage| -> BoxFuture<'_, Result<Left>> {
             Box::pin(async move {
                 let mut pair = Pair::new(stage, name).await?;
                 answer(&pair)?;

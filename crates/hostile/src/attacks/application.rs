@@ -9,13 +9,13 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Attack, Target, UNCOUNTED};
+use super::{Attack, Left, Target};
 use crate::http::{exchange, status};
 use crate::stage::Stage;
 
 const AT_ONCE: Duration = Duration::from_secs(30);
-/// The longest deadline, and a bit.
-const LATE: Duration = Duration::from_secs(90);
+/// The deadline of what drips, and a bit.
+const LATE: Duration = Duration::from_secs(20);
 
 const CHAT: &str = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n";
 
@@ -23,9 +23,9 @@ fn attack<F>(name: &str, expects: &'static str, run: F) -> Attack
 where
     F: Fn(SocketAddr) -> BoxFuture<'static, Result<()>> + Send + Sync + 'static,
 {
-    Attack::new(name, Target::Api, expects, move |stage: &Stage| -> BoxFuture<'_, Result<usize>> {
+    Attack::new(name, Target::Api, expects, move |stage: &Stage| -> BoxFuture<'_, Result<Left>> {
         let attack = run(stage.api);
-        Box::pin(async move { attack.await.map(|()| UNCOUNTED) })
+        Box::pin(async move { attack.await.map(|()| Left::Uncounted) })
     })
 }
 
@@ -36,6 +36,8 @@ fn sent(name: &str, expects: &'static str, text: impl Into<Vec<u8>>, allowed: &'
         let text = text.clone();
         Box::pin(async move {
             let answer = exchange(address, &text, AT_ONCE).await?;
+            let count = answer.matches("HTTP/1.1 ").count();
+            ensure!(count <= 1, "one request got {count} answers");
             let status = status(&answer).unwrap_or(0);
             ensure!(allowed.contains(&status), "the status is {status}");
             Ok(())
@@ -119,7 +121,31 @@ pub(super) fn catalogue() -> Vec<Attack> {
             &[421],
         ),
     ];
+    attacks.extend(ambiguous());
     attacks.extend([
+        attack("ten thousand requests in one go", "each is answered in its turn", |address| {
+            Box::pin(async move {
+                let again = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(9_999);
+                let text = format!("{again}GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+                let answers = exchange(address, text.as_bytes(), AT_ONCE).await?;
+                let good = answers.matches("HTTP/1.1 200 ").count();
+                ensure!(good == 9_999, "{good} were answered");
+                ensure!(answers.matches("HTTP/1.1 404 ").count() == 1, "the last one was not answered");
+                Ok(())
+            })
+        }),
+        attack("requests whose answers nobody reads", "memory stays bounded", |address| {
+            Box::pin(async move {
+                let mut stream = TcpStream::connect(address).await?;
+                let text = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(1_000);
+                let send = async { while stream.write_all(text.as_bytes()).await.is_ok() {} };
+                // The server stops to read when its answers go nowhere: nothing more can be sent then.
+                let stuck = timeout(Duration::from_secs(5), send).await.is_err();
+                ensure!(stuck, "the server has closed");
+                Ok(())
+            })
+        })
+        .grows_by(4 * 1024),
         attack("a thousand lists of models at once", "each is answered", |address| {
             Box::pin(async move {
                 let text = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
@@ -161,6 +187,92 @@ pub(super) fn catalogue() -> Vec<Attack> {
         .long(),
     ]);
     attacks
+}
+
+/// Requests that two readers could understand in two ways, with another request hidden in them: whoever reads them
+/// must take them for one request, or for none.
+fn ambiguous() -> Vec<Attack> {
+    const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n";
+    const HIDDEN: &str = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let one = "one answer, and not to what is hidden";
+    let hiding = |name: &str, headers: &str, body: &str, allowed: &'static [u16]| {
+        sent(name, one, format!("{POST}{headers}\r\n{body}{HIDDEN}"), allowed)
+    };
+    let plain = |name: &str, text: String, allowed: &'static [u16]| sent(name, one, text, allowed);
+    vec![
+        hiding(
+            "a length and chunks",
+            "content-length: 5\r\ntransfer-encoding: chunked\r\n",
+            "0\r\n\r\n",
+            &[200, 400],
+        ),
+        hiding(
+            "chunks and a length",
+            "transfer-encoding: chunked\r\ncontent-length: 5\r\n",
+            "0\r\n\r\n",
+            &[400],
+        ),
+        hiding("chunks in an unknown coding", "transfer-encoding: xchunked\r\n", "0\r\n\r\n", &[400]),
+        hiding(
+            "chunks that are coded again",
+            "transfer-encoding: chunked, identity\r\n",
+            "0\r\n\r\n",
+            &[400],
+        ),
+        hiding(
+            "two codings",
+            "transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n",
+            "0\r\n\r\n",
+            &[400],
+        ),
+        hiding(
+            "a chunk beyond numbers",
+            "transfer-encoding: chunked\r\n",
+            "10000000000000002\r\n{}\r\n",
+            &[0, 400, 408],
+        ),
+        hiding(
+            "chunks with bare line ends",
+            "transfer-encoding: chunked\r\n",
+            "2\n{}\n0\n\n",
+            &[0, 400, 408],
+        ),
+        hiding(
+            "a chunk with a note of a megabyte",
+            "transfer-encoding: chunked\r\n",
+            &format!("2;x={}\r\n{{}}\r\n0\r\n\r\n", "y".repeat(1 << 20)),
+            &[0, 400, 408],
+        ),
+        hiding(
+            "ten thousand headers behind a body",
+            "transfer-encoding: chunked\r\n",
+            &format!("2\r\n{{}}\r\n0\r\n{}\r\n", "x: y\r\n".repeat(10_000)),
+            &[0, 400, 408],
+        ),
+        hiding("a length with a sign", "content-length: +2\r\n", "{}", &[400]),
+        hiding("a length in hexadecimal", "content-length: 0x2\r\n", "{}", &[400]),
+        hiding("lengths in a list", "content-length: 2, 2\r\n", "{}", &[400]),
+        hiding("a space before a colon", "content-length : 2\r\n", "{}", &[400]),
+        hiding("a header on two lines", "x: y\r\n z\r\ncontent-length: 2\r\n", "{}", &[400]),
+        hiding("a header without a colon", "nonsense\r\ncontent-length: 2\r\n", "{}", &[400]),
+        hiding("a carriage return in a header", "x: y\rcontent-length: 2\r\n", "{}", &[400]),
+        hiding("a zero byte in a header", "x: y\0z\r\ncontent-length: 2\r\n", "{}", &[400]),
+        hiding("a second name", "host: evil.example\r\nconnection: close\r\n", "", &[400]),
+        plain("no name", "GET /v1/models HTTP/1.1\r\nconnection: close\r\n\r\n".into(), &[400]),
+        plain(
+            "a target elsewhere",
+            "GET http://evil.example/v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+                .into(),
+            &[421],
+        ),
+        plain(
+            "a tunnel elsewhere",
+            "CONNECT evil.example:443 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".into(),
+            &[400, 404, 405, 421],
+        ),
+        plain("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), &[0, 400, 505]),
+        plain("HTTP without a version", "GET /v1/models\r\n\r\n".into(), &[0, 400]),
+    ]
 }
 
 trait ReplacePath {

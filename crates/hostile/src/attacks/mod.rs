@@ -2,9 +2,11 @@
 
 mod answers;
 mod application;
+mod listeners;
 mod proxies;
 mod sessions;
 mod strangers;
+mod tls;
 
 use anyhow::Result;
 use futures_util::future::BoxFuture;
@@ -35,12 +37,22 @@ pub(crate) enum Target {
     Client,
 }
 
-/// Runs an attack; returns how many connections to the target it made, each of which has ended by then. An error
-/// says what was not as expected.
-type Run = Box<dyn Fn(&Stage) -> BoxFuture<'_, Result<usize>> + Send + Sync>;
+/// What an attack leaves for the judge to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// So many connections to the target, each of which has ended by now or is about to.
+    Connections(usize),
+    /// More than the log has lines for, or such as leave none.
+    Uncounted,
+    /// A victim of the attack's own, which has grown by so many KiB at its largest.
+    Victim {
+        /// Since it had started.
+        grown_kib: i64,
+    },
+}
 
-/// In place of a number of connections: the lines are cut, so that they are not compared.
-pub(crate) const UNCOUNTED: usize = usize::MAX;
+/// Runs an attack. An error says what was not as expected.
+type Run = Box<dyn Fn(&Stage) -> BoxFuture<'_, Result<Left>> + Send + Sync>;
 
 /// One attack.
 pub(crate) struct Attack {
@@ -57,7 +69,7 @@ pub(crate) struct Attack {
 impl Attack {
     fn new<F>(name: impl Into<String>, target: Target, expects: &'static str, run: F) -> Self
     where
-        F: for<'a> Fn(&'a Stage) -> BoxFuture<'a, Result<usize>> + Send + Sync + 'static,
+        F: for<'a> Fn(&'a Stage) -> BoxFuture<'a, Result<Left>> + Send + Sync + 'static,
     {
         let run = Box::new(run);
         Self { name: name.into(), target, tier: Tier::Quick, expects, grown_kib_max: 32 * 1024, run }
@@ -77,6 +89,7 @@ pub(crate) fn catalogue() -> Vec<Attack> {
     let mut attacks = Vec::new();
     for target in [Target::Clients, Target::Workers] {
         attacks.extend(strangers::catalogue(target));
+        attacks.extend(tls::catalogue(target));
     }
     attacks.extend(sessions::catalogue());
     attacks.extend(answers::catalogue());

@@ -1,37 +1,32 @@
 //! Attacks by proxies, on workers and on clients. Each has a victim of its own, which also has the real proxy: what
 //! goes through that one must go on.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 use ton::Address;
 use ton::payment::PaymentKind;
-use transport::pow::{Challenge, Solution};
 use wire::client;
 use wire::proxy::{self, SignedPayment};
 
-use super::{Attack, Target, UNCOUNTED};
-use crate::certificate::{Flaw, server_config};
+use super::{Attack, Left, Target, listeners};
 use crate::engine::VICTIM_MODEL;
 use crate::fake::{Claims, FakeProxy, Victim};
-use crate::http;
-use crate::raw;
 use crate::role::Role;
 use crate::session::http_request;
 use crate::stage::{Stage, models, until_answered};
 
-const LEAVES: &str = "the link ends, the other one works";
+pub(super) const LEAVES: &str = "the link ends, the other one works";
 const BEARS: &str = "the link bears it, the other one works";
 /// How long a victim may take to leave.
-const AT_ONCE: Duration = Duration::from_secs(20);
+pub(super) const AT_ONCE: Duration = Duration::from_secs(20);
 
 /// Starts a victim and waits until it works with the real proxy.
-async fn victim(stage: &Stage, target: Target, fake: std::net::SocketAddr) -> Result<Role> {
+pub(super) async fn victim(stage: &Stage, target: Target, fake: SocketAddr) -> Result<Role> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     match target {
@@ -43,8 +38,13 @@ async fn victim(stage: &Stage, target: Target, fake: std::net::SocketAddr) -> Re
     }
 }
 
-/// What the victim does for others still works, and it has said once why it left.
-async fn is_well(stage: &Stage, target: Target, victim: &mut Role, has_left: bool) -> Result<()> {
+/// What the victim does for others still works, and it has said once why it left. Returns what its memory came to.
+pub(super) async fn is_well(
+    stage: &Stage,
+    target: Target,
+    victim: &mut Role,
+    has_left: bool,
+) -> Result<Left> {
     match target {
         Target::Worker => until_answered(stage.api, VICTIM_MODEL).await?,
         _ => until_answered(victim.address("http")?, crate::engine::MODEL).await?,
@@ -55,12 +55,12 @@ async fn is_well(stage: &Stage, target: Target, victim: &mut Role, has_left: boo
         let lines = victim.wait_for_lines(marker, 1, Duration::from_secs(5)).await;
         ensure!(lines >= 1, "the victim does not say why it left");
     }
-    Ok(())
+    Ok(Left::Victim { grown_kib: victim.grown_kib()? })
 }
 
 /// An attack by claims in the handshake.
 fn claiming(name: &str, target: Target, change: fn(&mut Claims)) -> Attack {
-    Attack::new(name, target, LEAVES, move |stage: &Stage| -> BoxFuture<'_, Result<usize>> {
+    Attack::new(name, target, LEAVES, move |stage: &Stage| -> BoxFuture<'_, Result<Left>> {
         Box::pin(async move {
             let mut fake = FakeProxy::start().await?;
             change(&mut fake.claims);
@@ -71,15 +71,14 @@ fn claiming(name: &str, target: Target, change: fn(&mut Claims)) -> Attack {
                 link.ended().await?;
             }
             drop(fake);
-            is_well(stage, target, &mut role, true).await?;
-            Ok(UNCOUNTED)
+            is_well(stage, target, &mut role, true).await
         })
     })
 }
 
 /// An attack by messages after the handshake.
 fn saying(name: &str, target: Target, expects: &'static str, say: fn(&Victim) -> Result<()>) -> Attack {
-    Attack::new(name, target, expects, move |stage: &Stage| -> BoxFuture<'_, Result<usize>> {
+    Attack::new(name, target, expects, move |stage: &Stage| -> BoxFuture<'_, Result<Left>> {
         Box::pin(async move {
             let mut fake = FakeProxy::start().await?;
             let mut role = victim(stage, target, fake.address).await?;
@@ -93,56 +92,19 @@ fn saying(name: &str, target: Target, expects: &'static str, say: fn(&Victim) ->
                 drop(link);
             }
             drop(fake);
-            is_well(stage, target, &mut role, expects == LEAVES).await?;
-            Ok(UNCOUNTED)
+            is_well(stage, target, &mut role, expects == LEAVES).await
         })
     })
-}
-
-/// An attack before there is a link: `meet` gets each connection of the victim.
-fn listening(
-    name: &str,
-    target: Target,
-    meet: fn(tokio::net::TcpStream) -> BoxFuture<'static, Result<()>>,
-) -> Attack {
-    Attack::new(name, target, LEAVES, move |stage: &Stage| -> BoxFuture<'_, Result<usize>> {
-        Box::pin(async move {
-            let listener = TcpListener::bind("127.0.0.1:0").await?;
-            let mut role = victim(stage, target, listener.local_addr()?).await?;
-            let (stream, _) = tokio::time::timeout(AT_ONCE, listener.accept()).await??;
-            meet(stream).await?;
-            drop(listener);
-            is_well(stage, target, &mut role, true).await?;
-            Ok(UNCOUNTED)
-        })
-    })
-}
-
-async fn challenge(stream: &mut tokio::net::TcpStream, difficulty: i32) -> Result<()> {
-    stream.write_all(&Challenge { difficulty, salt: [1; 16] }.encode()).await?;
-    Ok(())
 }
 
 pub(super) fn catalogue() -> Vec<Attack> {
     let mut attacks = Vec::new();
     for (side, target) in [("a worker", Target::Worker), ("a client", Target::Client)] {
         let name = |what: &str| format!("{what} ({side})");
+        attacks.extend(listeners::catalogue(side, target));
         attacks.extend([
-            listening(&name("more work than anyone does"), target, |mut stream| {
-                Box::pin(async move {
-                    challenge(&mut stream, 64).await?;
-                    raw::ended(stream, AT_ONCE).await.map(drop)
-                })
-            }),
-            listening(&name("garbage instead of a challenge"), target, |mut stream| {
-                Box::pin(async move {
-                    stream.write_all(&[0xa5; 1000]).await?;
-                    raw::ended(stream, AT_ONCE).await.map(drop)
-                })
-            }),
-            listening(&name("an expired server certificate"), target, |stream| shown(stream, Flaw::Expired)),
-            listening(&name("a server with somebody else's certificate"), target, |stream| {
-                shown(stream, Flaw::OtherKey)
+            flooding(&name("two hundred unknown messages of a megabyte"), target, 200, || {
+                Bytes::from(vec![7; 1 << 20])
             }),
             claiming(&name("a proxy of another network"), target, |claims| claims.is_test = false),
             claiming(&name("a proxy of version 99"), target, |claims| claims.protocol = 99),
@@ -174,17 +136,22 @@ pub(super) fn catalogue() -> Vec<Attack> {
     attacks
 }
 
-fn shown(stream: tokio::net::TcpStream, flaw: Flaw) -> BoxFuture<'static, Result<()>> {
-    Box::pin(async move {
-        let mut stream = stream;
-        challenge(&mut stream, 0).await?;
-        stream.read_exact(&mut [0; Solution::LEN]).await?;
-        let acceptor = tokio_rustls::TlsAcceptor::from(server_config(flaw)?);
-        if let Ok(mut stream) = acceptor.accept(stream).await {
-            let received = raw::ended(&mut stream, AT_ONCE).await?;
-            ensure!(received.is_empty(), "the victim said hello");
-        }
-        Ok(())
+/// More than a victim has asked for.
+fn flooding(name: &str, target: Target, count: usize, message: fn() -> Bytes) -> Attack {
+    let expects = "the link ends or bears it, the other one works";
+    Attack::new(name, target, expects, move |stage: &Stage| -> BoxFuture<'_, Result<Left>> {
+        Box::pin(async move {
+            let mut fake = FakeProxy::start().await?;
+            let mut role = victim(stage, target, fake.address).await?;
+            let link = fake.shake_hands(&stage.root).await?;
+            for _ in 0..count {
+                if link.link.send(message()).await.is_err() {
+                    break;
+                }
+            }
+            drop((link, fake));
+            is_well(stage, target, &mut role, false).await
+        })
     })
 }
 
@@ -205,6 +172,12 @@ fn on_workers() -> Vec<Attack> {
             }
             Ok(())
         }),
+        flooding("ten thousand requests of many names", Target::Worker, 10_000, || {
+            static COUNT: AtomicUsize = AtomicUsize::new(0);
+            let mut request_id = [0; 32];
+            request_id[..8].copy_from_slice(&COUNT.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+            run_as(request_id, 1000, 10.0, &http_request(br#"{"model":"victim","messages":[]}"#))
+        }),
         saying("a settlement from another contract", Target::Worker, LEAVES, |victim| {
             settle(victim, &victim.signed_for_another(PaymentKind::WorkerPayout, 5), 5, 5)
         }),
@@ -220,12 +193,16 @@ fn on_workers() -> Vec<Attack> {
 }
 
 fn run(coefficient: i64, timeout: f64, query: &[u8]) -> Bytes {
+    run_as([1; 32], coefficient, timeout, query)
+}
+
+fn run_as(request_id: [u8; 32], coefficient: i64, timeout: f64, query: &[u8]) -> Bytes {
     wire::encode(&proxy::RunQueryEx {
         query,
         signed_payment: SignedPayment::Empty,
         coefficient,
         timeout,
-        request_id: [1; 32],
+        request_id,
         enable_debug: None,
     })
 }
@@ -253,6 +230,14 @@ fn on_clients() -> Vec<Attack> {
             }
             Ok(())
         }),
+        flooding("a hundred answers of megabytes to nothing", Target::Client, 100, || {
+            let answer = vec![7; 4 << 20];
+            wire::encode(&client::QueryAnswerPartEx {
+                request_id: [3; 32],
+                answer: &answer,
+                final_info: None,
+            })
+        }),
         saying("a charge from another contract", Target::Client, BEARS, |victim| {
             charge(victim, &victim.signed_for_another(PaymentKind::ClientCharge, 5), 5)
         }),
@@ -266,9 +251,7 @@ fn on_clients() -> Vec<Attack> {
                 let link = fake.shake_hands(&stage.root).await?;
                 link.link.close("no more");
                 drop(fake);
-                is_well(stage, Target::Client, &mut role, true).await?;
-                http::chat(role.address("http")?, crate::engine::MODEL).await?;
-                Ok(UNCOUNTED)
+                is_well(stage, Target::Client, &mut role, true).await
             })
         }),
     ]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use wire::{client, proxy, worker};
 
-use super::{Attack, Target};
+use super::{Attack, Left, Target};
 use crate::engine::MODEL;
 use crate::session::{Peer, compare, connect_client, connect_worker, http_request, owner, run_query};
 use crate::stage::Stage;
@@ -23,9 +23,9 @@ fn attack<F>(name: &str, target: Target, expects: &'static str, run: F) -> Attac
 where
     F: for<'a> Fn(&'a Stage) -> BoxFuture<'a, Result<()>> + Send + Sync + 'static,
 {
-    Attack::new(name, target, expects, move |stage: &Stage| -> BoxFuture<'_, Result<usize>> {
+    Attack::new(name, target, expects, move |stage: &Stage| -> BoxFuture<'_, Result<Left>> {
         let attack = run(stage);
-        Box::pin(async move { attack.await.map(|()| 1) })
+        Box::pin(async move { attack.await.map(|()| Left::Connections(1)) })
     })
 }
 
