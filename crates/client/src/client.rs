@@ -133,16 +133,16 @@ impl Client {
     /// # Errors
     /// [`ApiError`] if it was refused or failed before the head came.
     pub async fn run(&self, request: &RequestBody) -> Result<Answer, ApiError> {
-        self.run_as(RequestId::new(rand::rng().random()), request).await
+        self.run_as(RequestId::new(rand::rng().random()), request.clone()).await
     }
 
-    /// As [`Client::run`] under a known id.
-    pub(crate) async fn run_as(&self, id: RequestId, request: &RequestBody) -> Result<Answer, ApiError> {
+    /// As [`Client::run`] under a known id. A body that nobody else holds is not copied before it is a message.
+    pub(crate) async fn run_as(&self, id: RequestId, mut request: RequestBody) -> Result<Answer, ApiError> {
         let Shared { config, .. } = &*self.shared;
-        let mut record = Record::start(Arc::clone(&self.shared), request);
+        let mut record = Record::start(Arc::clone(&self.shared), &request);
         let outcome = async {
             let timeout = request.timeout().unwrap_or(config.timeout);
-            let body = request.for_wire(config.request_defaults());
+            let body = request.take_for_wire(config.request_defaults());
             let default_ceiling = Coefficient::new(config.max_coefficient.into());
             let affinity =
                 request.affinity_key().map(|key| self.shared.affinity.conceal(request.model(), key));

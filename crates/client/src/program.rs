@@ -74,7 +74,7 @@ impl Inference for Client {
 
     fn run(&self, request: InferenceRequest) -> BoxFuture<'_, Result<InferenceResponse, ApiError>> {
         Box::pin(async move {
-            let mut answer = self.run_as(request.id, &request.body).await?;
+            let mut answer = self.run_as(request.id, request.body).await?;
             let (status, headers) = (answer.status, std::mem::take(&mut answer.headers));
             Ok(InferenceResponse { status, headers, body: answer.into_body() })
         })

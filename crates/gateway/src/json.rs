@@ -88,20 +88,21 @@ pub(crate) fn members(text: &[u8]) -> Result<Vec<Member<Cow<'_, str>>>, ApiError
     Ok(found)
 }
 
-/// Applies `edit` to each of `members` of `text` and appends `added` members at the end.
+/// Applies `edit` to each of `members` of `text` and appends `added` members at the end. Copies only where a member is
+/// not kept, or where somebody else holds the text too.
 pub(crate) fn splice<K>(
-    text: &Bytes,
+    text: Bytes,
     members: &[Member<K>],
     edit: impl Fn(&Member<K>) -> Edit,
     added: &[(&str, String)],
 ) -> Bytes {
     let edits: Vec<Edit> = members.iter().map(edit).collect();
-    if added.is_empty() && edits.iter().all(|edit| matches!(edit, Edit::Keep)) {
-        return text.clone();
-    }
     // Everything up to the first member, and everything after the last, with the braces.
-    let open = members.first().map_or_else(|| skip_space(text, 0) + 1, |first| first.start);
+    let open = members.first().map_or_else(|| skip_space(&text, 0) + 1, |first| first.start);
     let close = members.last().map_or(open, |last| last.value.end);
+    if edits.iter().all(|edit| matches!(edit, Edit::Keep)) {
+        return if added.is_empty() { text } else { append(text, close, members.is_empty(), added) };
+    }
     let mut out = BytesMut::with_capacity(text.len() + 64);
     out.extend_from_slice(&text[..open]);
     let mut is_first = true;
@@ -123,13 +124,31 @@ pub(crate) fn splice<K>(
             Edit::Keep | Edit::Remove => out.extend_from_slice(&text[member.start..member.value.end]),
         }
     }
+    put(&mut out, is_first, added);
+    out.extend_from_slice(&text[close..]);
+    out.freeze()
+}
+
+/// Adds members behind the last one, which ends at `close`. A text that nobody else holds is not copied for that.
+fn append(text: Bytes, close: usize, is_empty: bool, added: &[(&str, String)]) -> Bytes {
+    let mut out = text.try_into_mut().unwrap_or_else(|shared| {
+        let mut copy = BytesMut::with_capacity(shared.len() + 64);
+        copy.extend_from_slice(&shared);
+        copy
+    });
+    let end = out[close..].to_vec();
+    out.truncate(close);
+    put(&mut out, is_empty, added);
+    out.extend_from_slice(&end);
+    out.freeze()
+}
+
+fn put(out: &mut BytesMut, mut is_first: bool, added: &[(&str, String)]) {
     for (key, value) in added {
         let comma = if is_first { "" } else { "," };
         is_first = false;
         out.extend_from_slice(format!("{comma}\"{key}\":{value}").as_bytes());
     }
-    out.extend_from_slice(&text[close..]);
-    out.freeze()
 }
 
 /// How many elements `array` has, which is the JSON text of an array within a text that [`members`] accepted.
@@ -233,7 +252,7 @@ mod tests {
     fn spliced(text: &str, edit: impl Fn(&str) -> Edit, added: &[(&str, String)]) -> String {
         let text = Bytes::copy_from_slice(text.as_bytes());
         let found = members(&text).unwrap();
-        let out = splice(&text, &found, |member| edit(&member.key), added);
+        let out = splice(text.clone(), &found, |member| edit(&member.key), added);
         String::from_utf8(out.to_vec()).unwrap()
     }
 

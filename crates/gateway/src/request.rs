@@ -216,27 +216,31 @@ impl RequestBody {
         total.ok_or_else(|| invalid("max_tokens", "times the number of choices must stay below 2147483648"))
     }
 
-    /// The body as it travels: without the network's own members, with one token limit. Bytes that need no
-    /// change are not copied when nothing does.
+    /// Takes the body out as it travels: without the network's own members, with one token limit. It is not copied
+    /// where nothing is left out and nobody else holds it. What remains is the request without its text.
     #[must_use]
-    pub fn for_wire(&self, defaults: RequestDefaults) -> Bytes {
+    pub fn take_for_wire(&mut self, defaults: RequestDefaults) -> Bytes {
         let limit = defaults.max_tokens.to_string();
         let in_completion_tokens = self.max_tokens.is_some()
             && self.members.iter().any(|member| {
                 member.key == Known::MaxCompletionTokens && &self.text[member.value.clone()] != b"null"
             });
+        let has_limit = self.max_tokens.is_some();
         let edit = |member: &Member<Known>| match member.key {
             Known::Extra => Edit::Remove,
             Known::MaxTokens if in_completion_tokens => Edit::Remove,
-            Known::MaxTokens if self.max_tokens.is_none() => Edit::Replace(limit.clone()),
+            Known::MaxTokens if !has_limit => Edit::Replace(limit.clone()),
             Known::MaxTokens | Known::MaxCompletionTokens | Known::Other => Edit::Keep,
         };
         let has_member = self.members.iter().any(|member| member.key == Known::MaxTokens);
-        let added = match self.max_tokens {
-            None if !has_member => vec![("max_tokens", limit.clone())],
-            _ => vec![],
+        let added = match has_limit || has_member {
+            false => vec![("max_tokens", limit.clone())],
+            true => vec![],
         };
-        json::splice(&self.text, &self.members, edit, &added)
+        if self.text.is_empty() {
+            return Bytes::new();
+        }
+        json::splice(std::mem::take(&mut self.text), &std::mem::take(&mut self.members), edit, &added)
     }
 }
 
@@ -347,7 +351,7 @@ mod tests {
     }
 
     fn wire(text: &'static str) -> String {
-        String::from_utf8(parse(text).unwrap().for_wire(DEFAULTS).to_vec()).unwrap()
+        String::from_utf8(parse(text).unwrap().take_for_wire(DEFAULTS).to_vec()).unwrap()
     }
 
     #[test]
@@ -387,18 +391,37 @@ mod tests {
         let both = r#"{"max_tokens":5,"model":"m","max_completion_tokens":9}"#;
         assert_eq!(wire(both), r#"{"model":"m","max_completion_tokens":9}"#);
         assert_eq!(parse(both).unwrap().tokens_max(DEFAULTS).unwrap(), 9);
-        let plain = RequestBody::parse(Route::Completions, Bytes::from_static(both.as_bytes())).unwrap();
+        let mut plain = RequestBody::parse(Route::Completions, Bytes::from_static(both.as_bytes())).unwrap();
         assert_eq!(plain.tokens_max(DEFAULTS).unwrap(), 5);
-        assert_eq!(plain.for_wire(DEFAULTS), both);
+        assert_eq!(plain.take_for_wire(DEFAULTS), both);
         let null = r#"{"max_tokens":5,"model":"m","max_completion_tokens":null}"#;
         assert_eq!(wire(null), null);
     }
 
     #[test]
-    fn a_body_that_needs_no_change_is_not_copied() {
-        let text = Bytes::from_static(br#"{"model":"m","max_tokens":1}"#);
-        let request = RequestBody::parse(Route::ChatCompletions, text.clone()).unwrap();
-        assert_eq!(request.for_wire(DEFAULTS).as_ptr(), text.as_ptr());
+    fn a_body_is_copied_only_to_leave_something_out_or_because_it_is_shared() {
+        let taken = |text: &Bytes| {
+            let mut request = RequestBody::parse(Route::ChatCompletions, text.clone()).unwrap();
+            request.take_for_wire(DEFAULTS)
+        };
+        let whole = Bytes::from_static(br#"{"model":"m","max_tokens":1}"#);
+        assert_eq!(taken(&whole).as_ptr(), whole.as_ptr());
+
+        let text = br#"{"model":"m","messages":[] } "#;
+        let mut alone = Vec::with_capacity(text.len() + 64);
+        alone.extend_from_slice(text);
+        let pointer = alone.as_ptr();
+        let mut request = RequestBody::parse(Route::ChatCompletions, alone.into()).unwrap();
+        let body = request.take_for_wire(DEFAULTS);
+        assert_eq!(
+            (&body[..], body.as_ptr()),
+            (&br#"{"model":"m","messages":[],"max_tokens":4096 } "#[..], pointer)
+        );
+        assert_eq!(request.take_for_wire(DEFAULTS), "", "it is gone");
+
+        let shared = Bytes::copy_from_slice(text);
+        assert_eq!(taken(&shared), body);
+        assert_eq!(&shared[..], text, "what others hold stays as it is");
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub fn worker_request(
     if let (Some(options), None) = (&options, fields.raw("stream_options")) {
         added.push(("stream_options", options.clone()));
     }
-    let body = json::splice(&body, &members, edit, &added);
+    let body = json::splice(body.clone(), &members, edit, &added);
     Ok(WorkerRequest { route, body, stream, usage_asked, choices, tokens_max })
 }
 
@@ -115,7 +115,7 @@ fn with_usage(text: &[u8]) -> Result<(Option<String>, bool), ApiError> {
         Some(_) => vec![],
         None => vec![("include_usage", "true".to_owned())],
     };
-    let forced = json::splice(&options, &members, edit, &added);
+    let forced = json::splice(options.clone(), &members, edit, &added);
     Ok((Some(String::from_utf8_lossy(&forced).into_owned()), false))
 }
 

@@ -16,6 +16,13 @@ use crate::{ApiError, ErrorKind};
 /// Memory is counted in pieces of this many bytes: a semaphore counts to 2^32 only, and often enough is enough.
 const PIECE_LEN: usize = 1024;
 
+/// What a body comes to: as it arrived, which is kept until the head of its answer should another proxy have to try,
+/// and as a message on its way to a proxy. While one is made of the other there is a third, in one place for each thread.
+const COPIES: usize = 2;
+
+/// Room behind a body for a token limit, so that adding one copies nothing.
+const ROOM_BEHIND: usize = 64;
+
 /// Memory for a body is taken at once up to this length, and beyond it as the body comes: announcing costs nothing.
 const CAPACITY_AT_ONCE_MAX: usize = 1024 * 1024;
 
@@ -49,10 +56,10 @@ impl Bodies {
         Self { room: Arc::new(Semaphore::new(pieces)) }
     }
 
-    /// Makes `held` cover `len` bytes.
+    /// Makes `held` cover a body of `len` bytes.
     fn cover(&self, held: &mut Held, len: usize) -> Result<(), ApiError> {
         let covered = held.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let missing = len.div_ceil(PIECE_LEN).saturating_sub(covered);
+        let missing = len.saturating_mul(COPIES).div_ceil(PIECE_LEN).saturating_sub(covered);
         if missing == 0 {
             return Ok(());
         }
@@ -88,7 +95,7 @@ impl Bodies {
         }
         let begin = Instant::now();
         let capacity = usize::try_from(announced).unwrap_or(limit).min(limit);
-        let mut text = BytesMut::with_capacity(capacity.min(CAPACITY_AT_ONCE_MAX));
+        let mut text = BytesMut::with_capacity(capacity.min(CAPACITY_AT_ONCE_MAX) + ROOM_BEHIND);
         let mut held = Held::default();
         let mut passed = 0_usize;
         loop {

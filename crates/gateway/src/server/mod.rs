@@ -46,8 +46,9 @@ pub struct ServerConfig {
     pub body_len_max: usize,
     /// How long a body may take to arrive; one below 8 KiB a second is given up after 10 s already. Default: 60 s.
     pub body_timeout: Duration,
-    /// Bytes of bodies that are held at once, from their arrival to the head of the answer; requests above are
-    /// refused at once. Copies on the way to a proxy come on top. Default: 256 MiB.
+    /// Memory for bodies, from their arrival to the head of the answer, in bytes; requests above are refused at once. A
+    /// body counts twice: as it came, and as a message. What a link is writing comes on top, one message for each
+    /// proxy. Default: 256 MiB.
     pub bodies_len_max: usize,
     /// Requests that run at once; more are refused at once. Default: 4096.
     pub requests_max: usize,

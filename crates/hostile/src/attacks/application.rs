@@ -167,7 +167,25 @@ pub(super) fn catalogue() -> Vec<Attack> {
         attack("bodies of 600 MiB that never end", "refusals, and memory within its budget", |address| {
             Box::pin(async move { unfinished_bodies(address, 40, 15 << 20).await })
         })
-        .grows_by(600 * 1024)
+        .grows_by(200 * 1024)
+        .long(),
+        attack("bodies of 600 MiB at once", "answers or refusals, and memory within its budget", |address| {
+            Box::pin(async move {
+                let body =
+                    format!(r#"{{"model":"neighbour","messages":[],"x":"{}"}}"#, "x".repeat(15_000_000));
+                let text = with_body(&body);
+                let answers = join_all((0..40).map(|_| exchange(address, &text, AT_ONCE))).await;
+                let mut good = 0;
+                for answer in answers {
+                    let status = status(&answer?);
+                    ensure!(matches!(status, Some(200 | 429 | 503)), "one got {status:?}");
+                    good += usize::from(status == Some(200));
+                }
+                ensure!(good > 0, "none was answered");
+                Ok(())
+            })
+        })
+        .grows_by(400 * 1024)
         .long(),
         attack("a head that drips", "the connection ends", |address| {
             Box::pin(async move {
