@@ -21,8 +21,8 @@ fn take(prompt_len: usize) -> Step {
     let body = Bytes::from(body);
     Box::new(move || {
         let request = RequestBody::parse(Route::ChatCompletions, black_box(&body).clone());
-        let request = request.expect("a good request");
-        black_box(request.for_wire(RequestDefaults { max_tokens: 4096 }));
+        let mut request = request.expect("a good request");
+        black_box(request.take_for_wire(RequestDefaults { max_tokens: 4096 }));
     })
 }
 
