@@ -1,5 +1,6 @@
 //! What every role does alike: its state folder, the settings that all have, the root configuration that it follows,
-//! and, for the roles that connect to proxies, the check of who the proxy is.
+//! and, for the roles that connect to proxies, the
+//! check of who the proxy is and when to try one again.
 //!
 //! It refuses to know what a role does with any of it.
 //!
@@ -10,12 +11,14 @@
 //!   claims. It does not prove that the proxy runs an allowed image: [`check_image`] does, where images are checked.
 #![forbid(unsafe_code)]
 
+mod backoff;
 mod payments;
 mod proxy;
 mod root;
 mod settings;
 mod state;
 
+pub use backoff::Backoff;
 pub use payments::{KeptPayment, follow_payments};
 pub use proxy::{ConnectingParty, OwnContract, ProxyError, VerifiedProxy, check_image};
 pub use root::{RootError, RootFile};

@@ -23,7 +23,6 @@
 
 mod answer;
 pub mod backend;
-mod backoff;
 mod bill;
 mod config;
 mod face;

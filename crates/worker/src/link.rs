@@ -8,14 +8,13 @@ mod work;
 use std::sync::Arc;
 use std::time::Duration;
 
-use node::{ConnectingParty, ProxyError, RootFile};
+use node::{Backoff, ConnectingParty, ProxyError, RootFile};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use transport::{CloseReason, ConnectConfig, ConnectError, QueryError};
 use wire::{DecodeError, StatusCode};
 
-use crate::backoff::Backoff;
 use crate::model::Model;
 use crate::network::Network;
 use crate::session::{Accounts, SessionError};
@@ -27,8 +26,6 @@ use work::work;
 
 /// A proxy that was not ready for so long is exchanged for another one.
 const UNREADY_MAX: Duration = Duration::from_secs(300);
-/// A link that lasted so long was a good one: the next attempt does not wait longer for it.
-const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// When no proxy is free, how long until the next look.
 const NO_TARGET_PAUSE: Duration = Duration::from_secs(10);
 
@@ -88,7 +85,7 @@ pub(crate) enum LinkError {
 pub(crate) async fn keep(common: Arc<Common>, model: Arc<Model>) {
     let stop = common.stop.clone();
     let mut network_changes = common.network.subscribe();
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::default();
     let mut is_first_failure = true;
     let mut held: Option<Target> = None;
     let mut unready_since = Instant::now();
@@ -115,19 +112,17 @@ pub(crate) async fn keep(common: Arc<Common>, model: Arc<Model>) {
         };
 
         let seqno = target.seqno;
-        let (ready_for, error) = connect_and_work(&common, &model, &network, target).await;
+        let (ready, error) = connect_and_work(&common, &model, &network, target).await;
         if let LinkError::Stopped = error {
             return;
         }
         if let LinkError::ProxyLeaves = error {
             leaving = held.take().map(|target| target.address);
         }
-        if let Some(ready_for) = ready_for {
+        if let Some(Readiness { ready_for, has_served }) = ready {
             unready_since = Instant::now();
             is_first_failure = true;
-            if ready_for >= STABLE_AFTER {
-                backoff = Backoff::new();
-            }
+            backoff.link_ended(ready_for, has_served);
         }
         report(&error, seqno, &model, std::mem::take(&mut is_first_failure));
         let pause = backoff.pause(&mut rand::rng());
@@ -148,13 +143,20 @@ fn report(error: &LinkError, proxy: u32, model: &Model, is_first_failure: bool) 
     }
 }
 
-/// One link from its first to its last byte. Says how long it was ready, if ever, and why it ended.
+/// What a link was good for.
+struct Readiness {
+    ready_for: Duration,
+    /// A request came to its end.
+    has_served: bool,
+}
+
+/// One link from its first to its last byte. Says what it was good for, if it ever was ready, and why it ended.
 async fn connect_and_work(
     common: &Arc<Common>,
     model: &Arc<Model>,
     network: &Arc<Network>,
     target: &Target,
-) -> (Option<Duration>, LinkError) {
+) -> (Option<Readiness>, LinkError) {
     let address = target.address.to_string();
     let connected = tokio::select! {
         connected = transport::connect(&address, &common.connect) => connected,
@@ -174,6 +176,6 @@ async fn connect_and_work(
     };
     let ready_at = Instant::now();
     tracing::info!(proxy = target.seqno, model = %model.name, "linked to a proxy");
-    let error = work(common, model, network, link, events, session, announced).await;
-    (Some(ready_at.elapsed()), error)
+    let (error, has_served) = work(common, model, network, link, events, session, announced).await;
+    (Some(Readiness { ready_for: ready_at.elapsed(), has_served }), error)
 }

@@ -7,12 +7,14 @@ use bytes::Bytes;
 use gateway::ApiError;
 use gateway::server::Model;
 use rand::RngExt as _;
+use tokio::time::Instant;
 use transport::{CloseReason, Link, LinkEvent, LinkEvents, QueryError};
 use units::ProtocolVersion;
 use wire::client::{PaymentStatus, UpdatePaymentStatus};
 use wire::{DecodeError, StatusCode};
 
 use super::Requests;
+use super::slot::Readiness;
 use crate::session::{ExpectConnected, FromProxy, Models, Session, SessionError};
 use crate::shared::Shared;
 
@@ -80,13 +82,6 @@ impl Drop for Lingering {
     fn drop(&mut self) {
         self.connection.link.close("the proxy takes no more requests");
         self.connection.requests.fail_all();
-    }
-}
-
-impl Ended {
-    /// Whether there was a session before.
-    pub(super) const fn was_ready(&self) -> bool {
-        matches!(self, Self::Closed(_) | Self::Misbehaved(_))
     }
 }
 
@@ -192,22 +187,24 @@ struct Ready<'s> {
     shared: &'s Shared,
     connection: Arc<Connection>,
     slot: usize,
+    since: Instant,
     /// Its requests go on without it.
     is_left: bool,
 }
 
 impl<'s> Ready<'s> {
     fn enter(shared: &'s Shared, connection: &Arc<Connection>, slot: usize) -> Self {
-        shared.slots.ready(slot, Some(connection.session.proxy_contract));
+        shared.slots.ready(slot, connection.session.proxy_contract);
         shared.pool.add(Arc::clone(connection));
-        Self { shared, connection: Arc::clone(connection), slot, is_left: false }
+        Self { shared, connection: Arc::clone(connection), slot, since: Instant::now(), is_left: false }
     }
 }
 
 impl Drop for Ready<'_> {
     fn drop(&mut self) {
         self.shared.pool.remove(&self.connection);
-        self.shared.slots.ready(self.slot, None);
+        let (ready_for, has_served) = (self.since.elapsed(), self.connection.requests.has_served());
+        self.shared.slots.left(self.slot, Readiness { ready_for, has_served });
         if !self.is_left {
             self.connection.requests.fail_all();
         }

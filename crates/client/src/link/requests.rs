@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -14,7 +14,7 @@ use units::RequestId;
 use wire::stream;
 
 use super::mailbox;
-use crate::session::{AnswerState, FromProxy, Step, request_of};
+use crate::session::{AnswerState, End, FromProxy, Step, request_of};
 
 /// What a waiting step costs beside its bytes, so that a flood of empty parts is bounded too.
 const STEP_LEN: usize = 256;
@@ -28,6 +28,8 @@ pub(crate) struct Requests {
     waiting_len_max: usize,
     /// Where to tell the proxy about single streams; `None` before version 3.
     streams: Option<Link>,
+    /// A request was answered to its end.
+    has_served: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -63,7 +65,12 @@ struct Delivered {
 impl Requests {
     /// `streams` is the link, if its proxy speaks version 3.
     pub(crate) fn new(waiting_len_max: usize, streams: Option<Link>) -> Arc<Self> {
-        Arc::new(Self { open: Mutex::new(Some(HashMap::new())), waiting_len_max, streams })
+        Arc::new(Self {
+            open: Mutex::new(Some(HashMap::new())),
+            waiting_len_max,
+            streams,
+            has_served: AtomicBool::new(false),
+        })
     }
 
     /// Starts to wait for the answer to `id`.
@@ -118,6 +125,9 @@ impl Requests {
             None => {}
         }
         let is_over = step.end.is_some();
+        if let Some(End::Complete(_)) = &step.end {
+            self.has_served.store(true, Ordering::Relaxed);
+        }
         let is_waited_for = open.steps.send(Delivered { step, cost });
         if is_over || !is_waited_for {
             place.remove();
@@ -159,6 +169,11 @@ impl Requests {
             // A lost link ends all its requests by itself.
             let _lost = link.send_bounded(wire::encode(&credit));
         }
+    }
+
+    /// Whether a request was answered to its end.
+    pub(super) fn has_served(&self) -> bool {
+        self.has_served.load(Ordering::Relaxed)
     }
 
     /// Whether no request is open.

@@ -4,19 +4,17 @@ use std::net::SocketAddrV4;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use node::Backoff;
+use rand::Rng;
 use rand::seq::IndexedRandom as _;
-use rand::{Rng, RngExt as _};
 use tokio::task::JoinSet;
 use ton::{Address, RegisteredProxy};
 
 use super::{Ended, serve};
 use crate::shared::Shared;
 
-/// First pause after a failure; each further failure doubles it.
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// A connection that lasted so long was a good one: the next attempt does not wait longer for it.
-const STABLE_AFTER: Duration = Duration::from_secs(10);
+/// When no proxy is free, how long until the next look.
+const NO_TARGET_PAUSE: Duration = Duration::from_secs(10);
 
 /// What one slot is doing.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +25,16 @@ pub(crate) struct SlotStatus {
     pub(crate) proxy_contract: Option<Address>,
     /// Why there is no connection.
     pub(crate) problem: Option<String>,
+    /// What the connection that ended last was good for, until it was looked at.
+    last: Option<Readiness>,
+}
+
+/// What a connection was good for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Readiness {
+    pub(super) ready_for: Duration,
+    /// A request was answered.
+    pub(super) has_served: bool,
 }
 
 /// All slots; each keeps one connection, to different proxies.
@@ -63,10 +71,21 @@ impl Slots {
         target
     }
 
-    pub(super) fn ready(&self, slot: usize, proxy_contract: Option<Address>) {
+    pub(super) fn ready(&self, slot: usize, proxy_contract: Address) {
         let slot = &mut self.lock()[slot];
-        slot.proxy_contract = proxy_contract;
+        slot.proxy_contract = Some(proxy_contract);
         slot.problem = None;
+    }
+
+    pub(super) fn left(&self, slot: usize, readiness: Readiness) {
+        let slot = &mut self.lock()[slot];
+        slot.proxy_contract = None;
+        slot.last = Some(readiness);
+    }
+
+    /// What the latest connection was good for; `None` if it never was ready.
+    fn take_last(&self, slot: usize) -> Option<Readiness> {
+        self.lock()[slot].last.take()
     }
 
     fn failed(&self, slot: usize, problem: String) {
@@ -82,7 +101,8 @@ impl Slots {
 /// Connects, serves, and connects again, for ever. The first attempt is made at once.
 pub(crate) async fn keep_connected(shared: Arc<Shared>, slot: usize) {
     let mut root = shared.root_changes();
-    let mut failures = 0;
+    let mut backoff = Backoff::default();
+    let mut is_first_failure = true;
     let mut failed = None;
     // Connections whose proxies take no more requests, while their last ones run.
     let mut lingerers = JoinSet::new();
@@ -94,20 +114,20 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, slot: usize) {
             shared.slots.failed(slot, problem);
             tokio::select! {
                 _changed = root.changed() => {}
-                () = tokio::time::sleep(PAUSE_MAX) => {}
+                () = tokio::time::sleep(NO_TARGET_PAUSE) => {}
             }
             continue;
         };
-        let (began, mut was_ready) = (tokio::time::Instant::now(), false);
+        let mut leaves = false;
         let problem = match transport::connect(&address.to_string(), &shared.connect).await {
             Err(error) => chain(&error),
             Ok((link, events)) => {
                 let params_version = config.params.params_version;
                 tokio::select! {
                     ended = serve(&shared, link.clone(), events, slot) => {
-                        was_ready = ended.was_ready();
                         let problem = chain(&ended);
                         if let Ended::Leaves(lingering) = ended {
+                            leaves = true;
                             while lingerers.try_join_next().is_some() {}
                             lingerers.spawn(lingering.finish(Arc::clone(&shared)));
                         }
@@ -116,33 +136,29 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, slot: usize) {
                     // New terms mean new contracts: the session must be made anew.
                     _changed = root.wait_for(|new| new.params.params_version != params_version) => {
                         link.close("the root configuration has new terms");
-                        was_ready = true;
                         "the root configuration has new terms".to_owned()
                     }
                 }
             }
         };
-        let was_stable = was_ready && began.elapsed() >= STABLE_AFTER;
-        failures = if was_stable { 0 } else { failures + 1 };
+        let last = shared.slots.take_last(slot);
+        if let Some(Readiness { ready_for, has_served }) = last {
+            backoff.link_ended(ready_for, has_served);
+            is_first_failure = true;
+        }
         // Said once for each time that a proxy goes away, not for each attempt to get it back. What the proxy said
         // may be anything, so it is for those who look closely.
-        if failures <= 1 {
+        if std::mem::take(&mut is_first_failure) {
             tracing::warn!(slot, "no connection to a proxy: the client's status says why");
         } else {
             tracing::debug!(slot, problem, "still no connection to a proxy");
         }
         shared.slots.failed(slot, problem);
-        failed = (!was_ready).then_some(address);
-        let pause = pause(failures, &mut rand::rng());
+        // Neither is worth another attempt while there is a choice.
+        failed = (last.is_none() || leaves).then_some(address);
+        let pause = backoff.pause(&mut rand::rng());
         tokio::time::sleep(pause).await;
     }
-}
-
-/// The pause before the next attempt: doubled by each failure, and spread so that clients of a restarted proxy
-/// do not all come back in the same moment.
-fn pause(failures: u32, rng: &mut impl Rng) -> Duration {
-    let longest = PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX);
-    longest.mul_f64(rng.random_range(0.5..1.0))
 }
 
 /// An error with its causes, for people.
@@ -194,16 +210,5 @@ mod tests {
         let chosen: std::collections::BTreeSet<_> =
             (0..100).filter_map(|_| slots.choose(0, &proxies(4), None, &mut rng)).collect();
         assert_eq!(chosen.len(), 4);
-    }
-
-    #[test]
-    fn pauses_grow_to_a_limit_and_are_spread() {
-        let mut rng = StdRng::seed_from_u64(1);
-        assert!(pause(0, &mut rng) <= PAUSE_MIN);
-        for failures in [6, 20, u32::MAX] {
-            let pauses: Vec<Duration> = (0..20).map(|_| pause(failures, &mut rng)).collect();
-            assert!(pauses.iter().all(|pause| (PAUSE_MAX / 2..PAUSE_MAX).contains(pause)));
-            assert!(pauses.windows(2).any(|pair| pair[0] != pair[1]));
-        }
     }
 }

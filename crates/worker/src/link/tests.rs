@@ -50,7 +50,7 @@ async fn run(
 ) -> LinkError {
     let (link, mut events) = link;
     let (session, announced) = shake_hands(&common, &model, &network, &link, &mut events).await.unwrap();
-    work(&common, &model, &network, link, events, session, announced).await
+    work(&common, &model, &network, link, events, session, announced).await.0
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,7 +31,8 @@ const PAYMENT_POLL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Refusals that may wait for a slow proxy before it counts as hostile.
 const REFUSALS_WAITING_MAX: usize = 1024;
 
-/// Everything after the handshake, until the link ends. All requests of the link end with it.
+/// Everything after the handshake, until the link ends. All requests of the link end with it. Also says whether one came
+/// to its end before.
 pub(super) async fn work(
     common: &Common,
     model: &Arc<Model>,
@@ -40,7 +41,7 @@ pub(super) async fn work(
     mut events: LinkEvents,
     session: Session,
     announced: ModelState,
-) -> LinkError {
+) -> (LinkError, bool) {
     let _counted = model.count_link();
     let work = Arc::new(Work {
         link: link.clone(),
@@ -56,6 +57,7 @@ pub(super) async fn work(
         requests: JoinSet::new(),
         streams: Streams::default(),
         is_left: false,
+        has_served: false,
         payments: JoinSet::new(),
         work,
     };
@@ -93,7 +95,10 @@ pub(super) async fn work(
                 Some(answer) = worker.payments.join_next() => worker.handle_payment_status(answer),
                 Some(ended) = worker.requests.join_next() => {
                     match ended {
-                        Ok(id) => worker.streams.close(id),
+                        Ok((id, was_run)) => {
+                            worker.streams.close(id);
+                            worker.has_served |= was_run;
+                        }
                         Err(error) => {
                             tracing::error!(error = &error as &dyn std::error::Error, "a request's task failed");
                             worker.streams.close_ended();
@@ -116,7 +121,7 @@ pub(super) async fn work(
                     _ => "the proxy misbehaved",
                 };
                 link.close(reason);
-                return error;
+                return (error, worker.has_served);
             }
         }
         worker.poll_payments();
@@ -130,11 +135,14 @@ struct Working<'a> {
     session: Session,
     /// What the proxy was told last.
     announced: ModelState,
-    requests: JoinSet<RequestId>,
+    /// Each task says whether it ran its request or refused it.
+    requests: JoinSet<(RequestId, bool)>,
     /// Of version 3.
     streams: Streams,
     /// The proxy takes no more requests.
     is_left: bool,
+    /// A request came to its end.
+    has_served: bool,
     payments: JoinSet<Result<Bytes, QueryError>>,
     work: Arc<Work>,
 }
@@ -244,7 +252,7 @@ impl Working<'_> {
             Ok(admitted) => {
                 self.requests.spawn(async move {
                     received.run(work, admitted).await;
-                    id
+                    (id, true)
                 });
             }
             Err(refused) => {
@@ -254,7 +262,7 @@ impl Working<'_> {
                 }
                 self.requests.spawn(async move {
                     received.refuse(refused, &work).await;
-                    id
+                    (id, false)
                 });
             }
         }
