@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use gateway::server::{Model, ModelWorker};
 use gateway::{ApiError, ErrorKind, RequestBody};
+use node::failpoint;
 use rand::RngExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -195,6 +196,7 @@ impl Client {
             };
             let Outgoing { first, rest } = message.encode(connection.session.protocol);
             let upload = rest.map(|parts| (answering.begin_upload(parts.first_cost), parts));
+            failpoint::pass("client-request");
             match connection.link.send(first).await {
                 Ok(()) => {}
                 Err(SendError::TooLarge { .. }) => {
@@ -210,6 +212,7 @@ impl Client {
                 if let Some((gate, mut parts)) = upload {
                     while let Some((cost, part)) = parts.next() {
                         gate.pass(cost).await;
+                        failpoint::pass("client-part");
                         // A lost link shows as the end of the answer.
                         let _lost = connection.link.send(part).await;
                     }

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+pub mod failpoint;
 mod payments;
 mod proxy;
 mod root;

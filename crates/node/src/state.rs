@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use ed25519_dalek::SigningKey;
 use rand::RngExt as _;
 
+use crate::failpoint;
+
 /// Shortest accepted secret in characters.
 pub const SECRET_LEN_MIN: usize = 32;
 
@@ -176,9 +178,12 @@ impl StateFolder {
         let written = (|| {
             let mut file =
                 OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+            failpoint::hit("state-write")?;
             file.write_all(bytes)?;
             file.sync_all()?;
+            failpoint::hit("state-written")?;
             fs::rename(&unfinished, &path)?;
+            failpoint::hit("state-replaced")?;
             File::open(&self.path)?.sync_all()
         })();
         written.map_err(|source| StateError::Io { path, source })

@@ -18,7 +18,6 @@ pub mod core;
 
 mod config;
 mod face;
-mod failpoint;
 mod journal;
 mod network;
 mod program;

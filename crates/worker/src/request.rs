@@ -9,6 +9,7 @@ use bytes::Bytes;
 use gateway::{ApiError, Closing, Route, WorkerRequest};
 use http::StatusCode as HttpStatus;
 use ledger::PriceTable;
+use node::failpoint;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
@@ -134,6 +135,7 @@ impl Received {
         let end = FinalInfo { start: self.start, end: unix_now(), ..FinalInfo::default() };
         work.stats.record(&Finished::default());
         // A lost link needs no answer.
+        failpoint::pass("worker-end");
         let _lost = work.link.send(self.form.error(code, message, false, &end)).await;
     }
 
@@ -232,6 +234,7 @@ impl Running {
         let form = self.received.form;
         let error = form.error(code, &message, self.has_begun, &end);
         self.ended = Some((false, end));
+        failpoint::pass("worker-end");
         let _too_late_or_lost = timeout_at(deadline, self.work.link.send(error)).await;
     }
 
@@ -416,6 +419,7 @@ impl Running {
     async fn finish(&mut self, answer: impl FnOnce(AnswerForm, &FinalInfo) -> Bytes) -> Result<(), Failure> {
         let end = self.final_info();
         let answer = answer(self.received.form, &end);
+        failpoint::pass("worker-end");
         self.send(answer).await?;
         self.ended = Some((true, end));
         Ok(())
@@ -452,6 +456,7 @@ impl Running {
     }
 
     async fn send(&self, message: Bytes) -> Result<(), Failure> {
+        failpoint::pass("worker-answer");
         match self.work.link.send(message).await {
             Ok(()) => Ok(()),
             // Pieces of an answer are far smaller than a frame.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gateway::ApiError;
 use gateway::server::Model;
+use node::failpoint;
 use rand::RngExt as _;
 use tokio::time::Instant;
 use transport::{CloseReason, Link, LinkEvent, LinkEvents, QueryError};
@@ -106,6 +107,7 @@ impl Connection {
     /// [`ApiError`] if it does not answer or the answer makes no sense.
     pub(crate) async fn ask_models(&self) -> Result<Vec<Model>, ApiError> {
         let protocol = self.session.protocol;
+        failpoint::pass("client-query");
         let answer =
             self.link.query(Models::query(protocol), MODELS_TIMEOUT).await.map_err(|error| match error {
                 QueryError::Refused { code, message } => ApiError::from_wire(code.code(), &message),
@@ -164,11 +166,13 @@ pub(crate) async fn serve(shared: &Shared, link: Link, mut events: LinkEvents, s
 async fn handshake(shared: &Shared, link: &Link, events: &mut LinkEvents) -> Result<Session, Ended> {
     let image = link.peer().image_hash();
     let (expect, query) = ExpectConnected::begin(shared.party.clone(), shared.root(), image)?;
+    failpoint::pass("client-query");
     let answer = link.query(query, CONNECT_TIMEOUT).await?;
     let (expect, query) = expect.handle(&answer, &shared.accounts)?;
     if let Some(greeting) = expect.greeting() {
         link.try_send(greeting).map_err(|_closed_or_full| QueryError::Closed)?;
     }
+    failpoint::pass("client-query");
     let answer = link.query(query, AUTHORIZE_TIMEOUT).await?;
     let mut session = expect.handle(&answer, &shared.accounts)?;
     if session.protocol == ProtocolVersion::V3 {
@@ -273,6 +277,7 @@ async fn follow_payments(shared: &Shared, connection: &Connection) -> std::conve
         let pause = rand::rng().random_range(10.0..20.0);
         tokio::time::sleep(Duration::from_secs_f64(pause)).await;
         let query = wire::encode(&UpdatePaymentStatus {});
+        failpoint::pass("client-query");
         let Ok(answer) = connection.link.query(query, PAYMENT_STATUS_TIMEOUT).await else {
             // A link that fails ends by itself; a refusal leaves the account as it is.
             continue;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use gateway::{ApiError, ErrorKind};
+use node::failpoint;
 use transport::Link;
 use transport::flow::{ANSWER_WINDOW, Gate, Inflow, QUERY_WINDOW, part_cost};
 use units::RequestId;
@@ -166,6 +167,7 @@ impl Requests {
         let grant = self.lock().as_mut().and_then(|open| open.get_mut(&id)?.inflow.pass(cost));
         if let Some(len) = grant {
             let credit = stream::Credit { request_id: *id.as_bytes(), len };
+            failpoint::pass("client-credit");
             // A lost link ends all its requests by itself.
             let _lost = link.send_bounded(wire::encode(&credit));
         }
@@ -195,6 +197,7 @@ impl Requests {
 
 /// Tells the proxy that nobody waits any more. A lost link ends all its requests by itself.
 fn cancel(link: &Link, id: RequestId) {
+    failpoint::pass("client-cancel");
     let _lost = link.send_bounded(wire::encode(&stream::Cancel { request_id: *id.as_bytes() }));
 }
 

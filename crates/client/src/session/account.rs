@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use node::KeptPayment;
+use node::{KeptPayment, failpoint};
 use tokio::sync::Notify;
 use ton::Address;
 use ton::payment::{self, PaymentError, PaymentKind};
@@ -81,6 +81,7 @@ impl Account {
         match self.verified(payment) {
             Ok(Some((charge, signed))) => {
                 if signed > self.totals.signed {
+                    failpoint::pass("client-payment");
                     self.totals.signed = signed;
                     self.best_charge = Some(charge.into());
                 }

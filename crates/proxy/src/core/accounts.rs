@@ -184,8 +184,7 @@ impl Core {
                 let signed_before =
                     account.signed.as_ref().map_or(AdjustedTokens::ZERO, |signed| signed.tokens);
                 assert!(signed_before <= settled && settled <= total, "signed totals never decrease");
-                // A failpoint for kill tests; there is no disk here that could refuse.
-                let _only_aborts = crate::failpoint::hit("payment-sign");
+                node::failpoint::pass("payment-sign");
                 let boc = payment::sign(key, kind, query_id, settled, &account.contract, wallet).into();
                 account.signed.insert(Signed { boc, tokens: settled, at: now.instant }).clone()
             }

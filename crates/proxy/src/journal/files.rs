@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::VerifyingKey;
 use ledger::journal::{Books, Identity, JournalError, Replayed, SegmentNumber};
-
-use crate::failpoint;
+use node::failpoint;
 
 /// Books that cannot be used. Always the operator's to mend; nothing was changed.
 #[derive(Debug, thiserror::Error)]

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use ed25519_dalek::SigningKey;
 use ledger::Ledger;
 use ledger::journal::{Chain, CommitNumber, Identity};
+use node::failpoint;
 
 use super::compaction::Compaction;
 use super::files::{
     BooksError, Recovered, at, make_folder, recover, remove_unfinished, segment_path, write_whole,
 };
-use crate::failpoint;
 
 /// A segment that is longer is closed: about a million charges.
 const SEGMENT_LEN_MAX: u64 = 64 << 20;

@@ -30,12 +30,25 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// How often a place is passed before the process dies there: in the middle of business, and in a long test at the
-/// beginning too.
+/// beginning and later too.
 fn passed(middle: u32) -> Vec<u32> {
     if number("COCOON_KILL_RUNS").is_some_and(|runs| runs > RUNS) {
-        vec![0, middle, 100]
+        let mut passed = vec![0, middle, 6 * middle];
+        passed.dedup();
+        passed
     } else {
         vec![middle]
+    }
+}
+
+/// Lets a role die at each of these places, in the middle of business, and the books agree after each death.
+fn dies_at(network: &mut Network, kind: Kind, places: &[(&str, u32)]) {
+    for (place, middle) in places {
+        for passed in passed(*middle) {
+            network.restart(kind, &format!("{place}={passed}*off->return(abort)"));
+            network.load_until_death(kind, place);
+            network.check_after_restart(&format!("{kind:?} died at {place} after {passed}"));
+        }
     }
 }
 
@@ -51,13 +64,45 @@ fn a_proxy_that_dies_at_any_named_place_owes_what_it_signed() {
         ("payment-sign", 3),
         ("link-answer", 3),
     ];
-    for (place, middle) in places {
-        for passed in passed(middle) {
-            network.start_proxy(&format!("{place}={passed}*off->return(abort)"));
-            network.load_until_proxy_dies(place);
-            network.check_after_restart(&format!("died at {place} after {passed}"));
-        }
-    }
+    dies_at(&mut network, Kind::Proxy, &places);
+}
+
+#[test]
+fn a_client_that_dies_at_any_named_place_is_charged_for_what_it_got() {
+    let mut network = Network::new();
+    network.check_after_restart("nothing happened");
+    let places = [
+        // Two for the handshake and one for the models.
+        ("client-query", 2),
+        ("client-request", 17),
+        ("client-part", 12),
+        ("client-cancel", 3),
+        ("client-payment", 9),
+        ("state-write", 0),
+        ("state-written", 0),
+        ("state-replaced", 0),
+    ];
+    dies_at(&mut network, Kind::Client, &places);
+    network.asks_at_length = true;
+    dies_at(&mut network, Kind::Client, &[("client-credit", 2)]);
+}
+
+#[test]
+fn a_worker_that_dies_at_any_named_place_earns_what_it_delivered() {
+    let mut network = Network::new();
+    network.check_after_restart("nothing happened");
+    let places = [
+        ("worker-query", 2),
+        ("worker-announce", 1),
+        ("worker-answer", 17),
+        ("worker-end", 17),
+        ("worker-credit", 2),
+        ("worker-payment", 9),
+        ("state-write", 0),
+        ("state-written", 0),
+        ("state-replaced", 0),
+    ];
+    dies_at(&mut network, Kind::Worker, &places);
 }
 
 /// Segments of a few commits, so that they are closed and folded all the time.
@@ -65,13 +110,11 @@ fn a_proxy_that_dies_at_any_named_place_owes_what_it_signed() {
 fn a_proxy_that_dies_while_it_tidies_its_journal_loses_none_of_it() {
     let mut network = Network::new();
     network.proxy_points = "segment-len=return(2000)".to_owned();
-    for place in ["segment-begin", "snapshot-write", "books-remove"] {
-        for passed in passed(3) {
-            network.start_proxy(&format!("{place}={passed}*off->return(abort)"));
-            network.load_until_proxy_dies(place);
-            network.check_after_restart(&format!("died at {place} after {passed}"));
-        }
-    }
+    dies_at(
+        &mut network,
+        Kind::Proxy,
+        &["segment-begin", "snapshot-write", "books-remove"].map(|place| (place, 3)),
+    );
 }
 
 #[test]
@@ -87,7 +130,7 @@ fn a_proxy_that_dies_while_it_mends_its_journal_mends_it_the_next_time() {
 #[test]
 fn a_disk_that_refuses_stops_new_requests_until_it_works() {
     let mut network = Network::new();
-    network.start_proxy("journal-write=3*off->2*return(full)->off");
+    network.restart(Kind::Proxy, "journal-write=3*off->2*return(full)->off");
     let refused = network.load_through_a_stuck_journal();
     assert!(refused > 0, "requests were refused while the disk refused");
     network.check_after_restart("the disk was full");

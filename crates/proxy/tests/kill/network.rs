@@ -12,11 +12,19 @@ use tokio::net::TcpSocket;
 use ton::{Address, RegisteredProxy, RootConfig};
 use units::{ConfigVersion, NanoTon};
 
-use crate::engine::{ANSWER_TOKENS, Engine};
+use crate::engine::{ANSWER_TOKENS, Engine, LONG, LONG_LEN, NEVER};
 use crate::roles::{Kind, PATIENCE, Role, now};
 
-/// Applications that ask at the same time.
-const APPLICATIONS: usize = 4;
+/// Applications that ask at the same time: shortly, at length, and one that leaves before its answer.
+const APPLICATIONS: [Application; 4] =
+    [Application::Short, Application::Short, Application::Long, Application::Impatient];
+
+#[derive(Clone, Copy)]
+enum Application {
+    Short,
+    Long,
+    Impatient,
+}
 
 pub(crate) struct Network {
     folder: TempDir,
@@ -29,6 +37,10 @@ pub(crate) struct Network {
     worker: Option<Role>,
     /// What the proxy remembered last.
     tokens: u64,
+    /// Long answers are asked for too, which cost by estimate when they are cut.
+    pub(crate) asks_at_length: bool,
+    /// The largest promises that client and worker have held.
+    promised: [u64; 2],
 }
 
 struct Ports {
@@ -84,6 +96,8 @@ impl Network {
             proxy: None,
             worker: None,
             tokens: 0,
+            asks_at_length: false,
+            promised: [0; 2],
         };
         network.start(Kind::Client, "");
         network.start(Kind::Worker, "");
@@ -117,60 +131,67 @@ impl Network {
     }
 
     fn start(&mut self, kind: Kind, points: &str) {
-        let role = Role::start(kind, &self.config(kind), points);
+        let mut role = Role::start(kind, &self.config(kind), points);
+        assert!(!points.is_empty() || !role.is_dead(), "the {kind:?} does not start");
         *self.role(kind) = Some(role);
     }
 
-    /// Starts a proxy with `points` beside those that every proxy gets.
-    pub(crate) fn start_proxy(&mut self, points: &str) {
-        if self.proxy.as_mut().is_some_and(|proxy| !proxy.is_dead()) {
-            self.stop_proxy();
+    /// Starts a role with failpoints in place of the one that runs; a proxy has those of every proxy besides.
+    pub(crate) fn restart(&mut self, kind: Kind, points: &str) {
+        if let Some(mut role) = self.role(kind).take()
+            && !role.is_dead()
+        {
+            role.stop();
         }
-        self.refresh_worker();
-        let points = format!("{};{points}", self.proxy_points);
-        self.start(Kind::Proxy, points.trim_matches(';'));
+        let points =
+            if kind == Kind::Proxy { format!("{};{points}", self.proxy_points) } else { points.to_owned() };
+        self.start(kind, points.trim_matches(';'));
     }
 
     /// Starts a proxy that dies before it is ready.
     pub(crate) fn start_proxy_expecting_death(&mut self, points: &str) {
-        self.start_proxy(points);
+        self.restart(Kind::Proxy, points);
         let status = self.proxy.as_mut().unwrap().wait(points);
         assert!(!status.success());
-    }
-
-    /// A worker waits longer after each death of its proxy; one that has just started does not.
-    fn refresh_worker(&mut self) {
-        let member = "earned_tokens_committed_to_blockchain";
-        let before = signed(self.ports.worker, member).unwrap_or(0);
-        if let Some(worker) = self.worker.take() {
-            worker.stop();
-        }
-        self.start(Kind::Worker, "");
-        let after = signed(self.ports.worker, member).unwrap_or(0);
-        assert!(after >= before, "a worker keeps what was signed for it: {after} after {before}");
     }
 
     pub(crate) fn stop_proxy(&mut self) {
         self.proxy.take().unwrap().stop();
     }
 
-    /// Asks until the proxy has died at a failpoint.
-    pub(crate) fn load_until_proxy_dies(&mut self, place: &str) {
-        let mut proxy = self.proxy.take().unwrap();
+    /// Asks until a role has died at a failpoint.
+    pub(crate) fn load_until_death(&mut self, kind: Kind, place: &str) {
+        let mut role = self.role(kind).take().unwrap();
         self.load(|| {
-            proxy.wait(place);
+            let deadline = now() + PATIENCE;
+            while !role.is_dead() {
+                assert!(now() < deadline, "the process still runs: {place}");
+                if place == "worker-announce" {
+                    self.switch_worker();
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
         });
+    }
+
+    /// The operator takes the worker away and gives it back.
+    fn switch_worker(&self) {
+        let token = fs::read_to_string(self.folder.path().join("Worker/admin.token")).unwrap();
+        let header = format!("Authorization: Bearer {}\r\n", token.trim());
+        for action in ["disable", "enable"] {
+            // It may have died already.
+            let head = format!("POST /request/{action}");
+            let _dead = exchange_with(SocketAddr::V4(self.ports.worker), &head, &header, "");
+        }
     }
 
     /// Asks, kills a role at a moment, and lets the applications see it.
     pub(crate) fn load_and_kill(&mut self, victim: Kind, moment: Duration) {
         if self.proxy.is_none() {
-            self.start_proxy("");
-        } else {
-            self.refresh_worker();
+            self.restart(Kind::Proxy, "");
         }
         let client = SocketAddr::V4(self.ports.client);
-        until(|| format!("the worker is connected: {}", self.described()), || ask(client));
+        until(|| format!("the worker is connected: {}", self.described()), || ask(client, "?"));
         let mut role = self.role(victim).take().unwrap();
         self.load(|| {
             std::thread::sleep(moment);
@@ -202,10 +223,17 @@ impl Network {
         let is_over = AtomicBool::new(false);
         let refused = AtomicU64::new(0);
         std::thread::scope(|scope| {
-            for _ in 0..APPLICATIONS {
-                scope.spawn(|| {
+            for application in APPLICATIONS {
+                let (is_over, refused) = (&is_over, &refused);
+                let long = if self.asks_at_length { LONG.to_owned() } else { "x".repeat(LONG_LEN) };
+                scope.spawn(move || {
                     while !is_over.load(Ordering::SeqCst) {
-                        if !ask(client) {
+                        let is_answered = match application {
+                            Application::Short => ask(client, "?"),
+                            Application::Long => ask(client, &long),
+                            Application::Impatient => leave(client),
+                        };
+                        if !is_answered {
                             refused.fetch_add(1, Ordering::SeqCst);
                             // Refusals come at once; asking again as fast would only heat the machine.
                             std::thread::sleep(Duration::from_millis(5));
@@ -223,21 +251,24 @@ impl Network {
     /// Starts again whoever died, and holds everybody's books against each other.
     pub(crate) fn check_after_restart(&mut self, what: &str) {
         let (client, worker) = (self.ports.client, self.ports.worker);
-        let before = [
-            signed(client, "tokens_used_proxy_committed_to_blockchain"),
-            signed(worker, "earned_tokens_committed_to_blockchain"),
-        ];
+        let promises = || {
+            [
+                signed(client, "tokens_used_proxy_committed_to_blockchain"),
+                signed(worker, "earned_tokens_committed_to_blockchain"),
+            ]
+        };
+        // Whoever has died cannot say; what it said last is remembered.
+        for (promised, before) in self.promised.iter_mut().zip(promises()) {
+            *promised = before.unwrap_or(0).max(*promised);
+        }
         for kind in [Kind::Client, Kind::Worker, Kind::Proxy] {
             if self.role(kind).as_mut().is_none_or(Role::is_dead) {
-                match kind {
-                    Kind::Proxy => self.start_proxy(""),
-                    Kind::Client | Kind::Worker => self.start(kind, ""),
-                }
+                self.restart(kind, "");
             }
         }
-        let client = SocketAddr::V4(client);
+        let client = SocketAddr::V4(self.ports.client);
         // Peers come back by themselves and agree with what they find.
-        until(|| format!("{what}: {}", self.described()), || ask(client));
+        until(|| format!("{what}: {}", self.described()), || ask(client, "?"));
         let mut books = Value::Null;
         until(
             || format!("{what}: {}", self.described()),
@@ -259,16 +290,17 @@ impl Network {
         assert_eq!(number(&totals["worker_earnings"]), tokens * 19, "{what}");
         assert_eq!(number(&totals["proxy_fees"]), tokens, "{what}");
         assert_eq!((number(&totals["held_tokens"]), sum("clients", "reserved_tokens")), (0, 0), "{what}");
-        assert_eq!(tokens % ANSWER_TOKENS, 0, "{what}: a charge is whole or not at all");
-        assert!(tokens <= self.engine.answers() * ANSWER_TOKENS, "{what}: {tokens} doubled");
+        if !self.asks_at_length {
+            assert_eq!(tokens % ANSWER_TOKENS, 0, "{what}: a charge is whole or not at all");
+        }
+        assert!(tokens <= self.engine.cost_max(), "{what}: {tokens} doubled");
 
-        // Nobody was promised more than the proxy remembers, before the death or after it.
-        let after = [
-            signed(self.ports.client, "tokens_used_proxy_committed_to_blockchain"),
-            signed(worker, "earned_tokens_committed_to_blockchain"),
-        ];
-        for promised in before.into_iter().chain(after).flatten() {
-            assert!(promised <= tokens, "{what}: {promised} promised, {tokens} remembered");
+        // Nobody was promised more than the proxy remembers, before the death or after it, and no promise falls.
+        for (promised, after) in self.promised.iter_mut().zip(promises()) {
+            let after = after.unwrap_or(0);
+            assert!(after >= *promised, "{what}: {after} promised after {promised}");
+            assert!(after <= tokens, "{what}: {after} promised, {tokens} remembered");
+            *promised = after;
         }
         assert!(tokens > self.tokens, "{what}: {tokens} after {}", self.tokens);
         self.tokens = tokens;
@@ -317,10 +349,29 @@ fn stats(role: SocketAddrV4) -> Option<Value> {
 }
 
 /// Whether an application gets its answer.
-fn ask(client: SocketAddr) -> bool {
-    let body = r#"{"model":"kill/model","max_tokens":5,"messages":[{"role":"user","content":"?"}]}"#;
-    exchange(client, "POST /v1/chat/completions", body)
+fn ask(client: SocketAddr, prompt: &str) -> bool {
+    exchange(client, "POST /v1/chat/completions", &chat(prompt))
         .is_ok_and(|(status, body)| status == 200 && body.contains("\"total_tokens\":8"))
+}
+
+fn chat(prompt: &str) -> String {
+    let messages = json!([{ "role": "user", "content": prompt }]);
+    // The worker cuts what is beyond the limit.
+    let limit = if prompt == LONG { LONG_LEN } else { 5 };
+    json!({ "model": "kill/model", "max_tokens": limit, "messages": messages }).to_string()
+}
+
+/// An application asks what is never answered, and goes away. Whether it could ask.
+fn leave(client: SocketAddr) -> bool {
+    let asked = || -> io::Result<usize> {
+        let mut stream = TcpStream::connect(client)?;
+        send(&mut stream, "POST /v1/chat/completions", "", &chat(NEVER))?;
+        // Not told apart from an answer that is still to come: its patience is short.
+        stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+        stream.read(&mut [0; 1024])
+    };
+    // Whatever comes is a refusal.
+    asked().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 fn until(what: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
@@ -333,11 +384,21 @@ fn until(what: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
 
 /// One HTTP exchange; the answer's status and body.
 fn exchange(address: SocketAddr, head: &str, body: &str) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    exchange_with(address, head, "", body)
+}
+
+fn send(stream: &mut TcpStream, head: &str, header: &str, body: &str) -> io::Result<()> {
     let len = body.len();
     let host = "Host: localhost\r\nConnection: close\r\nContent-Type: application/json";
-    write!(stream, "{head} HTTP/1.1\r\n{host}\r\nContent-Length: {len}\r\n\r\n{body}")?;
+    let text = format!("{head} HTTP/1.1\r\n{host}\r\n{header}Content-Length: {len}\r\n\r\n{body}");
+    stream.write_all(text.as_bytes())
+}
+
+/// As [`exchange`], with one more line in the head.
+fn exchange_with(address: SocketAddr, head: &str, header: &str, body: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    send(&mut stream, head, header, body)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use node::check_image;
+use node::{check_image, failpoint};
 use tokio::time::timeout;
 use transport::{CloseReason, Link, LinkEvent, LinkEvents, QueryError};
 use units::ProtocolVersion;
@@ -74,6 +74,7 @@ struct Asker<'a> {
 
 impl Asker<'_> {
     async fn query(&mut self, step: &'static str, query: Bytes) -> Result<Bytes, LinkError> {
+        failpoint::pass("worker-query");
         match self.link.query(query, HANDSHAKE_TIMEOUT).await {
             Ok(answer) => Ok(answer),
             Err(QueryError::Closed) => Err(LinkError::Closed(close_reason(self.events).await)),

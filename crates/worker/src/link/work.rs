@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use node::failpoint;
 use rand::RngExt as _;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
@@ -210,6 +211,7 @@ impl Working<'_> {
                 let grant = self.streams.part(id, part.data, part.is_last);
                 if let Some(len) = grant.map_err(|UnknownStream| LinkError::UnknownStream)? {
                     let credit = stream::Credit { request_id: part.request_id, len };
+                    failpoint::pass("worker-credit");
                     // A lost link shows as an event.
                     let _lost = self.work.link.send_bounded(wire::encode(&credit));
                 }
@@ -297,6 +299,7 @@ impl Working<'_> {
         }
         self.announced = state;
         for message in messages {
+            failpoint::pass("worker-announce");
             // A lost link shows as an event.
             let _lost = self.work.link.send(message).await;
         }
@@ -306,6 +309,7 @@ impl Working<'_> {
         if self.payments.is_empty() {
             let link = self.work.link.clone();
             let query = wire::encode(&UpdatePaymentStatus {});
+            failpoint::pass("worker-query");
             self.payments.spawn(async move { link.query(query, PAYMENT_POLL_TIMEOUT).await });
         }
     }

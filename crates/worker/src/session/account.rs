@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use node::KeptPayment;
+use node::{KeptPayment, failpoint};
 use tokio::sync::Notify;
 use ton::Address;
 use ton::payment::{self, PaymentError, PaymentKind};
@@ -72,6 +72,7 @@ impl Account {
         let Contracts { proxy_key, worker, .. } = &self.contracts;
         let tokens = payment::verify(boc, PaymentKind::WorkerPayout, worker, proxy_key)?.tokens();
         if self.best_payment.is_none() || tokens > self.totals.signed {
+            failpoint::pass("worker-payment");
             self.best_payment = Some(Bytes::copy_from_slice(boc));
             self.totals.signed = tokens;
         }
