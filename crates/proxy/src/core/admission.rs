@@ -40,7 +40,7 @@ pub(super) struct Wish<'a> {
 
 impl Wish<'_> {
     /// All of the query is there.
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.query.len() == self.query_len
     }
 }
@@ -161,18 +161,18 @@ impl Core {
         {
             return Err(no_worker(reason, &wish.model));
         }
-        // A query that comes in parts is kept once it is complete, and does not wait before that.
-        let kept = wish.is_whole().then(|| self.kept.keep(message, self.limits.kept_len_max)).flatten();
+        // Of a query that comes in parts only the beginning is there: what else comes is kept with the upload.
+        let is_kept = wish.is_whole() || post.is_err();
+        let kept = is_kept.then(|| self.kept.keep(message, self.limits.kept_len_max)).flatten();
         match post {
             Ok(post) if wish.is_whole() => self.start(link, party, (wish, None), (now, kept), &post, now),
             Ok(post) => {
-                let must_collect = post.protocol < ProtocolVersion::V3;
-                if must_collect && self.collected_len + wish.query_len > self.limits.collected_len_max {
-                    return refused(StatusCode::NOT_READY, "the proxy collects too many long queries");
+                if post.protocol < ProtocolVersion::V3 && !self.can_collect(wish.query_len) {
+                    return Err(too_many_long_queries());
                 }
                 self.start(link, party, (wish, Some(message)), (now, None), &post, now)
             }
-            Err(_full) => self.wait(link, party, wish, kept, now),
+            Err(_full) => self.wait(link, party, wish, (kept, message), now),
         }
     }
 
@@ -180,7 +180,8 @@ impl Core {
         self.terms.prices().hold(wish.max_tokens, wish.query_len, wish.ceiling).ok()
     }
 
-    /// Holds what a request may cost and hands it to its worker. A query in parts comes with its run message.
+    /// Holds what a request may cost and hands it to its worker. A query in parts comes with its run message; if it
+    /// has waited, what came meanwhile is there already.
     pub(super) fn start(
         &mut self,
         link: LinkId,
@@ -232,16 +233,18 @@ impl Core {
             }
         }
         self.join_worker(key, &mut request, post, now);
-        match run {
-            None => self.forward(key, post, &request, wish, now),
-            Some(run) => {
-                let errand = errand(post, &request, now);
-                request.is_forwarded = post.protocol == ProtocolVersion::V3;
-                let query = (wish.query, wish.query_len, run);
-                self.begin_upload(key, link, wish.request_id, errand, query, now);
-            }
-        }
+        let Some(run) = run else {
+            self.forward(key, post, &request, wish, now);
+            self.running.insert(key, request, hold);
+            return Ok(());
+        };
+        request.is_forwarded = post.protocol == ProtocolVersion::V3;
+        let errand = errand(post, &request, now);
         self.running.insert(key, request, hold);
+        if !self.is_uploading(link, &wish.request_id) {
+            self.open_upload(link, wish.request_id, (wish.query, wish.query_len, run));
+        }
+        self.direct_upload(key, (link, wish.request_id), errand, now);
         Ok(())
     }
 
@@ -294,8 +297,12 @@ impl Core {
     }
 }
 
+pub(super) fn too_many_long_queries() -> Failure {
+    Failure::new(StatusCode::NOT_READY, "the proxy collects too many long queries")
+}
+
 /// What a worker is told about a request besides its query.
-fn errand(post: &Post, request: &Request, now: Now) -> Errand {
+pub(super) fn errand(post: &Post, request: &Request, now: Now) -> Errand {
     let left = request.deadline.saturating_duration_since(now.instant);
     Errand {
         worker: post.link,

@@ -1,15 +1,17 @@
 //! A request whose worker failed before the answer began goes to another one.
 //!
 //! Its bytes are kept until then, within a budget over all requests; what does not fit runs all the same and is not
-//! moved. The client hears nothing of it, pays once, and only the worker that answers earns.
+//! moved. A long query that is still coming goes to the other worker from its beginning, as far as it has come. The client
+//! hears nothing of it, pays once, and only the worker that answers earns.
 
 use bytes::Bytes;
 use gateway::{ApiError, ErrorKind};
 use market::{Ending, WorkerId};
-use units::AdjustedUsage;
+use units::{AdjustedUsage, ProtocolVersion};
 use wire::{client, http};
 
 use super::accounts::Side;
+use super::admission::errand;
 use super::client_link::in_full;
 use super::running::{Last, Request, RequestKey};
 use super::{Core, LinkId, Now, Outcome};
@@ -61,6 +63,11 @@ impl KeptRequest {
         Self(self.0.clone())
     }
 
+    /// The message itself.
+    pub(super) const fn message(&self) -> &Bytes {
+        &self.0
+    }
+
     /// What the client asked for.
     pub(super) fn query(&self) -> Option<client::RunQueryEx<'_>> {
         match wire::decode(&self.0) {
@@ -95,16 +102,23 @@ impl Core {
     pub(super) fn try_another(&mut self, key: RequestKey, ending: Ending, now: Now) -> bool {
         let takes_part = self.takes_part();
         let Some((mut request, hold)) = self.running.take(key) else { return false };
-        let kept = if takes_part && request.may_move(now) { request.kept.take() } else { None };
-        let Some(kept) = kept else {
-            self.running.put_back(key, request, hold);
-            return false;
+        let may_move = takes_part && request.may_move(now);
+        // The client's link is there as long as somebody listens.
+        let upload = request.client_link.map(|link| (link, request.client.request_id)).filter(|_| may_move);
+        let upload = upload.and_then(|at| self.collected_run(at.0, &at.1).map(|(run, len)| (at, run, len)));
+        let (message, query_len) = match (&upload, &request.kept) {
+            (Some((_, run, len)), _) => (KeptRequest(run.clone()), Some(*len)),
+            (None, Some(kept)) if may_move => (kept.bytes(), None),
+            (None, _) => {
+                self.running.put_back(key, request, hold);
+                return false;
+            }
         };
         // So that the market knows better than to name the same one again.
         let worker = WorkerId::new(request.worker_link.0);
         self.market.finished(worker, ending, now.instant);
-        let next = kept.query().and_then(|query| {
-            let query_len = query.query.len();
+        let next = message.query().and_then(|query| {
+            let query_len = query_len.unwrap_or(query.query.len());
             let http = http::RequestStart::read(query.query, query_len).ok();
             let wish = self.read_wish(&query, query_len, request.wants_notes, http.as_ref()).ok()?;
             let post = self.find_worker(&wish, now).ok()?;
@@ -112,17 +126,26 @@ impl Core {
             (is_new && self.ledger.reassign(&hold, post.account).is_ok()).then_some((wish, post))
         });
         let (moves, left, left_link) = (next.is_some(), request.worker_account, request.worker_link);
+        let mut anew = None;
         match next {
             Some((wish, post)) => {
                 self.leave_worker(&mut request, now);
                 request.hop_id = self.hop_id(post.link, &request.client.request_id);
                 self.join_worker(key, &mut request, &post, now);
-                self.forward(key, &post, &request, &wish, now);
+                match upload {
+                    Some((at, ..)) => {
+                        request.is_forwarded = post.protocol == ProtocolVersion::V3;
+                        anew = Some((at, errand(&post, &request, now)));
+                    }
+                    None => self.forward(key, &post, &request, &wish, now),
+                }
             }
             None => self.market.started(worker),
         }
-        request.kept = Some(kept);
         self.running.put_back(key, request, hold);
+        if let Some((at, errand)) = anew {
+            self.direct_upload(key, at, errand, now);
+        }
         if moves {
             self.forget_unused_account(Side::Worker, left);
             self.place_freed(left_link, now);

@@ -1,13 +1,14 @@
 //! Long requests of version 3: their queries come in parts, between which the messages of others pass.
 //!
 //! A worker of version 3 gets each part when it comes and the worker has room for it. An older one wants the whole
-//! query in one message: it is collected here, within a budget.
+//! query in one message. What has come is kept, within a budget: so a query can go to another worker while it comes, and
+//! it can wait for a place. Until it has one the client is let send no more than its window.
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use ton::Address;
-use transport::flow::{Inflow, Outflow, QUERY_WINDOW, part_cost};
+use transport::flow::{Inflow, Outflow, PART_LEN_MAX, QUERY_WINDOW, part_cost};
 use units::ProtocolVersion;
 use wire::{client, proxy, stream};
 
@@ -29,58 +30,45 @@ pub(super) struct Errand {
     pub(super) debug: bool,
 }
 
-/// A query that has not come to its end.
-#[derive(Debug)]
+/// A query that has not come to its end, or not gone on to it.
 pub(super) struct Upload {
-    request: RequestKey,
     inflow: Inflow,
     received: usize,
     len: usize,
-    /// All that has come, if the budget has room for it.
-    collected: Option<Collected>,
+    /// Length of the part that it began with.
+    first_len: usize,
+    /// The run message, whose query is only the first part; if the budget has room for all that comes.
+    run: Option<Bytes>,
+    /// What has come of the query, from `dropped` on.
+    bytes: BytesMut,
+    /// What went on and is not kept; nothing where there is a run message.
+    dropped: usize,
+    /// Parts that have not gone on: where each ends in the query, and what it takes of the client's window.
+    owed: VecDeque<(usize, u32)>,
     onward: Onward,
 }
 
-/// A query that is being put together.
-struct Collected {
-    /// The run message, whose query is only the first part.
-    run: Bytes,
-    query: BytesMut,
-}
-
 /// It holds a prompt.
-impl std::fmt::Debug for Collected {
+impl std::fmt::Debug for Upload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Collected").field("len", &self.query.len()).finish_non_exhaustive()
+        f.debug_struct("Upload").field("len", &self.len).finish_non_exhaustive()
     }
 }
 
 /// How a query goes on to its worker.
 enum Onward {
-    Parts { worker: LinkId, hop_id: [u8; 32], outflow: Outflow, waiting: VecDeque<Waiting> },
-    Whole { errand: Errand },
-}
-
-/// A part that the worker has no room for.
-struct Waiting {
-    message: Bytes,
-    cost: u32,
-}
-
-/// It may hold a prompt.
-impl std::fmt::Debug for Onward {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Parts { .. } => "Parts",
-            Self::Whole { .. } => "Whole",
-        })
-    }
+    /// There is none yet.
+    Waits,
+    /// As it comes; `sent` bytes went on.
+    Parts { request: RequestKey, worker: LinkId, hop_id: [u8; 32], outflow: Outflow, sent: usize },
+    /// In one message, once it is complete.
+    Whole { request: RequestKey, errand: Errand },
 }
 
 impl Upload {
     /// What it takes of the budget for collected queries.
     fn collected_len(&self) -> usize {
-        if self.collected.is_some() { self.len } else { 0 }
+        if self.run.is_some() { self.len } else { 0 }
     }
 }
 
@@ -113,42 +101,78 @@ impl Core {
         Ok(())
     }
 
-    /// Starts to hand on a query whose `first` part has come.
-    pub(super) fn begin_upload(
+    /// Whether the budget has room for one more collected query.
+    pub(super) const fn can_collect(&self, query_len: usize) -> bool {
+        self.collected_len.saturating_add(query_len) <= self.limits.collected_len_max
+    }
+
+    /// The `first` part of a query has come, which goes nowhere yet.
+    pub(super) fn open_upload(
         &mut self,
-        key: RequestKey,
         link: LinkId,
         request_id: [u8; 32],
-        errand: Errand,
         (first, len, run): (&[u8], usize, &Bytes),
-        now: Now,
     ) {
         let cost = part_cost(first.len());
         let mut inflow = Inflow::new(QUERY_WINDOW);
         inflow.receive(cost).expect("the first part was measured against the window");
-        let onward = if errand.protocol == ProtocolVersion::V3 {
-            let mut outflow = Outflow::new(QUERY_WINDOW);
-            let _has_room = outflow.take(cost);
-            let run = self.run_message(&errand, first, now);
-            let query_len = i32::try_from(len).expect("longer queries were refused");
-            let begin = wire::encode(&stream::Begin { query_len, run: &run });
-            self.send(errand.worker, begin, Undelivered::FailRequest(key));
-            Onward::Parts { worker: errand.worker, hop_id: errand.hop_id, outflow, waiting: VecDeque::new() }
-        } else {
-            Onward::Whole { errand }
-        };
-        // For another worker, should the first one fail; or because its worker wants it whole.
-        let is_collected = self.collected_len + len <= self.limits.collected_len_max;
-        let collected = is_collected.then(|| {
+        let run = self.can_collect(len).then(|| {
             self.collected_len += len;
-            Collected { run: run.clone(), query: BytesMut::from(first) }
+            run.clone()
         });
-        let grant = inflow.pass(cost);
-        let upload = Upload { request: key, inflow, received: first.len(), len, collected, onward };
+        let upload = Upload {
+            inflow,
+            received: first.len(),
+            len,
+            first_len: first.len(),
+            run,
+            bytes: BytesMut::from(first),
+            dropped: 0,
+            owed: VecDeque::from([(first.len(), cost)]),
+            onward: Onward::Waits,
+        };
         if let Some(client) = self.clients.get_mut(&link) {
             client.uploads.insert(request_id, upload);
         }
-        self.grant_client(link, request_id, grant);
+    }
+
+    /// A query goes to a worker, from its beginning: what has come of it, and what will.
+    pub(super) fn direct_upload(
+        &mut self,
+        key: RequestKey,
+        (link, request_id): (LinkId, [u8; 32]),
+        errand: Errand,
+        now: Now,
+    ) {
+        let Some(mut upload) = self.take_upload(link, &request_id) else { return };
+        upload.onward = if errand.protocol == ProtocolVersion::V3 {
+            let first = &upload.bytes[..upload.first_len];
+            let mut outflow = Outflow::new(QUERY_WINDOW);
+            let _has_room = outflow.take(part_cost(first.len()));
+            let run = self.run_message(&errand, first, now);
+            let query_len = i32::try_from(upload.len).expect("longer queries were refused");
+            let begin = wire::encode(&stream::Begin { query_len, run: &run });
+            self.send(errand.worker, begin, Undelivered::FailRequest(key));
+            let Errand { worker, hop_id, .. } = errand;
+            Onward::Parts { request: key, worker, hop_id, outflow, sent: upload.first_len }
+        } else {
+            Onward::Whole { request: key, errand }
+        };
+        self.flush_query((link, request_id), upload, now);
+    }
+
+    /// The run message of a query that is coming and could begin anew elsewhere, and the length of the query.
+    pub(super) fn collected_run(&self, link: LinkId, request_id: &[u8; 32]) -> Option<(Bytes, usize)> {
+        let upload = self.clients.get(&link)?.uploads.get(request_id)?;
+        upload.run.clone().map(|run| (run, upload.len))
+    }
+
+    pub(super) fn is_uploading(&self, link: LinkId, request_id: &[u8; 32]) -> bool {
+        self.clients.get(&link).is_some_and(|client| client.uploads.contains_key(request_id))
+    }
+
+    fn take_upload(&mut self, link: LinkId, request_id: &[u8; 32]) -> Option<Upload> {
+        self.clients.get_mut(&link)?.uploads.remove(request_id)
     }
 
     /// More of a query has come. A client that breaks the rules loses its link.
@@ -170,43 +194,16 @@ impl Core {
         if upload.received > upload.len || part.is_last != (upload.received == upload.len) {
             return Err("the parts of a query do not add up to its length");
         }
-        if let Some(collected) = &mut upload.collected {
-            collected.query.extend_from_slice(part.data);
-        }
-        let complete = if part.is_last { upload.collected.take() } else { None };
-        if complete.is_some() {
-            self.collected_len -= upload.len;
-        }
-        let key = upload.request;
-        match &mut upload.onward {
-            Onward::Parts { hop_id, waiting, .. } => {
-                let message = wire::encode(&stream::BodyPart { request_id: *hop_id, ..part.clone() });
-                waiting.push_back(Waiting { message, cost });
-                self.flush_query(link, part.request_id);
-            }
-            Onward::Whole { errand } => {
-                let errand = *errand;
-                let grant = upload.inflow.pass(cost);
-                if let Some(Collected { query, .. }) = &complete {
-                    self.end_upload(link, &part.request_id);
-                    if let Some(request) = self.running.get_mut(key) {
-                        request.is_forwarded = true;
-                    }
-                    let message = self.run_message(&errand, query, now);
-                    self.send(errand.worker, message, Undelivered::FailRequest(key));
-                } else {
-                    self.grant_client(link, part.request_id, grant);
-                }
-            }
-        }
-        if let Some(complete) = complete {
-            self.keep_complete(key, &complete);
+        upload.bytes.extend_from_slice(part.data);
+        upload.owed.push_back((upload.received, cost));
+        if let Some(upload) = self.take_upload(link, &part.request_id) {
+            self.flush_query((link, part.request_id), upload, now);
         }
         Ok(())
     }
 
-    /// A query has come to its end: another worker may try it from now on.
-    fn keep_complete(&mut self, key: RequestKey, Collected { run, query }: &Collected) {
+    /// A query has gone on to its end: from now on another worker may try it as if it had come in one message.
+    fn keep_complete(&mut self, key: RequestKey, run: &Bytes, query: &[u8]) {
         let Ok(run) = wire::decode::<client::RunQueryEx<'_>>(run) else { return };
         let message = wire::encode(&client::RunQueryEx { query, ..run });
         let len_max = self.limits.kept_len_max;
@@ -225,12 +222,18 @@ impl Core {
         let (Some(client_link), request_id) = (request.client_link, request.client.request_id) else {
             return;
         };
-        let upload = self.clients.get_mut(&client_link).and_then(|it| it.uploads.get_mut(&request_id));
-        let Some(Upload { onward: Onward::Parts { outflow, .. }, .. }) = upload else { return };
-        match outflow.grant(credit.len) {
-            Ok(()) => self.flush_query(client_link, request_id),
-            Err(_senseless) => self.misbehaved(key, "worker: it grants what makes no sense", now),
+        let Some(mut upload) = self.take_upload(client_link, &request_id) else { return };
+        let granted = match &mut upload.onward {
+            Onward::Parts { outflow, .. } => outflow.grant(credit.len),
+            Onward::Waits | Onward::Whole { .. } => Ok(()),
+        };
+        if granted.is_ok() {
+            return self.flush_query((client_link, request_id), upload, now);
         }
+        if let Some(client) = self.clients.get_mut(&client_link) {
+            client.uploads.insert(request_id, upload);
+        }
+        self.misbehaved(key, "worker: it grants what makes no sense", now);
     }
 
     /// The message that hands a request with its whole query, or the first part of it, to a worker.
@@ -277,28 +280,57 @@ impl Core {
         self.collected_len -= uploads.map(|upload| upload.collected_len()).sum::<usize>();
     }
 
-    /// Hands on what the worker has room for.
-    fn flush_query(&mut self, link: LinkId, request_id: [u8; 32]) {
-        let Some(client) = self.clients.get_mut(&link) else { return };
-        let Some(upload) = client.uploads.get_mut(&request_id) else { return };
-        let Onward::Parts { worker, outflow, waiting, .. } = &mut upload.onward else { return };
-        let (worker, key) = (*worker, upload.request);
+    /// Hands on what the worker has room for. The upload was taken from its link, and returns there until it is over.
+    fn flush_query(&mut self, (link, request_id): (LinkId, [u8; 32]), mut upload: Upload, now: Now) {
+        let has_come = upload.received == upload.len;
+        let (gone, key) = match &mut upload.onward {
+            Onward::Waits => (0, None),
+            Onward::Parts { request, worker, hop_id, outflow, sent } => {
+                while *sent < upload.received {
+                    let end = upload.received.min(*sent + PART_LEN_MAX);
+                    let data = &upload.bytes[*sent - upload.dropped..end - upload.dropped];
+                    if !outflow.take(part_cost(data.len())) {
+                        break;
+                    }
+                    let is_last = end == upload.len;
+                    let part = wire::encode(&stream::BodyPart { request_id: *hop_id, data, is_last });
+                    self.send(*worker, part, Undelivered::FailRequest(*request));
+                    *sent = end;
+                }
+                if upload.run.is_none() {
+                    upload.bytes.advance(*sent - upload.dropped);
+                    upload.dropped = *sent;
+                }
+                (*sent, Some(*request))
+            }
+            // What is collected makes room.
+            Onward::Whole { request, .. } => (upload.received, Some(*request)),
+        };
+        if let Some(key) = key.filter(|_| has_come && gone == upload.len) {
+            return self.has_gone_on(key, &upload, now);
+        }
         let mut grant = 0;
-        let mut messages = Vec::new();
-        while waiting.front().is_some_and(|next| outflow.take(next.cost))
-            && let Some(Waiting { message, cost }) = waiting.pop_front()
-        {
+        while let Some((_, cost)) = upload.owed.pop_front_if(|(end, _)| *end <= gone) {
             grant += upload.inflow.pass(cost).unwrap_or(0);
-            messages.push(message);
         }
-        let is_over = upload.received == upload.len && waiting.is_empty();
-        for message in messages {
-            self.send(worker, message, Undelivered::FailRequest(key));
+        if let Some(client) = self.clients.get_mut(&link) {
+            client.uploads.insert(request_id, upload);
         }
-        if is_over {
-            self.end_upload(link, &request_id);
-        } else {
-            self.grant_client(link, request_id, Some(grant).filter(|len| *len > 0));
+        self.grant_client(link, request_id, Some(grant).filter(|len| *len > 0));
+    }
+
+    /// All of a query has come, and gone on or can.
+    fn has_gone_on(&mut self, key: RequestKey, upload: &Upload, now: Now) {
+        self.collected_len -= upload.collected_len();
+        if let Onward::Whole { errand, .. } = &upload.onward {
+            if let Some(request) = self.running.get_mut(key) {
+                request.is_forwarded = true;
+            }
+            let message = self.run_message(errand, &upload.bytes, now);
+            self.send(errand.worker, message, Undelivered::FailRequest(key));
+        }
+        if let Some(run) = &upload.run {
+            self.keep_complete(key, run, &upload.bytes);
         }
     }
 

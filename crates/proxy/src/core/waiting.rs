@@ -8,12 +8,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use market::{NoWorker, WaitingRoom};
 use ton::Address;
 use units::{AdjustedTokens, AdjustedUsage, RequestId};
 use wire::{StatusCode, http};
 
-use super::admission::{Wish, no_worker};
+use super::admission::{Wish, no_worker, too_many_long_queries};
 use super::answer::{self, Addressee, Failure, FinalInfo, Span, WorkerTold};
 use super::client_link::ClientParty;
 use super::moving::KeptRequest;
@@ -42,6 +43,8 @@ struct Wait {
     request_id: [u8; 32],
     model: Arc<str>,
     kept: KeptRequest,
+    /// Length of the whole query; of one that comes in parts only the first is in `kept`.
+    query_len: usize,
     body_len: usize,
     wants_notes: bool,
     started: Now,
@@ -83,16 +86,20 @@ impl Waiting {
 }
 
 impl Core {
-    /// Lets a request wait, since every worker for it is full.
+    /// Lets a request wait, since every worker for it is full. Of a query in parts no more comes than its window lets.
     pub(super) fn wait(
         &mut self,
         link: LinkId,
         party: ClientParty,
         wish: &Wish<'_>,
-        kept: Option<KeptRequest>,
+        (kept, message): (Option<KeptRequest>, &Bytes),
         now: Now,
     ) -> Result<(), Failure> {
         let Some(kept) = kept else { return Err(self.no_room(party, &wish.model)) };
+        if !wish.is_whole() && !self.can_collect(wish.query_len) {
+            self.kept.forget(kept);
+            return Err(too_many_long_queries());
+        }
         let places = self.market.places(&wish.model) / PLACES_PER_WAIT;
         let len_max = usize::try_from(places).unwrap_or(ROOM_MAX).clamp(ROOM_MIN, ROOM_MAX);
         let known = self.waiting.rooms.get_key_value(&*wish.model).map(|(model, _)| Arc::clone(model));
@@ -106,8 +113,13 @@ impl Core {
         self.shares.begin(&model, party.account);
         self.waiting.next_key += 1;
         let until = now.instant + WAIT_MAX.min(wish.timeout / 2);
-        let (request_id, wants_notes, body_len) = (wish.request_id, wish.debug, wish.body_len);
-        let wait = Wait { link, party, request_id, model, kept, body_len, wants_notes, started: now, until };
+        let &Wish { request_id, debug: wants_notes, body_len, query_len, query, .. } = wish;
+        if !wish.is_whole() {
+            self.open_upload(link, request_id, (query, query_len, message));
+        }
+        let started = now;
+        let wait =
+            Wait { link, party, request_id, model, kept, query_len, body_len, wants_notes, started, until };
         self.waiting.requests.insert(key, wait);
         self.waiting.deadlines.insert((until, key));
         if let Some(client) = self.clients.get_mut(&link) {
@@ -135,7 +147,7 @@ impl Core {
             let Some(wait) = self.waiting.requests.get(&key) else { return };
             let bytes = wait.kept.bytes();
             let query = bytes.query().expect("it was read when it came");
-            let query_len = query.query.len();
+            let query_len = wait.query_len;
             let http = http::RequestStart::read(query.query, query_len).ok();
             let wish = self.read_wish(&query, query_len, wait.wants_notes, http.as_ref());
             let wish = wish.ok().expect("it was sound when it came");
@@ -145,9 +157,15 @@ impl Core {
                     let Some(wait) = self.waiting.remove(key) else { return };
                     self.waits_no_more(&wait);
                     let Wait { link, party, request_id, kept, started, body_len, wants_notes, .. } = wait;
-                    if let Err(failure) =
-                        self.start(link, party, (&wish, None), (started, Some(kept)), &post, now)
-                    {
+                    let (run, kept) = match wish.is_whole() {
+                        true => (None, Some(kept)),
+                        false => {
+                            self.kept.forget(kept);
+                            (Some(bytes.message()), None)
+                        }
+                    };
+                    if let Err(failure) = self.start(link, party, (&wish, run), (started, kept), &post, now) {
+                        self.end_upload(link, &request_id);
                         self.refuse(
                             (link, party, request_id),
                             &failure,
@@ -175,6 +193,7 @@ impl Core {
     pub(super) fn forget_waiting(&mut self, key: WaitKey) {
         let Some(wait) = self.leave_room(key) else { return };
         self.waits_no_more(&wait);
+        self.end_upload(wait.link, &wait.request_id);
         let code = StatusCode::CANCELLED.code();
         self.report_refusal(wait.request_id, Outcome::Cancelled, code, wait.body_len);
         self.kept.forget(wait.kept);
@@ -207,6 +226,7 @@ impl Core {
     fn turn_away(&mut self, wait: Wait, failure: Failure, now: Now) {
         self.waits_no_more(&wait);
         let Wait { link, party, request_id, kept, body_len, wants_notes, started, .. } = wait;
+        self.end_upload(link, &request_id);
         self.kept.forget(kept);
         self.refuse((link, party, request_id), &failure, (body_len, wants_notes), started, now);
     }

@@ -1,11 +1,13 @@
 //! Long queries of version 3: they come in parts, and nobody waits for the end of them but their own worker.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use cocoon_proxy::core::{Limits, LinkId, Outcome};
 use transport::flow::{PART_LEN_MAX, QUERY_WINDOW, part_cost};
-use wire::{client, http, stream, worker};
+use wire::{client, http, proxy, stream, worker};
 
-use crate::world::{World, http_request, root, run_query, terms};
+use crate::world::{World, final_info, http_request, http_response, root, run_query, terms, tokens};
 
 struct Uploading {
     world: World,
@@ -272,4 +274,204 @@ fn a_worker_that_grants_nonsense_loses_the_request() {
         uploading.part();
         assert_eq!(uploading.world.closed(uploading.client), None);
     }
+}
+
+/// A long query whose first part came while its only worker had all 60 places taken; their names at the worker.
+fn waiting_in(mut world: World, worker_version: i32) -> (Uploading, Vec<[u8; 32]>) {
+    let (other, worker) = (world.client(51, 3), world.worker(60, worker_version, 1000));
+    let client = world.client(50, 3);
+    let short = http_request(b"{}");
+    let running = (0..60).map(|number| {
+        world.packet(other, &run_query(&short, number));
+        world.forwarded(worker)
+    });
+    let running = running.collect();
+    let query = http_request(&(0..100_000_u32).map(|number| (number % 251) as u8).collect::<Vec<u8>>());
+    let mut uploading = Uploading { world, client, worker, query, sent: 0 };
+    uploading.begin(uploading.query.len());
+    (uploading, running)
+}
+
+impl Uploading {
+    /// The worker answers one of its requests.
+    fn answer(&mut self, request_id: [u8; 32]) {
+        let head = http_response(b"{}");
+        let final_info = Some(final_info(tokens(1, 0, 1, 0)));
+        self.world.packet(self.worker, &proxy::QueryAnswerEx { request_id, answer: &head, final_info });
+    }
+
+    /// What a worker got of a query in parts, beginning with its start: its name, the bytes, whether they are all.
+    fn taken_by(&mut self, worker: LinkId) -> ([u8; 32], Vec<u8>, bool) {
+        let (mut name, mut bytes, mut is_complete) = ([0; 32], Vec::new(), false);
+        while let Some(message) = self.world.next_sent(worker) {
+            match wire::decode(&message).unwrap() {
+                worker::FromProxy::Begin(begin) => {
+                    let run: proxy::RunQueryEx<'_> = wire::decode(begin.run).unwrap();
+                    assert!(bytes.is_empty() && begin.query_len as usize == self.query.len());
+                    (name, bytes) = (run.request_id, run.query.to_vec());
+                }
+                worker::FromProxy::BodyPart(part) => {
+                    assert!(part.request_id == name && part.data.len() <= PART_LEN_MAX && !is_complete);
+                    bytes.extend_from_slice(part.data);
+                    is_complete = part.is_last;
+                }
+                _payment => {}
+            }
+        }
+        (name, bytes, is_complete)
+    }
+
+    /// Sends the rest. The worker makes room for as much as it takes, and so the proxy for the client.
+    fn finish(&mut self, worker: LinkId, (request_id, mut got, _): ([u8; 32], Vec<u8>, bool)) {
+        let mut cost = u32::try_from(got.len().div_ceil(PART_LEN_MAX) * 256 + got.len()).unwrap();
+        for _ in 0..self.query.len() / PART_LEN_MAX {
+            let len = i32::try_from(std::mem::take(&mut cost)).unwrap();
+            if len > 0 {
+                self.world.packet(worker, &stream::Credit { request_id, len });
+            }
+            if self.sent < self.query.len() {
+                self.part();
+            }
+            while let Some(message) = self.world.next_sent(worker) {
+                if let worker::FromProxy::BodyPart(part) = wire::decode(&message).unwrap() {
+                    cost += part_cost(part.data.len());
+                    got.extend_from_slice(part.data);
+                    assert_eq!(part.is_last, got.len() == self.query.len());
+                }
+            }
+        }
+        assert!(got == self.query, "every byte once and in order");
+    }
+}
+
+#[test]
+fn a_long_query_waits_for_a_place_with_what_its_window_lets() {
+    let (mut uploading, running) = waiting_in(World::new(), 3);
+    uploading.fill();
+    assert_eq!(uploading.world.core.running_len(), 60);
+    assert_eq!(uploading.granted(), None, "no credit while it waits");
+    assert_eq!(uploading.world.next_sent(uploading.worker), None);
+    uploading.answer(running[0]);
+    let taken = uploading.taken_by(uploading.worker);
+    assert_eq!(taken.1.len(), uploading.sent, "all that came meanwhile");
+    assert!(uploading.granted().is_some());
+    uploading.finish(uploading.worker, taken);
+    assert_eq!(uploading.world.closed(uploading.client), None);
+}
+
+#[test]
+fn a_long_query_that_came_whole_while_it_waited_runs() {
+    for version in 1..=3 {
+        let (mut uploading, running) = waiting_in(World::new(), version);
+        let request_id = [2; 32];
+        let query = http_request(&[b'x'; 30_000]);
+        let run = wire::encode(&run_query(&query[..PART_LEN_MAX], 2));
+        let query_len = i32::try_from(query.len()).unwrap();
+        // The one before it in the room has gone.
+        uploading.world.packet(uploading.client, &stream::Cancel { request_id: [1; 32] });
+        uploading.world.packet(uploading.client, &stream::Begin { query_len, run: &run });
+        let data = &query[PART_LEN_MAX..];
+        uploading.world.packet(uploading.client, &stream::BodyPart { request_id, data, is_last: true });
+        uploading.query = query.clone();
+        uploading.answer(running[0]);
+        if version == 3 {
+            let (_name, bytes, is_complete) = uploading.taken_by(uploading.worker);
+            assert!(is_complete && bytes == query);
+        } else {
+            let runs = std::iter::from_fn(|| uploading.world.next_sent(uploading.worker));
+            let found = runs.filter_map(|message| match wire::decode(&message) {
+                Ok(worker::FromProxy::RunQueryEx(run)) => Some(run.query == query),
+                _payment => None,
+            });
+            assert_eq!(found.collect::<Vec<_>>(), [true]);
+        }
+        uploading.world.packet(uploading.client, &stream::Cancel { request_id });
+        assert_eq!(uploading.world.closed(uploading.client), None);
+    }
+}
+
+#[test]
+fn a_long_query_that_waits_in_vain_or_finds_no_budget_is_refused() {
+    let kept_len = 60 * wire::encode(&run_query(&http_request(b"{}"), 0)).len();
+    // Its time in the room is over; what was under way is late, and no fault.
+    let (mut uploading, _running) = waiting_in(World::new(), 3);
+    uploading.part();
+    uploading.world.wait(Duration::from_secs(5));
+    assert_eq!(uploading.world.last_outcome(), Some((Outcome::Rejected, 651)));
+    uploading.part();
+    assert_eq!(uploading.world.closed(uploading.client), None);
+    assert_eq!(uploading.world.core.kept_len(), kept_len, "only what runs is kept");
+    // It was given up.
+    let (mut uploading, running) = waiting_in(World::new(), 3);
+    uploading.world.packet(uploading.client, &stream::Cancel { request_id: [1; 32] });
+    assert_eq!(uploading.world.last_outcome(), Some((Outcome::Cancelled, 653)));
+    uploading.part();
+    uploading.answer(running[0]);
+    assert!(uploading.taken_by(uploading.worker).1.is_empty());
+    assert_eq!(uploading.world.closed(uploading.client), None);
+    // There is no budget for what it would send.
+    let limits = Limits { collected_len_max: 99_999, ..Limits::default() };
+    let (uploading, _running) = waiting_in(World::with(terms(root(), false), limits), 3);
+    assert_eq!(uploading.world.last_outcome(), Some((Outcome::Rejected, 651)));
+    // More than its window.
+    let (mut uploading, _running) = waiting_in(World::new(), 3);
+    uploading.fill();
+    uploading.part();
+    assert_eq!(uploading.world.closed(uploading.client), Some("more of a query than was let"));
+    assert_eq!(uploading.world.core.kept_len(), kept_len, "only what runs is kept");
+}
+
+#[test]
+fn a_long_query_goes_to_another_worker_while_it_comes() {
+    for version in 2..=3 {
+        let mut uploading = uploading(3);
+        let second = uploading.world.worker(61, version, 1000);
+        uploading.fill();
+        let (name, ..) = uploading.taken_by(uploading.worker);
+        uploading.part();
+        uploading.world.lose(uploading.worker);
+        assert!(uploading.world.reports.is_empty(), "the client hears nothing of it");
+        if version == 3 {
+            let taken = uploading.taken_by(second);
+            assert!(taken.0 != name && uploading.query.starts_with(&taken.1) && taken.1.len() > PART_LEN_MAX);
+            uploading.finish(second, taken);
+        } else {
+            while uploading.sent < uploading.query.len() {
+                uploading.part();
+            }
+            let messages = std::iter::from_fn(|| uploading.world.next_sent(second));
+            let found = messages.filter_map(|message| match wire::decode(&message) {
+                Ok(worker::FromProxy::RunQueryEx(run)) => Some(run.query == uploading.query),
+                _payment => None,
+            });
+            assert_eq!(found.collect::<Vec<_>>(), [true]);
+        }
+        assert_eq!(uploading.world.core.running_len(), 1);
+        assert_eq!(uploading.world.closed(uploading.client), None);
+    }
+}
+
+#[test]
+fn a_long_query_that_is_not_kept_or_is_being_answered_does_not_move() {
+    // Nothing is kept of it.
+    let limits = Limits { collected_len_max: 0, ..Limits::default() };
+    let mut uploading = uploading_in(World::with(terms(root(), false), limits), 3);
+    let second = uploading.world.worker(61, 3, 1000);
+    uploading.fill();
+    uploading.world.lose(uploading.worker);
+    assert_eq!(uploading.world.last_outcome(), Some((Outcome::WorkerLost, 653)));
+    assert!(uploading.taken_by(second).1.is_empty());
+    // Its answer has begun before its end came.
+    let mut uploading = self::uploading(3);
+    let second = uploading.world.worker(61, 3, 1000);
+    let (request_id, ..) = uploading.begun();
+    let head = http_response(b"");
+    uploading
+        .world
+        .packet(uploading.worker, &proxy::QueryAnswerEx { request_id, answer: &head, final_info: None });
+    uploading.world.lose(uploading.worker);
+    assert_eq!(uploading.world.last_outcome(), Some((Outcome::WorkerLost, 653)));
+    assert!(uploading.taken_by(second).1.is_empty());
+    uploading.part();
+    assert_eq!(uploading.world.closed(uploading.client), None, "what was under way is late");
 }
