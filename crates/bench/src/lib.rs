@@ -112,6 +112,10 @@ struct Common {
     #[arg(long, default_value_t = 1.5, value_name = "SECS")]
     secs: f64,
 
+    /// As short and small as it gets: shows that a suite works, and no figure that means anything.
+    #[arg(long, hide = true)]
+    smoke: bool,
+
     /// Write the tables into this file too, between the suite's markers.
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
@@ -120,6 +124,11 @@ struct Common {
 impl Common {
     fn span(&self) -> Duration {
         Duration::from_secs_f64(self.secs.clamp(0.1, 600.0))
+    }
+
+    /// A size of a suite that no flag sets.
+    fn size<T>(&self, usual: T, smoke: T) -> T {
+        if self.smoke { smoke } else { usual }
     }
 }
 
@@ -152,6 +161,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 async fn all(quick: bool, common: &Common) -> Result<()> {
     let short = Common { rounds: common.rounds.min(2), secs: common.secs.min(0.5), ..common.clone() };
     let (common, workers, clients) = match quick {
+        _ if common.smoke => (common, &[2, 10][..], 1000),
         true => (&short, &[10, 1000][..], 100_000),
         false => (common, &[10, 1000, 10_000][..], 1_000_000),
     };

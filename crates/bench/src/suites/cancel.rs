@@ -35,7 +35,7 @@ pub(crate) async fn run(common: &Common) -> Result<Report> {
     for target in &running.targets {
         let mut latencies_ms = Vec::new();
         let mut unheard = 0;
-        for _caller in 0..CALLERS * u64::from(common.rounds) {
+        for _caller in 0..common.size(CALLERS, 2) * u64::from(common.rounds) {
             id += 1;
             match go_away(target.port, running.mock.port, id).await? {
                 Some(latency_ms) => latencies_ms.push(latency_ms),

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rand::seq::SliceRandom as _;
+use tokio::time::Instant;
 
 use super::cancel::state;
 use super::{settle, start_targets, versions};
@@ -19,8 +20,8 @@ use crate::targets::{Nginx, Settings, Target};
 /// A prompt of 100 KB.
 const LARGE: Ask = Ask { prompt_len: 100_000, ..Ask::TINY };
 
-/// Streams that wait for their first token while memory is measured.
-const WAITING_STREAMS: usize = 500;
+/// Streams that wait for their first token while memory is measured, and how long they do.
+const WAITING: (usize, Duration) = (500, Duration::from_secs(8));
 
 /// One kind of load.
 struct Cell {
@@ -78,7 +79,7 @@ pub(crate) async fn run(common: &Common) -> Result<Report> {
     if nginx.is_none() {
         report.say("nginx is not installed: there is no yardstick, and absolute times are rough.");
     }
-    memory(&mut report, nginx.as_ref()).await?;
+    memory(&mut report, nginx.as_ref(), common.size(WAITING, (8, Duration::from_secs(2)))).await?;
 
     let running = start_targets(nginx.as_ref(), Settings::default()).await?;
     let targets = &running.targets;
@@ -97,7 +98,7 @@ pub(crate) async fn run(common: &Common) -> Result<Report> {
         }
     }
     tables(&mut report, targets, &results);
-    system_calls(&mut report, targets).await?;
+    system_calls(&mut report, targets, common.size(Duration::from_millis(500), common.span())).await?;
     Ok(report)
 }
 
@@ -205,12 +206,16 @@ fn tables(report: &mut Report, targets: &[Target], results: &Results) {
 }
 
 /// Memory of fresh processes, at rest and with many streams that wait for their first token.
-async fn memory(report: &mut Report, nginx: Option<&Nginx>) -> Result<()> {
+async fn memory(
+    report: &mut Report,
+    nginx: Option<&Nginx>,
+    (streams, wait): (usize, Duration),
+) -> Result<()> {
     let running = start_targets(nginx, Settings::default()).await?;
     let mut rows = vec![["", "at rest, MiB", "per waiting stream, KiB"].map(str::to_owned).to_vec()];
     let single = |value| Median { value, lowest: value, highest: value };
     for target in running.targets.iter().filter(|target| !target.pids.is_empty()) {
-        let ask = Ask { first: Duration::from_secs(8), ..Ask::stream(1) };
+        let ask = Ask { first: wait, ..Ask::stream(1) };
         // One request first: what is made once, at first use, belongs to no stream.
         load::run(
             target,
@@ -219,11 +224,12 @@ async fn memory(report: &mut Report, nginx: Option<&Nginx>) -> Result<()> {
         )
         .await?;
         let before = measure::memory(&target.pids)?;
-        let load = Load { callers: WAITING_STREAMS, ask, is_connection_new: false };
+        let load = Load { callers: streams, ask, is_connection_new: false };
         let (answered, waiting) = tokio::join!(load::run(target, load, Duration::from_millis(1)), async {
             // Measured while all of them wait, and said so by the engine.
-            let mut waiting = 0;
-            while waiting < WAITING_STREAMS as u64 {
+            let (mut waiting, began) = (0, Instant::now());
+            while waiting < streams as u64 {
+                ensure!(began.elapsed() < wait * 4, "only {waiting} of {streams} streams wait at once");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 waiting = state(running.mock.port).await?.in_progress;
             }
@@ -231,21 +237,21 @@ async fn memory(report: &mut Report, nginx: Option<&Nginx>) -> Result<()> {
             measure::memory(&target.pids)
         });
         answered?;
-        let per_stream = waiting?.saturating_sub(before) as f64 / WAITING_STREAMS as f64 / 1024.0;
+        let per_stream = waiting?.saturating_sub(before) as f64 / streams as f64 / 1024.0;
         let at_rest = before as f64 / f64::from(1 << 20);
         report.push(Figure::new(format!("e2e/memory/per_stream/{}", target.name), "KiB", single(per_stream)));
         report.push(Figure::new(format!("e2e/memory/at_rest/{}", target.name), "MiB", single(at_rest)));
         rows.push(vec![target.name.to_owned(), short(at_rest), short(per_stream)]);
     }
     report.say(&format!(
-        "Memory of fresh processes (proportional set size), at rest and with {WAITING_STREAMS} streams that wait for a first token:"
+        "Memory of fresh processes (proportional set size), at rest and with {streams} streams that wait for a first token:"
     ));
     report.table(&rows);
     Ok(())
 }
 
 /// System calls per request, where the kernel lets us count.
-async fn system_calls(report: &mut Report, targets: &[Target]) -> Result<()> {
+async fn system_calls(report: &mut Report, targets: &[Target], span: Duration) -> Result<()> {
     let cells = [("c1", 1, Ask::TINY), ("c16", 16, Ask::TINY), ("20-token stream, c16", 16, Ask::stream(20))];
     let mut rows =
         vec![std::iter::once("").chain(cells.map(|cell| cell.0)).map(str::to_owned).collect::<Vec<_>>()];
@@ -260,7 +266,7 @@ async fn system_calls(report: &mut Report, targets: &[Target]) -> Result<()> {
                 }
             };
             let load = Load { callers, ask, is_connection_new: false };
-            let sample = load::run(target, load, Duration::from_millis(500)).await?;
+            let sample = load::run(target, load, span).await?;
             let calls = counter.finish()? as f64 / sample.answers as f64;
             let median = Median { value: calls, lowest: calls, highest: calls };
             report.push(Figure::new(format!("e2e/{name}/system_calls/{}", target.name), "calls", median));

@@ -41,15 +41,17 @@ pub(crate) async fn run(common: &Common) -> Result<Report> {
     let command = format!("cocoon bench hol --rounds {} --secs {}", common.rounds, common.secs);
     let mut report = Report::new("hol", command, versions(nginx.as_ref()));
     let running = start_targets(nginx.as_ref(), Settings::default()).await?;
+    let ask = common.size(WATCHED.ask, Ask { tokens: 5, ..WATCHED.ask });
+    let watched = Load { ask, ..WATCHED };
     let mut results: BTreeMap<&'static str, Rounds> = BTreeMap::new();
     for _round in 0..common.rounds {
         let mut order: Vec<_> = running.targets.iter().collect();
         order.shuffle(&mut rand::rng());
         for target in order {
             settle().await;
-            let alone = load::run(target, WATCHED, common.span()).await?;
+            let alone = load::run(target, watched, common.span()).await?;
             let (beside, large) = tokio::join!(
-                load::run(target, WATCHED, common.span()),
+                load::run(target, watched, common.span()),
                 load::run(target, LARGE, common.span())
             );
             large?;

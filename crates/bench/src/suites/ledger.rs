@@ -44,7 +44,8 @@ pub(crate) fn run(common: &Common, clients: usize) -> Result<Report> {
     let command = format!("cocoon bench ledger --clients {clients} --rounds {}", common.rounds);
     let mut report = Report::new("ledger", command, versions(None));
     let folder = tempfile::tempdir()?;
-    let written = write(folder.path(), clients)?;
+    let charges = common.size(CHARGES, 2 * COMMIT_CHARGES);
+    let written = write(folder.path(), clients, charges)?;
 
     let mut recovered_ms = Vec::new();
     for _round in 0..common.rounds {
@@ -52,14 +53,14 @@ pub(crate) fn run(common: &Common, clients: usize) -> Result<Report> {
     }
     let recovered = Median::of(recovered_ms).context("there was no round")?;
     let once = |value| Median { value, lowest: value, highest: value };
-    let per_core = CHARGES as f64 / written.cpu.as_secs_f64();
-    let per_second = CHARGES as f64 / written.wall.as_secs_f64();
+    let per_core = charges as f64 / written.cpu.as_secs_f64();
+    let per_second = charges as f64 / written.wall.as_secs_f64();
     report.push(Figure::new("ledger/charges_per_core_second", "1/s", once(per_core)));
     report.push(Figure::new("ledger/charges_per_second", "1/s", once(per_second)));
     report.push(Figure::new("ledger/window", "ms", written.window_ms));
     report.push(Figure::new("ledger/recovery", "ms", recovered));
     report.say(&format!(
-        "{CHARGES} durable charges to {clients} clients and {WORKERS} workers, reserved and posted one by one, {COMMIT_CHARGES} to a commit that is signed and flushed to the disk. Then a new process reads the snapshot of all accounts and the segment with the charges, verifies both and builds the ledger:"
+        "{charges} durable charges to {clients} clients and {WORKERS} workers, reserved and posted one by one, {COMMIT_CHARGES} to a commit that is signed and flushed to the disk. Then a new process reads the snapshot of all accounts and the segment with the charges, verifies both and builds the ledger:"
     ));
     let heads = [
         "charges per second of a core",
@@ -77,7 +78,7 @@ pub(crate) fn run(common: &Common, clients: usize) -> Result<Report> {
             format!("{}, {}", short(written.window_ms.value), short(written.window_ms.highest)),
             short(recovered.value / 1e3),
             short(written.snapshot_len as f64 / f64::from(1 << 20)),
-            short(written.segment_len as f64 / CHARGES as f64),
+            short(written.segment_len as f64 / charges as f64),
         ],
     ]);
     Ok(report)
@@ -95,7 +96,7 @@ struct Written {
 }
 
 /// Writes a snapshot of accounts with a past, and a segment of charges after it.
-fn write(folder: &Path, clients: usize) -> Result<Written> {
+fn write(folder: &Path, clients: usize, charges: usize) -> Result<Written> {
     let (identity, key) = (identity()?, key());
     let mut ledger = Ledger::new(identity.prices);
     for number in 0..WORKERS {
@@ -130,7 +131,7 @@ fn write(folder: &Path, clients: usize) -> Result<Written> {
     let mut commit_bytes = Vec::new();
     let pid = [std::process::id()];
     let (cpu_before, began) = (measure::cpu(&pid)?, Instant::now());
-    for _commit in 0..CHARGES / COMMIT_CHARGES {
+    for _commit in 0..charges / COMMIT_CHARGES {
         for _charge in 0..COMMIT_CHARGES {
             charge(&mut ledger, random.random_range(0..clients), random.random_range(0..WORKERS))?;
         }
@@ -150,7 +151,7 @@ fn write(folder: &Path, clients: usize) -> Result<Written> {
         window_ms: Median::of(window_ms).context("there was no commit")?,
         snapshot_len: snapshot.len(),
         segment_len,
-        tokens: AdjustedTokens::new((clients + CHARGES) as u64 * PRICE),
+        tokens: AdjustedTokens::new((clients + charges) as u64 * PRICE),
     })
 }
 

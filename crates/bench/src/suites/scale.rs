@@ -45,7 +45,7 @@ pub(crate) async fn run(common: &Common, counts: &[usize]) -> Result<Report> {
     let mock = Mock::start()?;
     let mut networks = Vec::new();
     for &workers in counts {
-        networks.push(populate(&mock, workers).await?);
+        networks.push(populate(&mock, workers, common.size(IDLE_SPAN, common.span())).await?);
     }
 
     let load = Load { callers: 16, ask: Ask::TINY, is_connection_new: false };
@@ -97,7 +97,7 @@ pub(crate) async fn run(common: &Common, counts: &[usize]) -> Result<Report> {
     Ok(report)
 }
 
-async fn populate(mock: &Mock, workers: usize) -> Result<Populated> {
+async fn populate(mock: &Mock, workers: usize, idle_span: Duration) -> Result<Populated> {
     let settings = Settings { pow_difficulty: Some(0), ..Settings::default() };
     let cocoon = Cocoon::start(mock.port, settings).await?;
     let proxy = [cocoon.proxy_pid];
@@ -106,9 +106,9 @@ async fn populate(mock: &Mock, workers: usize) -> Result<Populated> {
     let idle = IdleWorkers::start(cocoon.workers_port, workers)?;
     let joining = began.elapsed();
     // What joining took for itself is given back meanwhile.
-    sleep(IDLE_SPAN).await;
+    sleep(idle_span).await;
     let (cpu_before, idle_since) = (measure::cpu(&proxy)?, Instant::now());
-    sleep(IDLE_SPAN).await;
+    sleep(idle_span).await;
     let idle_cpu = measure::cpu(&proxy)?.saturating_sub(cpu_before);
     let idle_cpu_percent = idle_cpu.as_secs_f64() / idle_since.elapsed().as_secs_f64() * 100.0;
     let grown = measure::memory(&proxy)?.saturating_sub(memory_before);

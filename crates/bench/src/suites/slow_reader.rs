@@ -25,7 +25,7 @@ const LONG: Ask = Ask { padding: 4000, ..Ask::stream(20_000) };
 
 /// # Errors
 /// If a target cannot start, or a caller beside the slow ones gets a wrong answer.
-pub(crate) async fn run(_common: &Common) -> Result<Report> {
+pub(crate) async fn run(common: &Common) -> Result<Report> {
     let nginx = Nginx::find()?;
     let mut report = Report::new("slow-reader", "cocoon bench slow-reader".into(), versions(nginx.as_ref()));
     let running = start_targets(nginx.as_ref(), Settings::default()).await?;
@@ -43,7 +43,7 @@ pub(crate) async fn run(_common: &Common) -> Result<Report> {
     for target in &running.targets {
         let paced = Load {
             callers: 1,
-            ask: Ask { gap: Duration::from_millis(20), ..Ask::stream(50) },
+            ask: Ask { gap: Duration::from_millis(20), ..Ask::stream(common.size(50, 5)) },
             is_connection_new: false,
         };
         load::run(target, paced, Duration::ZERO).await?;
@@ -55,7 +55,7 @@ pub(crate) async fn run(_common: &Common) -> Result<Report> {
             connection.write(&chat_request(&LONG.body(MODEL), true)).await?;
             readers.push(connection);
         }
-        sleep(Duration::from_secs(2)).await;
+        sleep(common.size(Duration::from_secs(2), common.span())).await;
         let beside = load::run(target, paced, Duration::ZERO).await;
         let per_stream = |before: u64, now: u64| now.saturating_sub(before) as f64 / READERS as f64 / 1024.0;
         let memory = per_stream(memory_before, measure::memory(&target.pids)?);

@@ -40,12 +40,13 @@ pub(crate) async fn run(common: &Common) -> Result<Report> {
     let mut report = Report::new("stream", command, versions(nginx.as_ref()));
     let running = start_targets(nginx.as_ref(), Settings::default()).await?;
     let mut results: BTreeMap<(usize, &'static str), Rounds> = BTreeMap::new();
+    let ask = common.size(ASK, Ask { tokens: 5, ..ASK });
     for round in 0..common.rounds {
-        for streams in STREAMS {
+        for streams in common.size(&STREAMS[..], &STREAMS[..2]).iter().copied() {
             let mut order: Vec<_> = running.targets.iter().collect();
             order.shuffle(&mut rand::rng());
             for target in order {
-                let load = Load { callers: streams, ask: ASK, is_connection_new: false };
+                let load = Load { callers: streams, ask, is_connection_new: false };
                 if round == 0 {
                     load::run(target, Load { ask: Ask::stream(3), ..load }, Duration::ZERO).await?;
                 }
