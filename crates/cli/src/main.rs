@@ -74,9 +74,14 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
 /// The runtime of every command that waits for something.
 ///
 /// It has a thread for every two cores. A request crosses three roles, and each hands it from task to task: with a thread
-/// for every core, waking the others and taking work from them costs a tenth of the processor time.
+/// for every core, waking the others and taking work from them costs a tenth of the processor time. One thread needs no
+/// scheduler for several.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = cores.div_ceil(2);
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?)
+    let mut builder = match cores.div_ceil(2) {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.worker_threads(cores.div_ceil(2));
+    Ok(builder.enable_all().build()?)
 }
