@@ -24,6 +24,6 @@ mod token;
 
 pub use root_config::root_contract_config;
 pub use router::{AdminConfig, router};
-pub use serve::{DRAIN_MAX, serve};
+pub use serve::{Answers, DRAIN_MAX, serve};
 pub use stat_row::StatRow;
 pub use token::{Token, guard};

@@ -4,12 +4,15 @@ mod head_timer;
 mod reading;
 mod refusals;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware;
+use axum::response::Response;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
@@ -31,26 +34,37 @@ const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: appli
     connection: close\r\ncontent-length: 107\r\n\r\n\
     {\"error\":{\"message\":\"too many connections at once\",\"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}";
 
-/// Serves `router` on `listener` until `stop` is cancelled, then lets answers in progress finish for at most
+/// What answers the requests of a port.
+pub trait Answers: Clone + Send + Sync + 'static {
+    /// Answers one request.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response> + Send;
+}
+
+impl Answers for Router {
+    async fn answer(&self, request: Request<Incoming>) -> Response {
+        let answered = TowerToHyperService::new(self.clone()).call(request).await;
+        answered.unwrap_or_else(|never| match never {})
+    }
+}
+
+/// Serves `routes` on `listener` until `stop` is cancelled, then lets answers in progress finish for at most
 /// [`DRAIN_MAX`] and cuts the rest.
 ///
 /// A connection may wait 60 s for a request; once a head has begun, it must be complete within 10 s.
 ///
 /// On a loopback address, requests for a public name are refused with 421: a web page may point
 /// its own name at this machine, and its browser would then let it read what it gets (DNS rebinding).
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    serve_at_most(CONNECTIONS_MAX, listener, router, stop).await;
+pub async fn serve(listener: TcpListener, routes: impl Answers, stop: CancellationToken) {
+    serve_at_most(CONNECTIONS_MAX, listener, routes, stop).await;
 }
 
 async fn serve_at_most(
     connections_max: usize,
     listener: TcpListener,
-    router: Router,
+    routes: impl Answers,
     stop: CancellationToken,
 ) {
     let is_local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-    let router =
-        router.layer(middleware::from_fn(move |request, next| reading::check(is_local, request, next)));
     let room = Arc::new(Semaphore::new(connections_max));
     let mut connections = JoinSet::new();
     loop {
@@ -64,9 +78,9 @@ async fn serve_at_most(
                         let _too_slow = socket.try_write(NO_ROOM);
                         continue;
                     };
-                    let (router, stop) = (router.clone(), stop.clone());
+                    let (routes, stop) = (routes.clone(), stop.clone());
                     connections.spawn(async move {
-                        serve_connection(socket, router, stop).await;
+                        serve_connection(socket, routes, is_local, stop).await;
                         drop(permit);
                     });
                 }
@@ -97,7 +111,7 @@ struct Progress {
     has_read: AtomicBool,
 }
 
-async fn serve_connection(socket: TcpStream, router: Router, stop: CancellationToken) {
+async fn serve_connection(socket: TcpStream, routes: impl Answers, is_local: bool, stop: CancellationToken) {
     // A token is a small write: it must not wait for the acknowledgement of the one before.
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
@@ -105,10 +119,10 @@ async fn serve_connection(socket: TcpStream, router: Router, stop: CancellationT
     let progress = Arc::new(Progress::default());
     let socket = Worded::new(socket, Arc::clone(&progress));
     let timer = HeadTimer::new(Arc::clone(&progress));
-    let routes = TowerToHyperService::new(router);
     let service = service_fn(move |request| {
         progress.has_served.store(true, Ordering::Relaxed);
-        routes.call(request)
+        let routes = routes.clone();
+        async move { Ok::<_, Infallible>(reading::answer(&routes, is_local, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(timer)

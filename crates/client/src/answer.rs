@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
@@ -68,7 +69,7 @@ impl Answer {
         deadline: Instant,
         mut record: Record,
     ) -> Result<Self, ApiError> {
-        record.answer_start = unix_seconds();
+        record.answer_start = unix_now();
         let is_refusal = first.refusal().is_some();
         let (head, bytes, end) = match first {
             Step { head: Some(head), bytes, end } => (head, bytes, end),
@@ -211,8 +212,9 @@ pub(crate) struct Record {
     shared: Arc<Shared>,
     price_per_token: NanoTon,
     started: Instant,
-    times_start: f64,
-    answer_start: f64,
+    /// Since 1970.
+    times_start: Duration,
+    answer_start: Duration,
     enable_debug: bool,
     guid: Option<String>,
     bytes_sent: u64,
@@ -228,8 +230,8 @@ impl Record {
             price_per_token: shared.root().params.price_per_token,
             shared,
             started,
-            times_start: unix_seconds(),
-            answer_start: 0.0,
+            times_start: unix_now(),
+            answer_start: Duration::ZERO,
             enable_debug: request.enable_debug(),
             guid: request.request_guid().map(str::to_owned),
             bytes_sent: 0,
@@ -261,8 +263,9 @@ impl Record {
         if !self.enable_debug {
             return None;
         }
-        let (start, answer_start) = (self.times_start, self.answer_start);
-        let debug = debug_object(ClientTimes { start, answer_start, answer_end: unix_seconds() }, info);
+        let times = [self.times_start, self.answer_start, unix_now()].map(|time| time.as_secs_f64());
+        let [start, answer_start, answer_end] = times;
+        let debug = debug_object(ClientTimes { start, answer_start, answer_end }, info);
         if let Some(guid) = &self.guid {
             self.shared.debug_log.keep(guid, &debug);
         }
@@ -278,11 +281,8 @@ impl Drop for Record {
     }
 }
 
-fn unix_seconds() -> f64 {
-    unix_now().as_secs_f64()
-}
-
 /// Unix seconds with six decimals, as the other stops of a request write theirs.
-fn seconds_header(seconds: f64) -> HeaderValue {
-    HeaderValue::try_from(format!("{seconds:.6}")).expect("digits are legal in a header")
+fn seconds_header(time: Duration) -> HeaderValue {
+    let text = format!("{}.{:06}", time.as_secs(), time.subsec_micros());
+    HeaderValue::try_from(text).expect("digits are legal in a header")
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use admin::AdminConfig;
 use axum::Router;
 use axum::extract::{RawQuery, State};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::future::BoxFuture;
 use gateway::ApiError;
-use gateway::server::{Inference, InferenceRequest, InferenceResponse, Model};
+use gateway::server::{Api, Inference, InferenceRequest, InferenceResponse, Model};
 use http::header::CONTENT_TYPE;
+use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -40,7 +41,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let http = listener.local_addr().map_err(bind)?;
     let client = Client::open(config)?;
     let stop = CancellationToken::new();
-    let server = tokio::spawn(admin::serve(listener, router(&client), stop.clone()));
+    let server = tokio::spawn(admin::serve(listener, site(&client), stop.clone()));
     Ok(Running { client, http, stop, server })
 }
 
@@ -81,7 +82,17 @@ impl Inference for Client {
     }
 }
 
-fn router(client: &Client) -> Router {
+/// The API and the pages of the port.
+#[derive(Clone)]
+struct Site(Api<Client>);
+
+impl admin::Answers for Site {
+    fn answer(&self, request: http::Request<Incoming>) -> impl Future<Output = Response> + Send {
+        self.0.answer(request)
+    }
+}
+
+fn site(client: &Client) -> Site {
     let mut registry = Registry::default();
     client.shared.stats.register(&mut registry);
     let (for_missing, for_stats) = (client.clone(), client.clone());
@@ -92,9 +103,7 @@ fn router(client: &Client) -> Router {
     });
     let debug_log =
         Router::new().route("/request/debuglogentry", get(debug_entry)).with_state(client.clone());
-    gateway::server::router(Arc::new(client.clone()), client.shared.config.server())
-        .merge(pages)
-        .merge(debug_log)
+    Site(Api::new(Arc::new(client.clone()), client.shared.config.server(), pages.merge(debug_log)))
 }
 
 /// The latest debug object of a request, by the name its application gave it; `{}` when there is none.

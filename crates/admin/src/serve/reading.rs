@@ -3,18 +3,18 @@
 
 use std::net::IpAddr;
 
-use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
-use http::{StatusCode, Version};
+use http::{Request, StatusCode, Version};
+use hyper::body::Incoming;
 use serde_json::json;
 
+use super::Answers;
 use super::refusals::error_object;
 use crate::router::json_response;
 
-/// Lets pass what has one reading, and on a loopback address (`is_local`) is not meant for a public name.
-pub(super) async fn check(is_local: bool, request: Request, next: Next) -> Response {
+/// Answers what has one reading, and on a loopback address (`is_local`) is not meant for a public name.
+pub(super) async fn answer(routes: &impl Answers, is_local: bool, request: Request<Incoming>) -> Response {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = hosts.next();
     // RFC 9112, section 3.2: one name, not none and not two.
@@ -33,7 +33,7 @@ pub(super) async fn check(is_local: bool, request: Request, next: Next) -> Respo
     // Section 6.3: a length beside the chunks may be an attempt to hide a second request. The library drops the length
     // and reads the chunks, so that the pair cannot be seen any more: whatever follows chunks is not read.
     let has_chunks = request.headers().contains_key(TRANSFER_ENCODING);
-    let mut response = next.run(request).await;
+    let mut response = routes.answer(request).await;
     if has_chunks {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -1,9 +1,9 @@
 //! Request bodies: read within limits of size, time and memory.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
 use bytes::{Bytes, BytesMut};
 use http::header::EXPECT;
 use http_body_util::BodyExt as _;
@@ -78,7 +78,14 @@ impl Bodies {
     /// # Errors
     /// [`ErrorKind::BodyTooLarge`], [`ErrorKind::BodyIncomplete`] if it does not come to its end in time, and
     /// [`ErrorKind::Overloaded`] if other bodies take the memory.
-    pub(super) async fn read(&self, request: Request, config: &ServerConfig) -> Result<Body, ApiError> {
+    pub(super) async fn read<B>(
+        &self,
+        request: http::Request<B>,
+        config: &ServerConfig,
+    ) -> Result<Body, ApiError>
+    where
+        B: http_body::Body<Data = Bytes>,
+    {
         let limit = config.body_len_max;
         let too_large = || {
             let message = format!("the body is larger than {limit} bytes");
@@ -87,8 +94,8 @@ impl Bodies {
         let incomplete =
             || ApiError::new(ErrorKind::BodyIncomplete, "the body did not arrive to its end in time");
         let expects_leave = request.headers().contains_key(EXPECT);
-        let mut body = request.into_body();
-        let announced = http_body::Body::size_hint(&body).lower();
+        let mut body = pin!(request.into_body());
+        let announced = body.size_hint().lower();
         if expects_leave && announced > limit as u64 {
             // The application waits for our word before it sends: it gets a no, and sends nothing.
             return Err(too_large());

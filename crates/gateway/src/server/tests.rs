@@ -105,7 +105,11 @@ async fn serve(script: Script, config: ServerConfig) -> Server {
     let (sender, seen) = mpsc::unbounded_channel();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let routes = router(Arc::new(Scripted { script, seen: sender }), config);
+    let api = Api::new(Arc::new(Scripted { script, seen: sender }), config, Router::new());
+    let routes = Router::new().fallback(move |request: Request| {
+        let api = api.clone();
+        async move { api.answer(request).await }
+    });
     tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
     Server { address, seen }
 }
