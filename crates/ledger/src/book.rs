@@ -1,7 +1,6 @@
 //! The ledger itself: holds, charges and running sums.
 
-use std::collections::HashMap;
-
+use ahash::HashMap;
 use ton::Address;
 use units::{AdjustedTokens, NanoTon};
 
@@ -131,9 +130,9 @@ impl Ledger {
     pub fn new(prices: PriceTable) -> Self {
         Self {
             prices,
-            clients: HashMap::new(),
-            workers: HashMap::new(),
-            pending: HashMap::new(),
+            clients: HashMap::default(),
+            workers: HashMap::default(),
+            pending: HashMap::default(),
             next_hold: 0,
             sums: Sums::default(),
             recorder: Recorder::default(),

@@ -1,7 +1,8 @@
 //! What the ledger records, and what of it is durable.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use ahash::HashMap;
 use ton::Address;
 use units::AdjustedTokens;
 
@@ -43,7 +44,7 @@ impl Default for Recorder {
 
 impl Recorder {
     fn new(next: CommitNumber, clients: u32, workers: u32) -> Self {
-        let commits = VecDeque::from([Commit { number: next, totals_before: HashMap::new() }]);
+        let commits = VecDeque::from([Commit { number: next, totals_before: HashMap::default() }]);
         Self { records: Vec::new(), clients, workers, commits }
     }
 
@@ -126,7 +127,7 @@ impl Ledger {
         into.clear();
         std::mem::swap(into, &mut recorder.records);
         let number = recorder.commits.back().expect(COLLECTING).number;
-        recorder.commits.push_back(Commit { number: number.next(), totals_before: HashMap::new() });
+        recorder.commits.push_back(Commit { number: number.next(), totals_before: HashMap::default() });
         Some(number)
     }
 

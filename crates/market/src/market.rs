@@ -1,9 +1,10 @@
 //! The market and its one decision.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ahash::HashMap;
 use units::Coefficient;
 
 use crate::decay::DecayingMean;
@@ -71,7 +72,7 @@ impl Market {
             names: BTreeMap::new(),
             models: Vec::new(),
             free: Vec::new(),
-            workers: HashMap::new(),
+            workers: HashMap::default(),
             resting: BTreeSet::new(),
             memory: Memory::default(),
             abandoned: BTreeMap::new(),

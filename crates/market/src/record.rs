@@ -1,11 +1,12 @@
 //! How well a worker has done lately.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::Owner;
 use crate::decay::DecayingMean;
+use ahash::HashMap;
 
 /// How a request at a worker ended, as far as it tells something about the worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

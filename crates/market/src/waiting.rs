@@ -1,7 +1,9 @@
 //! Where requests wait for a worker, and clients take turns.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::Hash;
+
+use ahash::HashMap;
 
 /// Requests that wait, one line for each client. Clients take turns, however long their lines are; when the room is
 /// full, the longest line gives up its last place to a client whose line is shorter.
@@ -24,7 +26,7 @@ pub struct RoomFull;
 
 impl<C, R> Default for WaitingRoom<C, R> {
     fn default() -> Self {
-        Self { lines: HashMap::new(), turns: VecDeque::new(), lengths: BTreeSet::new(), len: 0 }
+        Self { lines: HashMap::default(), turns: VecDeque::new(), lengths: BTreeSet::new(), len: 0 }
     }
 }
 

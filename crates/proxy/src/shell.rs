@@ -3,11 +3,11 @@
 //! The core stands behind one short lock. Actions are carried out under it, so that what the core decided first is
 //! also sent first; nothing under the lock waits.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
+use ahash::HashMap;
 use node::failpoint;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -62,9 +62,9 @@ impl Shell {
     pub(crate) fn new(core: Core) -> Self {
         let state = State {
             core,
-            links: HashMap::new(),
-            awaited: HashMap::new(),
-            waiting: HashMap::new(),
+            links: HashMap::default(),
+            awaited: HashMap::default(),
+            waiting: HashMap::default(),
             next_query: 0,
             watched_deadline: None,
             books: 0,

@@ -1,11 +1,11 @@
 //! What the proxy has done, for people, dashboards and Prometheus. Money is counted in the ledger.
 
-use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use admin::StatRow;
+use ahash::HashMap;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -22,9 +22,13 @@ pub(crate) struct Stats {
     rows: Mutex<Rows>,
     requests: Family<OutcomeLabel, Counter>,
     tokens: Family<KindLabel, Counter>,
+    /// Those of `tokens`, found once: prompt, cached, completion, reasoning.
+    tokens_by_kind: [Counter; 4],
     capped: Counter,
     moves: Counter,
     payload: Family<DirectionLabel, Counter<u64, AtomicU64>>,
+    /// Those of `payload`, found once: received, sent.
+    payload_by_direction: [Counter<u64, AtomicU64>; 2],
     durations: Histogram,
 }
 
@@ -83,13 +87,19 @@ const TEN_MINUTES: usize = 4;
 
 impl Default for Stats {
     fn default() -> Self {
+        let tokens: Family<KindLabel, Counter> = Family::default();
+        let payload: Family<DirectionLabel, Counter<u64, AtomicU64>> = Family::default();
         Self {
             rows: Mutex::default(),
             requests: Family::default(),
-            tokens: Family::default(),
+            tokens_by_kind: ["prompt", "cached", "completion", "reasoning"]
+                .map(|kind| tokens.get_or_create(&KindLabel { kind }).clone()),
+            tokens,
             capped: Counter::default(),
             moves: Counter::default(),
-            payload: Family::default(),
+            payload_by_direction: ["received", "sent"]
+                .map(|direction| payload.get_or_create(&DirectionLabel { direction }).clone()),
+            payload,
             // 10 ms to about 160 s: from a refusal to a long answer.
             durations: Histogram::new(exponential_buckets(0.01, 2.0, 15)),
         }
@@ -101,20 +111,17 @@ impl Stats {
     pub(crate) fn record(&self, report: &Report, now: Instant) {
         let charged = &report.charged;
         let total = charged.total().map_or(u64::MAX, AdjustedTokens::get);
-        let kinds = [
-            ("prompt", charged.prompt),
-            ("cached", charged.cached),
-            ("completion", charged.completion),
-            ("reasoning", charged.reasoning),
-        ];
+        let kinds = [charged.prompt, charged.cached, charged.completion, charged.reasoning];
         self.requests.get_or_create(&OutcomeLabel { outcome: label(report.outcome) }).inc();
-        for (kind, tokens) in kinds {
-            self.tokens.get_or_create(&KindLabel { kind }).inc_by(tokens.get());
+        for (counter, tokens) in self.tokens_by_kind.iter().zip(kinds) {
+            counter.inc_by(tokens.get());
         }
         self.capped.inc_by(report.capped.get());
         self.moves.inc_by(report.moves as u64);
-        for (direction, bytes) in [("received", report.bytes_received), ("sent", report.bytes_sent)] {
-            self.payload.get_or_create(&DirectionLabel { direction }).inc_by(bytes as u64);
+        for (counter, bytes) in
+            self.payload_by_direction.iter().zip([report.bytes_received, report.bytes_sent])
+        {
+            counter.inc_by(bytes as u64);
         }
 
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);

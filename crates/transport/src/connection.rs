@@ -11,10 +11,11 @@
 //! - Every query of the peer is answered at most once, and only [`QUERIES_OPEN_MAX`] may be open.
 //! - [`ConnectionEvent::Closed`] is the last event. Whatever the peer sends, the worst that follows is this event.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use ahash::{HashMap, HashSet};
 use bytes::{Bytes, BytesMut};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -180,9 +181,9 @@ impl<Q> Connection<Q> {
             outgoing: BytesMut::new(),
             pongs_unsent: 0,
             events: VecDeque::new(),
-            queries: HashMap::new(),
+            queries: HashMap::default(),
             query_deadlines: BTreeSet::new(),
-            unanswered: HashSet::new(),
+            unanswered: HashSet::default(),
             begun: None,
             random: SmallRng::seed_from_u64(seed),
         }

@@ -1,8 +1,8 @@
 //! What a proxy may say about a request while it runs, in version 3.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use ahash::HashMap;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;

@@ -1,11 +1,11 @@
 //! Requests in flight on one connection: who waits for which answer, and how much of it is waiting.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use ahash::HashMap;
 use bytes::Bytes;
 use gateway::{ApiError, ErrorKind};
 use node::failpoint;
@@ -67,7 +67,7 @@ impl Requests {
     /// `streams` is the link, if its proxy speaks version 3.
     pub(crate) fn new(waiting_len_max: usize, streams: Option<Link>) -> Arc<Self> {
         Arc::new(Self {
-            open: Mutex::new(Some(HashMap::new())),
+            open: Mutex::new(Some(HashMap::default())),
             waiting_len_max,
             streams,
             has_served: AtomicBool::new(false),

@@ -1,9 +1,9 @@
 //! Who is here at the moment, and the latest payment signed for each.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ahash::HashMap;
 use bytes::Bytes;
 use rand::Rng as _;
 use ton::Address;

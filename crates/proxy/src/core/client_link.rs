@@ -1,7 +1,6 @@
 //! A client's link: handshake, questions, requests.
 
-use std::collections::HashMap;
-
+use ahash::HashMap;
 use bytes::Bytes;
 use ledger::ClientFunds;
 use sha2::{Digest, Sha256};
@@ -70,11 +69,11 @@ impl ClientLink {
         Self {
             stage: ClientStage::Connecting,
             agreement: Agreement::Settled,
-            running: HashMap::new(),
-            waiting: HashMap::new(),
-            deliveries: HashMap::new(),
+            running: HashMap::default(),
+            waiting: HashMap::default(),
+            deliveries: HashMap::default(),
             pace: Pace::default(),
-            uploads: HashMap::new(),
+            uploads: HashMap::default(),
             late: 0,
         }
     }

@@ -35,10 +35,11 @@ mod waiting;
 mod worker_link;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use ahash::HashMap;
 use bytes::Bytes;
 use ledger::Ledger;
 use ledger::journal::CommitNumber;
@@ -354,8 +355,8 @@ impl Core {
             limits,
             market: Market::new(random.next_u64()),
             accounts: Accounts::default(),
-            clients: HashMap::new(),
-            workers: HashMap::new(),
+            clients: HashMap::default(),
+            workers: HashMap::default(),
             newcomers: Newcomers::default(),
             running: Running::default(),
             tails: 0,

@@ -1,9 +1,10 @@
 //! Links whose handshake is not done, and when each has to be given up.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::LinkId;
+use ahash::HashMap;
 
 #[derive(Debug, Default)]
 pub(super) struct Newcomers {

@@ -1,9 +1,10 @@
 //! Requests that run: their worker's answers, and the one end that each of them comes to.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ahash::HashMap;
 use gateway::{ApiError, Blame, ErrorKind};
 use ledger::Hold;
 use ledger::journal::{Bill, BillingKind};

@@ -4,10 +4,11 @@
 //! time is short, and who finds no room is refused at once: 429 to a client that has more than its share of the model
 //! already, else 503.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ahash::HashMap;
 use bytes::Bytes;
 use market::{NoWorker, WaitingRoom};
 use ton::Address;

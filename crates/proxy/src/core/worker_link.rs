@@ -1,7 +1,6 @@
 //! A worker's link: handshake, offers, answers.
 
-use std::collections::HashMap;
-
+use ahash::HashMap;
 use bytes::Bytes;
 use market::{Offer, Owner, WorkerId};
 use ton::Address;
@@ -49,7 +48,7 @@ impl WorkerLink {
             party: None,
             agreement: Agreement::Settled,
             step: Step::Connect,
-            running: HashMap::new(),
+            running: HashMap::default(),
         }
     }
 }

@@ -44,7 +44,7 @@ impl Talker {
             input: BytesMut::new(),
             sent: Vec::new(),
             asked: Vec::new(),
-            outcomes: HashMap::new(),
+            outcomes: HashMap::default(),
             received: Vec::new(),
             questions: VecDeque::new(),
         }
