@@ -1,5 +1,6 @@
 //! What an answer used, counted while it passes.
 
+mod repeated;
 mod scanner;
 
 use bytes::{Bytes, BytesMut};
@@ -36,8 +37,8 @@ pub struct UsageCost {
 /// Meters one answer of an engine: server-sent events, bare JSON values one after another, or one JSON body,
 /// cut into pieces in any way.
 ///
-/// It reads every byte once and keeps none: memory is the same for any answer. The counters of `usage`
-/// objects at the top level of each value only grow; an object with a number that is not an unsigned integer
+/// It reads every byte once, or compares it with the event before, and keeps no text: memory is bounded for any answer.
+/// The counters of `usage` objects at the top level of each value only grow; an object with a number that is not an unsigned integer
 /// does not count.
 ///
 /// When the engine reports no usage the counts are estimates and marked so: a completion token per event and
@@ -190,7 +191,7 @@ impl UsageMeter {
                     *between = is_empty;
                     let data = line.value_in(&rest[..run]);
                     let offset = at + run - data.len();
-                    self.scanner.feed(data, |place, usage| on_usage(offset + place, usage));
+                    self.scanner.feed_event(data, |place, usage| on_usage(offset + place, usage));
                     at += run;
                     if let Some(end) = rest.get(run) {
                         // A value may go on in the next data line; an empty line ends the event.

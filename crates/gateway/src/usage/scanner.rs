@@ -2,6 +2,8 @@
 
 use units::{TokenCount, Usage};
 
+use super::repeated::Repeated;
+
 /// Containers remembered by what they are; deeper ones are only counted.
 const DEPTH_MAX: usize = 24;
 /// Longest key or number that can matter to us.
@@ -92,7 +94,7 @@ struct Pending {
 }
 
 /// What was counted so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counted {
     /// The counters of the engine; each only grows.
     pub(super) usage: Usage,
@@ -106,34 +108,58 @@ pub(super) struct Counted {
     pub(super) text_len: u64,
 }
 
-/// See the module. Feeding it in one piece or byte by byte gives the same.
-#[derive(Clone, Debug)]
-pub(super) struct Scanner {
-    counted: Counted,
+/// Where in a value the scanner is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Position {
     depth: usize,
     places: [(Place, bool); DEPTH_MAX],
     key: Key,
     expects_key: bool,
     token: Token,
+}
+
+impl Position {
+    /// Before an outermost value.
+    const START: Self = Self {
+        depth: 0,
+        places: [(Place::Other, false); DEPTH_MAX],
+        key: Key::None,
+        expects_key: false,
+        token: Token::None,
+    };
+
+    fn is_start(&self) -> bool {
+        self.depth == 0 && self.token == Token::None && self.key == Key::None && !self.expects_key
+    }
+
+    /// Inside a string of generated text.
+    fn is_text(&self) -> bool {
+        matches!(self.token, Token::String { is_text: true, .. })
+    }
+}
+
+/// See the module. Feeding it in one piece or byte by byte gives the same.
+#[derive(Clone, Debug)]
+pub(super) struct Scanner {
+    counted: Counted,
+    at: Position,
     text: [u8; TOKEN_LEN_MAX],
     text_len: usize,
     pending: Pending,
     choice_has_text: bool,
+    repeated: Option<Box<Repeated>>,
 }
 
 impl Scanner {
     pub(super) fn new() -> Self {
         Self {
             counted: Counted::default(),
-            depth: 0,
-            places: [(Place::Other, false); DEPTH_MAX],
-            key: Key::None,
-            expects_key: false,
-            token: Token::None,
+            at: Position::START,
             text: [0; TOKEN_LEN_MAX],
             text_len: 0,
             pending: Pending::default(),
             choice_has_text: false,
+            repeated: None,
         }
     }
 
@@ -146,54 +172,105 @@ impl Scanner {
     /// Forgets the value in progress: the next byte starts an outermost value.
     pub(super) fn restart(&mut self) {
         self.end_choice();
-        self.depth = 0;
-        self.key = Key::None;
-        self.expects_key = false;
-        self.token = Token::None;
+        self.at = Position::START;
     }
 
     /// Reads `bytes`. Calls `on_usage` with the place of the closing brace of each usage object that made a
     /// counter grow and carries no costs yet.
     pub(super) fn feed(&mut self, bytes: &[u8], mut on_usage: impl FnMut(usize, &Usage)) {
-        let mut at = 0;
+        self.read(bytes, 0, &mut on_usage);
+    }
+
+    /// As [`Self::feed`], for the data of an event: what it has in common with the event before is not read again.
+    pub(super) fn feed_event(&mut self, bytes: &[u8], mut on_usage: impl FnMut(usize, &Usage)) {
+        let is_new_value = self.at.is_start() && !self.choice_has_text && !bytes.is_empty();
+        let at = if is_new_value { self.skim(bytes, &mut on_usage) } else { 0 };
+        self.read(bytes, at, &mut on_usage);
+    }
+
+    /// Reads the beginning of an outermost value, or all of it. Returns how much.
+    fn skim(&mut self, bytes: &[u8], on_usage: &mut impl FnMut(usize, &Usage)) -> usize {
+        let mut repeated = self.repeated.take().unwrap_or_default();
+        let mut at = if let Some((len, inside)) = repeated.beginning_of(bytes) {
+            self.at = inside;
+            len
+        } else {
+            let before = self.counted;
+            let mut at = 0;
+            while at < bytes.len() && !self.at.is_text() {
+                at = self.step(bytes, at, on_usage);
+            }
+            let is_countless = self.counted == before && !self.choice_has_text;
+            repeated.begins(&bytes[..at], self.at, self.at.is_text() && is_countless);
+            at
+        };
+        while at < bytes.len() && self.at.is_text() {
+            at = self.step(bytes, at, on_usage);
+        }
+        if at < bytes.len() && repeated.is_begun() {
+            let rest = &bytes[at..];
+            let before = self.counted();
+            let ended = Counted { values: before.values.saturating_add(1), ..before };
+            if repeated.is_end(rest) {
+                self.restart();
+                self.counted = ended;
+            } else {
+                self.read(bytes, at, on_usage);
+                let is_ended = self.at.is_start() && !self.choice_has_text && self.counted == ended;
+                repeated.ends(rest, is_ended);
+            }
+            at = bytes.len();
+        }
+        self.repeated = Some(repeated);
+        at
+    }
+
+    fn read(&mut self, bytes: &[u8], mut at: usize, on_usage: &mut impl FnMut(usize, &Usage)) {
         while at < bytes.len() {
-            match self.token {
-                Token::String { .. } => at = self.string(bytes, at),
-                Token::Scalar => match bytes[at] {
-                    byte @ (b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'+' | b'-' | b'.') => {
-                        self.remember(&[byte]);
-                        at += 1;
-                    }
-                    _ => self.end_scalar(),
-                },
-                Token::None => {
-                    if let Some(usage) = self.structure(bytes[at]) {
-                        on_usage(at, &usage);
-                    }
-                    at += 1;
+            at = self.step(bytes, at, on_usage);
+        }
+    }
+
+    /// Reads one byte, or a run of a string. Returns where to go on.
+    fn step(&mut self, bytes: &[u8], at: usize, on_usage: &mut impl FnMut(usize, &Usage)) -> usize {
+        match self.at.token {
+            Token::String { .. } => return self.string(bytes, at),
+            Token::Scalar => match bytes[at] {
+                byte @ (b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'+' | b'-' | b'.') => {
+                    self.remember(&[byte])
+                }
+                _ => {
+                    self.end_scalar();
+                    return at;
+                }
+            },
+            Token::None => {
+                if let Some(usage) = self.structure(bytes[at]) {
+                    on_usage(at, &usage);
                 }
             }
         }
+        at + 1
     }
 
     /// One byte between tokens. Returns the counters when it closed a usage object that made one grow.
     fn structure(&mut self, byte: u8) -> Option<Usage> {
         match byte {
             b'"' => {
-                let is_key = self.expects_key;
+                let is_key = self.at.expects_key;
                 let is_text = !is_key && self.is_text();
-                self.token = Token::String { is_key, is_text, escaped: false };
+                self.at.token = Token::String { is_key, is_text, escaped: false };
                 self.text_len = 0;
             }
             b'{' | b'[' => self.open(byte == b'{'),
             b'}' | b']' => return self.close(),
             b',' => {
-                self.key = Key::None;
-                self.expects_key = self.current().1;
+                self.at.key = Key::None;
+                self.at.expects_key = self.current().1;
             }
             b' ' | b'\t' | b'\r' | b'\n' | b':' => {}
             _ => {
-                self.token = Token::Scalar;
+                self.at.token = Token::Scalar;
                 self.text_len = 0;
                 self.remember(&[byte]);
             }
@@ -202,8 +279,8 @@ impl Scanner {
     }
 
     fn open(&mut self, is_object: bool) {
-        let place = match (self.current().0, self.key) {
-            _ if self.depth == 0 => {
+        let place = match (self.current().0, self.at.key) {
+            _ if self.at.depth == 0 => {
                 if is_object {
                     Place::Root
                 } else {
@@ -222,21 +299,21 @@ impl Scanner {
             (Place::Turn, Key::Parts | Key::Content) | (Place::Parts, _) => Place::Parts,
             _ => Place::Other,
         };
-        if let Some(slot) = self.places.get_mut(self.depth) {
+        if let Some(slot) = self.at.places.get_mut(self.at.depth) {
             *slot = (place, is_object);
         }
-        self.depth = self.depth.saturating_add(1);
-        self.key = Key::None;
-        self.expects_key = is_object && self.depth <= DEPTH_MAX;
+        self.at.depth = self.at.depth.saturating_add(1);
+        self.at.key = Key::None;
+        self.at.expects_key = is_object && self.at.depth <= DEPTH_MAX;
     }
 
     fn close(&mut self) -> Option<Usage> {
         let (place, _) = self.current();
-        self.depth = self.depth.saturating_sub(1);
-        self.expects_key = false;
-        if self.depth == 0 {
+        self.at.depth = self.at.depth.saturating_sub(1);
+        self.at.expects_key = false;
+        if self.at.depth == 0 {
             self.counted.values = self.counted.values.saturating_add(1);
-            self.key = Key::None;
+            self.at.key = Key::None;
         }
         match place {
             Place::Usage => return self.end_usage(),
@@ -269,12 +346,12 @@ impl Scanner {
 
     /// Reads on inside a string, up to its end or the end of `bytes`.
     fn string(&mut self, bytes: &[u8], at: usize) -> usize {
-        let Token::String { is_key, is_text, escaped } = self.token else { return at };
+        let Token::String { is_key, is_text, escaped } = self.at.token else { return at };
         if escaped {
             // Keys with escapes are not ours: they overflow the token buffer on purpose.
             self.text_len = if is_key { TOKEN_LEN_MAX + 1 } else { self.text_len };
             self.count_text(is_text, 1);
-            self.token = Token::String { is_key, is_text, escaped: false };
+            self.at.token = Token::String { is_key, is_text, escaped: false };
             return at + 1;
         }
         let rest = &bytes[at..];
@@ -285,13 +362,13 @@ impl Scanner {
         self.count_text(is_text, run);
         match rest.get(run) {
             None => return bytes.len(),
-            Some(b'\\') => self.token = Token::String { is_key, is_text, escaped: true },
+            Some(b'\\') => self.at.token = Token::String { is_key, is_text, escaped: true },
             Some(_) => {
-                self.token = Token::None;
+                self.at.token = Token::None;
                 if is_key {
-                    self.key = self.text.get(..self.text_len).map_or(Key::Other, Key::from_bytes);
-                    self.expects_key = false;
-                    let is_cost = self.key == Key::Cost && self.current().0 == Place::Usage;
+                    self.at.key = self.text.get(..self.text_len).map_or(Key::Other, Key::from_bytes);
+                    self.at.expects_key = false;
+                    let is_cost = self.at.key == Key::Cost && self.current().0 == Place::Usage;
                     self.pending.has_costs |= is_cost;
                 }
             }
@@ -309,7 +386,7 @@ impl Scanner {
     /// Whether a string value here is generated text.
     fn is_text(&self) -> bool {
         matches!(
-            (self.current().0, self.key),
+            (self.current().0, self.at.key),
             (Place::Choice, Key::Text)
                 | (Place::Turn, Key::Content)
                 | (Place::Parts, Key::Arguments | Key::Text)
@@ -317,13 +394,13 @@ impl Scanner {
     }
 
     fn end_scalar(&mut self) {
-        self.token = Token::None;
+        self.at.token = Token::None;
         let usage = &mut self.pending.usage;
-        let place = match self.depth.checked_sub(1).and_then(|top| self.places.get(top)) {
+        let place = match self.at.depth.checked_sub(1).and_then(|top| self.at.places.get(top)) {
             Some((place, _)) => *place,
             None => return,
         };
-        let counter = match (place, self.key) {
+        let counter = match (place, self.at.key) {
             (Place::Usage, Key::PromptTokens) => &mut usage.prompt,
             (Place::Usage, Key::CompletionTokens) => &mut usage.completion,
             (Place::PromptDetails, Key::CachedTokens) => &mut usage.cached,
@@ -355,7 +432,7 @@ impl Scanner {
 
     /// The innermost container and whether it is an object.
     fn current(&self) -> (Place, bool) {
-        let top = self.depth.checked_sub(1).and_then(|top| self.places.get(top));
+        let top = self.at.depth.checked_sub(1).and_then(|top| self.at.places.get(top));
         top.copied().unwrap_or((Place::Other, false))
     }
 }

@@ -219,7 +219,36 @@ fn body() -> impl Strategy<Value = String> {
     })
 }
 
+/// Events as engines send them, alike and not; some are broken.
+const ALIKE: [&str; 14] = [
+    r#"{"id":"x","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
+    r#"{"id":"x","choices":[{"index":0,"delta":{"content":"one"},"finish_reason":null}]}"#,
+    r#"{"id":"x","choices":[{"index":0,"delta":{"content":"t\"wo\\"},"finish_reason":null}]}"#,
+    r#"{"id":"x","choices":[{"index":0,"delta":{"content":"end"},"finish_reason":"stop"}]}"#,
+    r#"{"id":"x","choices":[{"index":0,"delta":{"content":"a"},"logprobs":{"content":[{"token":"a"}]}}]}"#,
+    r#"{"id":"x","choices":[{"index":0,"delta":{"content":"a","reasoning":"b"},"finish_reason":null}]}"#,
+    r#"{"id":"x","choices":[{"index":0,"delta":{"content":"a"}},{"index":1,"delta":{"content":"b"}}]}"#,
+    r#"{"id":"x","choices":[{"index":0,"delta":{}}],"usage":{"prompt_tokens":7,"completion_tokens":2}}"#,
+    r#"{"id":"x","choices":[{"index":0,"delta":{"content":"c"}}],"usage":{"prompt_tokens":7,"completion_tokens":3}}"#,
+    r#"{"usage":{"prompt_tokens":7,"completion_tokens":2},"choices":[{"index":0,"delta":{"content":"d"}}]}"#,
+    r#"{"id":"x","choices":[{"index":0,"delta":{"tool_calls":[{"function":{"arguments":"{"}}]}}]}"#,
+    r#"{"id":"x","choices":[{"index":0,"text":"whole"}]}"#,
+    r#"{"id":"x","choices":[{"index":0,"delta":{"content":"one"},"finish_reason":null}"#,
+    r#"{"id":"x","choices":[{"index":0,"delta":{"content":"one},"finish_reason":null}]}"#,
+];
+
 proptest! {
+    #[test]
+    fn events_alike_are_counted_as_if_each_were_the_first(
+        events in prop::collection::vec(prop::sample::select(&ALIKE[..]), 1..40),
+        ends in prop::sample::select(&["\n", "\r\n", "\n\n"][..]),
+    ) {
+        // Single bytes are never compared with the event before.
+        let stream: String = events.iter().map(|event| format!("data: {event}{ends}")).collect();
+        let bytes = vec![1; stream.len()];
+        prop_assert_eq!(in_pieces(stream.as_bytes(), &[]), in_pieces(stream.as_bytes(), &bytes));
+    }
+
     #[test]
     fn any_cutting_gives_the_same(body in body(), cuts in prop::collection::vec(0_usize..9, 0..200), flip in 0_usize..400) {
         let mut bytes = body.into_bytes();
