@@ -36,7 +36,10 @@ macro_rules! hash32 {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&hex::encode(self.0))
+                let mut text = [0; 64];
+                let written = hex::encode_to_slice(self.0, &mut text);
+                debug_assert!(written.is_ok(), "two digits for each byte");
+                f.write_str(str::from_utf8(&text).unwrap_or_default())
             }
         }
 
