@@ -29,11 +29,13 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// How often a place is passed before the process dies there: in the middle of business, and in a long test at the
-/// beginning and later too.
-fn passed(middle: u32) -> Vec<u32> {
+/// How often a place is passed before the process dies there: at the beginning, in the middle of business, and later.
+/// Only a long test tries all three.
+type Passed = [u32; 3];
+
+fn passed([first, middle, late]: Passed) -> Vec<u32> {
     if number("COCOON_KILL_RUNS").is_some_and(|runs| runs > RUNS) {
-        let mut passed = vec![0, middle, 6 * middle];
+        let mut passed = vec![first, middle, late];
         passed.dedup();
         passed
     } else {
@@ -42,9 +44,9 @@ fn passed(middle: u32) -> Vec<u32> {
 }
 
 /// Lets a role die at each of these places, in the middle of business, and the books agree after each death.
-fn dies_at(network: &mut Network, kind: Kind, places: &[(&str, u32)]) {
-    for (place, middle) in places {
-        for passed in passed(*middle) {
+fn dies_at(network: &mut Network, kind: Kind, places: &[(&str, Passed)]) {
+    for (place, times) in places {
+        for passed in passed(*times) {
             network.restart(kind, &format!("{place}={passed}*off->return(abort)"));
             network.load_until_death(kind, place);
             network.check_after_restart(&format!("{kind:?} died at {place} after {passed}"));
@@ -57,12 +59,12 @@ fn a_proxy_that_dies_at_any_named_place_owes_what_it_signed() {
     let mut network = Network::new();
     // Handshakes answer queries and have payments signed; each request has commits and messages.
     let places = [
-        ("journal-write", 17),
-        ("journal-written", 17),
-        ("journal-synced", 17),
-        ("link-send", 100),
-        ("payment-sign", 3),
-        ("link-answer", 3),
+        ("journal-write", [0, 17, 100]),
+        ("journal-written", [0, 17, 100]),
+        ("journal-synced", [0, 17, 100]),
+        ("link-send", [0, 100, 1000]),
+        ("payment-sign", [0, 3, 18]),
+        ("link-answer", [0, 3, 5]),
     ];
     dies_at(&mut network, Kind::Proxy, &places);
 }
@@ -72,19 +74,19 @@ fn a_client_that_dies_at_any_named_place_is_charged_for_what_it_got() {
     let mut network = Network::new();
     network.check_after_restart("nothing happened");
     let places = [
-        // Two for the handshake and one for the models.
-        ("client-query", 2),
-        ("client-request", 17),
-        ("client-part", 12),
-        ("client-cancel", 3),
-        ("client-payment", 9),
-        ("state-write", 0),
-        ("state-written", 0),
-        ("state-replaced", 0),
+        // Two for the handshake, one for the models; the next comes after ten seconds.
+        ("client-query", [0, 2, 3]),
+        ("client-request", [0, 17, 100]),
+        ("client-part", [0, 12, 70]),
+        ("client-cancel", [0, 3, 18]),
+        ("client-payment", [0, 9, 50]),
+        ("state-write", [0, 0, 1]),
+        ("state-written", [0, 0, 1]),
+        ("state-replaced", [0, 0, 1]),
     ];
     dies_at(&mut network, Kind::Client, &places);
     network.asks_at_length = true;
-    dies_at(&mut network, Kind::Client, &[("client-credit", 2)]);
+    dies_at(&mut network, Kind::Client, &[("client-credit", [0, 2, 12])]);
 }
 
 #[test]
@@ -92,15 +94,15 @@ fn a_worker_that_dies_at_any_named_place_earns_what_it_delivered() {
     let mut network = Network::new();
     network.check_after_restart("nothing happened");
     let places = [
-        ("worker-query", 2),
-        ("worker-announce", 1),
-        ("worker-answer", 17),
-        ("worker-end", 17),
-        ("worker-credit", 2),
-        ("worker-payment", 9),
-        ("state-write", 0),
-        ("state-written", 0),
-        ("state-replaced", 0),
+        ("worker-query", [0, 2, 3]),
+        ("worker-announce", [0, 1, 6]),
+        ("worker-answer", [0, 17, 100]),
+        ("worker-end", [0, 17, 100]),
+        ("worker-credit", [0, 2, 12]),
+        ("worker-payment", [0, 9, 50]),
+        ("state-write", [0, 0, 1]),
+        ("state-written", [0, 0, 1]),
+        ("state-replaced", [0, 0, 1]),
     ];
     dies_at(&mut network, Kind::Worker, &places);
 }
@@ -113,7 +115,7 @@ fn a_proxy_that_dies_while_it_tidies_its_journal_loses_none_of_it() {
     dies_at(
         &mut network,
         Kind::Proxy,
-        &["segment-begin", "snapshot-write", "books-remove"].map(|place| (place, 3)),
+        &["segment-begin", "snapshot-write", "books-remove"].map(|place| (place, [0, 3, 18])),
     );
 }
 
