@@ -547,10 +547,10 @@ impl Core {
         self.running.len() + self.tails
     }
 
-    /// Bytes of requests that are kept because their answers have not begun.
+    /// Bytes of requests that are kept because their answers have not begun, and of those that are still coming.
     #[must_use]
     pub const fn kept_len(&self) -> usize {
-        self.kept.len()
+        self.kept.len() + self.collected_len
     }
 
     /// How many links of clients and of workers there are, in whatever stage.

@@ -1,10 +1,11 @@
 //! Whatever peers do in whatever order: no panic, the sums hold, every request ends once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use cocoon_proxy::core::{Limits, LinkId, PeerFacts};
 use proptest::prelude::*;
+use transport::flow::PART_LEN_MAX;
 use wire::{client, proxy, stream, worker};
 
 use crate::world::{
@@ -16,18 +17,69 @@ use crate::world::{
 enum Step {
     OpenClient,
     OpenWorker,
-    Handshake { link: usize, step: u8, number: u8, protocol: i32 },
-    Ask { link: usize, number: u8, max_tokens: i32, ceiling: i32, timeout: u16 },
-    Head { hop: usize, last: bool },
-    Part { hop: usize, last: bool, counted: i64 },
-    Fail { hop: usize, with_info: bool },
-    Cancel { link: usize, number: u8 },
-    Credit { link: usize, number: u8, len: i32 },
-    Price { link: usize, coefficient: i32 },
-    Enable { link: usize, disabled: i32 },
-    Garbage { link: usize, bytes: Vec<u8>, is_query: bool },
-    Lose { link: usize },
-    Wait { seconds: u16 },
+    Handshake {
+        link: usize,
+        step: u8,
+        number: u8,
+        protocol: i32,
+    },
+    Ask {
+        link: usize,
+        number: u8,
+        max_tokens: i32,
+        ceiling: i32,
+        timeout: u16,
+    },
+    /// A query that comes in parts, and more of it.
+    Begin {
+        link: usize,
+        number: u8,
+    },
+    More {
+        link: usize,
+        number: u8,
+    },
+    Head {
+        hop: usize,
+        last: bool,
+    },
+    Part {
+        hop: usize,
+        last: bool,
+        counted: i64,
+    },
+    Fail {
+        hop: usize,
+        with_info: bool,
+    },
+    Cancel {
+        link: usize,
+        number: u8,
+    },
+    Credit {
+        link: usize,
+        number: u8,
+        len: i32,
+    },
+    Price {
+        link: usize,
+        coefficient: i32,
+    },
+    Enable {
+        link: usize,
+        disabled: i32,
+    },
+    Garbage {
+        link: usize,
+        bytes: Vec<u8>,
+        is_query: bool,
+    },
+    Lose {
+        link: usize,
+    },
+    Wait {
+        seconds: u16,
+    },
     EnableProxy(bool),
 }
 
@@ -42,6 +94,8 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         20 => (link, 0..6_u8, prop_oneof![0..5000_i32, any::<i32>()], prop_oneof![4 => Just(4000), 1 => any::<i32>()], 0..200_u16)
             .prop_map(|(link, number, max_tokens, ceiling, timeout)| Step::Ask { link, number, max_tokens, ceiling, timeout }),
+        12 => (link, 0..6_u8).prop_map(|(link, number)| Step::Begin { link, number }),
+        20 => (link, 0..6_u8).prop_map(|(link, number)| Step::More { link, number }),
         12 => (hop, any::<bool>()).prop_map(|(hop, last)| Step::Head { hop, last }),
         12 => (hop, any::<bool>(), prop_oneof![0..5000_i64, any::<i64>()])
             .prop_map(|(hop, last, counted)| Step::Part { hop, last, counted }),
@@ -71,6 +125,8 @@ struct Witness {
     hops: Vec<(LinkId, [u8; 32])>,
     /// Requests that clients wait for.
     open: HashSet<(LinkId, [u8; 32])>,
+    /// How much was sent of their queries, while more is to come.
+    uploads: HashMap<(LinkId, [u8; 32]), usize>,
 }
 
 impl Witness {
@@ -82,6 +138,10 @@ impl Witness {
                     match wire::decode(&message).unwrap() {
                         worker::FromProxy::RunQuery(query) => self.hops.push((link, query.request_id)),
                         worker::FromProxy::RunQueryEx(query) => self.hops.push((link, query.request_id)),
+                        worker::FromProxy::Begin(begin) => {
+                            let run: proxy::RunQueryEx<'_> = wire::decode(begin.run).unwrap();
+                            self.hops.push((link, run.request_id));
+                        }
                         _ => {}
                     }
                     continue;
@@ -149,6 +209,7 @@ proptest! {
     fn the_books_stay_in_order(steps in prop::collection::vec(step(), 1..250)) {
         let limits = Limits { accounts_max: 4, running_per_client_max: 3, ..Limits::default() };
         let mut world = World::with(terms(root(), false), limits);
+        world.places = 2;
         let mut witness = Witness::default();
         for number in 0..4 {
             let is_worker = number % 2 == 0;
@@ -158,6 +219,8 @@ proptest! {
             witness.streaming.extend((!is_worker && protocol_of(number) == 3).then_some(link));
         }
         let http = http_request(b"{}");
+        // A window has room for all of it, so that nobody has to wait for credit.
+        let long = http_request(&[b'x'; 40_000]);
         let head = http_response(b"a");
         for step in steps {
             let pick = |index: usize| witness.links[index % witness.links.len()];
@@ -181,6 +244,27 @@ proptest! {
                     // A second request of the same name is refused under that name: not told apart here.
                     if witness.open.insert((link, query.request_id)) {
                         world.packet(link, &query);
+                    }
+                }
+                Step::Begin { link, number } => {
+                    let (link, request_id) = (pick(link), [number; 32]);
+                    if witness.streaming.contains(&link) && witness.open.insert((link, request_id)) {
+                        witness.uploads.insert((link, request_id), PART_LEN_MAX);
+                        let run = wire::encode(&run_query(&long[..PART_LEN_MAX], number));
+                        let query_len = i32::try_from(long.len()).unwrap();
+                        world.packet(link, &stream::Begin { query_len, run: &run });
+                    }
+                }
+                Step::More { link, number } => {
+                    let at = (pick(link), [number; 32]);
+                    if let Some(sent) = witness.uploads.remove(&at) {
+                        let end = long.len().min(sent + PART_LEN_MAX);
+                        let is_last = end == long.len();
+                        if !is_last {
+                            witness.uploads.insert(at, end);
+                        }
+                        let data = &long[sent..end];
+                        world.packet(at.0, &stream::BodyPart { request_id: at.1, data, is_last });
                     }
                 }
                 Step::Head { hop, last } => if let Some((link, request_id)) = pick_hop(hop) {
@@ -228,6 +312,7 @@ proptest! {
         prop_assert_eq!(world.core.running_len(), 0);
         let snapshot = world.snapshot();
         prop_assert_eq!(snapshot.totals.held.get(), 0);
+        prop_assert_eq!(world.core.kept_len(), 0);
         prop_assert!(snapshot.clients.len() <= 4 && snapshot.workers.len() <= 4);
         prop_assert!(snapshot.connections.iter().all(|connection| connection.running == 0));
     }

@@ -27,6 +27,8 @@ pub(crate) struct World {
     pub(crate) vouched: Vec<LinkId>,
     /// What every link is said to have queued.
     pub(crate) queued_len: usize,
+    /// How many requests a worker runs at once.
+    pub(crate) places: i32,
     /// Links whose room the core waits for.
     pub(crate) awaited: Vec<LinkId>,
     /// Whether everything is durable at once; otherwise when the test says [`World::commit`].
@@ -73,6 +75,7 @@ impl World {
             reports: Vec::new(),
             vouched: Vec::new(),
             queued_len: 0,
+            places: 60,
             awaited: Vec::new(),
             is_disk_fast: true,
             closed: HashMap::new(),
@@ -206,7 +209,9 @@ impl World {
     pub(crate) fn worker(&mut self, owner_number: u8, protocol: i32, coefficient: i32) -> LinkId {
         let link = self.open_worker(PeerFacts::default());
         let owner = owner(owner_number).to_wire_text(false);
-        let params = worker_params(&owner, protocol, coefficient);
+        let deployment = worker::Deployment { is_test: true, proxy_cnt: 1, max_active_requests: self.places };
+        let params =
+            worker::Params { deployment: Some(deployment), ..worker_params(&owner, protocol, coefficient) };
         self.query(link, &worker::ConnectToProxy { params }).unwrap();
         self.agree(link, protocol);
         self.query(link, &compare(0, 0, 0)).unwrap();
