@@ -1,6 +1,5 @@
 //! What every role does alike: its state folder, the settings that all have, the root configuration that it follows,
-//! and, for the roles that connect to proxies, the
-//! check of who the proxy is and when to try one again.
+//! and, for the roles that connect to proxies, the check of who the proxy is and when to try one again.
 //!
 //! It refuses to know what a role does with any of it.
 //!

@@ -1,7 +1,8 @@
 //! One line in the log for each accepted connection that ended, and no more than a disk can bear.
 //!
 //! What a peer did wrong is said at info level, and a flood of connections that end for one such cause is cut to
-//! [`LINES_MAX`] lines per [`WINDOW`]; how many were left out is said afterwards. An ordinary end is said at debug level.
+//! [`LINES_MAX`] lines per [`WINDOW`]; how many were left out is said afterwards. They are said at debug level, as an
+//! ordinary end is.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -53,6 +54,8 @@ fn write(cause: &'static str, is_fault: bool, error: &(dyn Error + 'static)) {
     }
     if may_write {
         tracing::info!(cause, reason = %error, detail, "connection ended");
+    } else {
+        tracing::debug!(cause, reason = %error, detail, "connection ended");
     }
 }
 

@@ -1,8 +1,8 @@
 //! Who runs and waits for how much of a model: whether a client that finds no room has had more than its share.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use ahash::HashMap;
 use ton::Address;
 
 /// Requests that run or wait, by model and by the client's account: the links of one account are one client.
@@ -28,7 +28,7 @@ impl Shares {
         // A model stays while nobody asks for it, since most requests are for few models, and goes when another comes.
         self.models.retain(|_, shares| shares.all > 0);
         let name: Arc<str> = model.into();
-        let shares = ModelShares { name: Arc::clone(&name), all: 0, clients: HashMap::new() };
+        let shares = ModelShares { name: Arc::clone(&name), all: 0, clients: HashMap::default() };
         self.models.entry(name).or_insert(shares).begin(client)
     }
 
