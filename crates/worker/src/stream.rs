@@ -41,6 +41,9 @@ pub(crate) enum QueryFault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UnknownStream;
 
+/// Room for a query is made at once up to this length, so that it need not move as it grows, and beyond it as it comes.
+const AT_ONCE_MAX: usize = 256 * 1024;
+
 impl Stream {
     /// A request whose query begins with `start` and takes `query_len` bytes in all.
     fn new(start: &[u8], query_len: usize) -> Self {
@@ -48,6 +51,7 @@ impl Stream {
             Query { bytes: BytesMut::new(), len: query_len, inflow: Inflow::new(QUERY_WINDOW), fault: None };
         let is_complete = start.len() == query_len;
         if !is_complete {
+            query.bytes.reserve(query_len.min(AT_ONCE_MAX));
             let _short_start_needs_no_grant = query.take(start, false);
         }
         Self {

@@ -30,6 +30,9 @@ pub(super) struct Errand {
     pub(super) debug: bool,
 }
 
+/// Room for a query is made at once up to this length, so that it need not move as it grows, and beyond it as it comes.
+const AT_ONCE_MAX: usize = 256 * 1024;
+
 /// A query that has not come to its end, or not gone on to it.
 pub(super) struct Upload {
     inflow: Inflow,
@@ -120,13 +123,17 @@ impl Core {
             self.collected_len += len;
             run.clone()
         });
+        // What is not kept passes through a window.
+        let kept_len = if run.is_some() { len } else { 0 };
+        let mut bytes = BytesMut::with_capacity(first.len().max(kept_len.min(AT_ONCE_MAX)));
+        bytes.extend_from_slice(first);
         let upload = Upload {
             inflow,
             received: first.len(),
             len,
             first_len: first.len(),
             run,
-            bytes: BytesMut::from(first),
+            bytes,
             dropped: 0,
             owed: VecDeque::from([(first.len(), cost)]),
             onward: Onward::Waits,
