@@ -188,10 +188,8 @@ impl<I: Inference> Api<I> {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
-        let route = [Route::ChatCompletions, Route::Completions]
-            .into_iter()
-            .find(|route| request.method() == Method::POST && request.uri().path() == route.path());
-        match route {
+        let is_post = request.method() == Method::POST;
+        match Route::from_path(request.uri().path()).filter(|_| is_post) {
             Some(route) => {
                 dress(self.cors.as_ref(), request, |request, id| complete(&self.shared, route, id, request))
                     .await
