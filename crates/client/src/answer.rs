@@ -13,7 +13,7 @@ use gateway::{ApiError, RequestBody};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, Sleep};
-use transport::clock::unix_now;
+use transport::clock::{seconds_text, unix_now};
 use units::{AdjustedTokens, AdjustedUsage, NanoTon, RequestId};
 
 use crate::client::timed_out;
@@ -281,8 +281,6 @@ impl Drop for Record {
     }
 }
 
-/// Unix seconds with six decimals, as the other stops of a request write theirs.
 fn seconds_header(time: Duration) -> HeaderValue {
-    let text = format!("{}.{:06}", time.as_secs(), time.subsec_micros());
-    HeaderValue::try_from(text).expect("digits are legal in a header")
+    HeaderValue::try_from(seconds_text(time)).expect("digits are legal in a header")
 }

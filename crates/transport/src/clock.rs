@@ -12,3 +12,9 @@ pub fn unix_now() -> Duration {
     let now = SystemTime::now();
     now.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
+
+/// A time since 1970 as every stop of a request writes its own into headers: in seconds, with six decimals.
+#[must_use]
+pub fn seconds_text(time: Duration) -> String {
+    format!("{}.{:06}", time.as_secs(), time.subsec_micros())
+}

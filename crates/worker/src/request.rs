@@ -13,7 +13,7 @@ use node::failpoint;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
-use transport::clock::unix_now;
+use transport::clock::{seconds_text, unix_now};
 use transport::flow::PART_LEN_MAX;
 use transport::{Link, SendError};
 use units::Coefficient;
@@ -313,7 +313,7 @@ impl Running {
     /// The response head in TL. It frames the body for an application, as deployed workers do: in chunks when parts
     /// follow.
     fn head(&self, status: HttpStatus, headers: &http::HeaderMap, body: Body<'_>) -> Bytes {
-        let (start, now) = (unix_seconds(self.received.start), unix_seconds(unix_now()));
+        let (start, now) = (seconds_text(self.received.start), seconds_text(unix_now()));
         let mut lines: Vec<wire::http::Header<'_>> =
             headers.iter().map(|(name, value)| header(name.as_str(), TlStr::new(value.as_bytes()))).collect();
         lines.push(header("X-Cocoon-Worker-Start", start.as_str().into()));
@@ -520,9 +520,4 @@ fn invalid(error: ApiError) -> Failure {
 
 fn header<'a>(name: &'a str, value: TlStr<'a>) -> wire::http::Header<'a> {
     wire::http::Header { name: name.into(), value }
-}
-
-/// Unix seconds with six decimals, as deployed workers write them.
-fn unix_seconds(time: Duration) -> String {
-    format!("{}.{:06}", time.as_secs(), time.subsec_micros())
 }

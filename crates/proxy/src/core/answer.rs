@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gateway::ApiError;
+use transport::clock::seconds_text;
 use units::{AdjustedUsage, ProtocolVersion};
 use wire::{StatusCode, TlStr, TokensUsed, client, http, proxy};
 
@@ -222,8 +223,7 @@ pub(super) fn cut(to: &Addressee, failure: &Failure, info: &FinalInfo) -> Bytes 
 
 /// A worker's first answer with the times of this proxy in two more headers.
 pub(super) fn stamped(response: http::Response<'_>, started: Now, now: Now) -> Bytes {
-    let stamp = |time: Duration| format!("{}.{:06}", time.as_secs(), time.subsec_micros());
-    let (start, end) = (stamp(started.unix), stamp(now.unix));
+    let (start, end) = (seconds_text(started.unix), seconds_text(now.unix));
     let mut response = response;
     response.headers.push(http::Header { name: "X-Cocoon-Proxy-Start".into(), value: start.as_str().into() });
     response.headers.push(http::Header { name: "X-Cocoon-Proxy-End".into(), value: end.as_str().into() });
