@@ -49,7 +49,8 @@ pub struct Capabilities(u64);
 
 impl Capabilities {
     /// What we can do.
-    pub const OURS: Self = Self(Self::CANCEL | Self::ANSWER_CREDIT | Self::QUERY_PARTS | Self::NOTICES);
+    pub const OURS: Self =
+        Self(Self::CANCEL | Self::ANSWER_CREDIT | Self::QUERY_PARTS | Self::NOTICES | Self::PAYMENTS_ONCE);
 
     /// `stream.cancel`.
     const CANCEL: u64 = 1 << 0;
@@ -59,6 +60,8 @@ impl Capabilities {
     const QUERY_PARTS: u64 = 1 << 2;
     /// `stream.usage` and `peer.goingAway`.
     const NOTICES: u64 = 1 << 3;
+    /// A payment is sent once, and not with every request.
+    const PAYMENTS_ONCE: u64 = 1 << 4;
 
     /// The bits of a message.
     #[must_use]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rand::Rng as _;
 use ton::Address;
 use ton::payment::{self, PaymentKind};
-use units::AdjustedTokens;
+use units::{AdjustedTokens, ProtocolVersion};
 use wire::proxy::SignedPayment;
 
 use super::{Core, Now, on_wire};
@@ -58,6 +58,19 @@ pub(super) struct Standing {
 impl Standing {
     pub(super) fn payment(&self) -> SignedPayment<'_> {
         SignedPayment::Payment { data: &self.boc }
+    }
+}
+
+/// The payment that a link has had last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heard(Option<i64>);
+
+impl Heard {
+    /// Whether the end of a request has to say where its account stands. Before version 3 each does; since then only
+    /// one that has a payment the link has not had, so that most requests wake nobody a last time.
+    pub(super) fn is_news(&mut self, protocol: ProtocolVersion, standing: &Standing) -> bool {
+        let heard = self.0.replace(standing.settled);
+        protocol < ProtocolVersion::V3 || heard != Some(standing.settled)
     }
 }
 

@@ -9,7 +9,7 @@ use units::{AdjustedTokens, ProtocolVersion};
 use wire::proxy::SignedPayment;
 use wire::{DecodeError, StatusCode, client};
 
-use super::accounts::{Freshness, Side};
+use super::accounts::{Freshness, Heard, Side};
 use super::agreement::Agreement;
 use super::delivery::Delivery;
 use super::pace::Pace;
@@ -23,6 +23,7 @@ use super::{ACCOUNTS_MAX, Core, LinkId, Now, Refusal};
 pub(super) struct ClientLink {
     pub(super) stage: ClientStage,
     pub(super) agreement: Agreement,
+    pub(super) heard: Heard,
     /// Requests that run for this link, by the client's name for them.
     pub(super) running: HashMap<[u8; 32], RequestKey>,
     /// Requests that wait for a worker, likewise.
@@ -69,6 +70,7 @@ impl ClientLink {
         Self {
             stage: ClientStage::Connecting,
             agreement: Agreement::Settled,
+            heard: Heard::default(),
             running: HashMap::default(),
             waiting: HashMap::default(),
             deliveries: HashMap::default(),

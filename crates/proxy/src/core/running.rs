@@ -292,12 +292,13 @@ impl Core {
     }
 
     pub(super) fn tell_worker(&mut self, request: &Request, request_tokens: i64, now: Now) {
-        if !self.workers.contains_key(&request.worker_link) {
-            return;
-        }
         let standing = self.standing(Side::Worker, request.worker_account, Freshness::Recent, now);
         let client = self.accounts.owner_text(Side::Client, &request.client_account);
         let Some((standing, client)) = standing.zip(client) else { return };
+        let Some(worker) = self.workers.get_mut(&request.worker_link) else { return };
+        if !worker.heard.is_news(worker.protocol(), &standing) {
+            return;
+        }
         let message = wire::encode(&proxy::WorkerRequestPayment {
             request_id: request.hop_id,
             signed_payment: standing.payment(),
@@ -315,6 +316,10 @@ impl Core {
         else {
             return;
         };
+        let Some(client) = self.clients.get_mut(&link) else { return };
+        if !client.heard.is_news(request.client.protocol, &standing) {
+            return;
+        }
         let message = wire::encode(&proxy::ClientRequestPayment {
             request_id: request.client.request_id,
             signed_payment: standing.payment(),

@@ -10,9 +10,10 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use ton::Address;
 use transport::flow::{Inflow, Outflow, PART_LEN_MAX, QUERY_WINDOW, part_cost};
 use units::ProtocolVersion;
+use wire::proxy::SignedPayment;
 use wire::{client, proxy, stream};
 
-use super::accounts::{Freshness, Side};
+use super::accounts::{Freshness, Side, Standing};
 use super::client_link::{Breach, ClientParty};
 use super::running::RequestKey;
 use super::{Core, LinkId, Now, Undelivered};
@@ -245,10 +246,12 @@ impl Core {
 
     /// The message that hands a request with its whole query, or the first part of it, to a worker.
     pub(super) fn run_message(&mut self, errand: &Errand, query: &[u8], now: Now) -> Bytes {
-        let standing = self.standing(Side::Worker, errand.account, Freshness::Recent, now);
-        let standing = standing.expect("a connected worker has an account");
+        let standing = (errand.protocol < ProtocolVersion::V3).then(|| {
+            self.standing(Side::Worker, errand.account, Freshness::Recent, now)
+                .expect("a connected worker has an account")
+        });
         let &Errand { coefficient, timeout, hop_id, debug, .. } = errand;
-        let signed_payment = standing.payment();
+        let signed_payment = standing.as_ref().map_or(SignedPayment::Empty, Standing::payment);
         match errand.protocol {
             ProtocolVersion::V0 => wire::encode(&proxy::RunQuery {
                 query,

@@ -7,7 +7,7 @@ use ton::Address;
 use units::{Coefficient, ImageHash, ModelName, ProtocolVersion};
 use wire::{DecodeError, StatusCode, worker};
 
-use super::accounts::{Freshness, Side};
+use super::accounts::{Freshness, Heard, Side};
 use super::agreement::Agreement;
 use super::client_link::{Breach, negotiate, no_account, parse_owner};
 use super::running::RequestKey;
@@ -19,6 +19,7 @@ pub(super) struct WorkerLink {
     pub(super) party: Option<WorkerParty>,
     pub(super) agreement: Agreement,
     step: Step,
+    pub(super) heard: Heard,
     /// Requests that this worker runs, by our name for them.
     pub(super) running: HashMap<[u8; 32], RequestKey>,
 }
@@ -48,6 +49,7 @@ impl WorkerLink {
             party: None,
             agreement: Agreement::Settled,
             step: Step::Connect,
+            heard: Heard::default(),
             running: HashMap::default(),
         }
     }
@@ -57,6 +59,11 @@ impl WorkerLink {
     /// The handshake is complete.
     pub(super) fn is_ready(&self) -> bool {
         self.step == Step::Done
+    }
+
+    /// What is spoken with the worker; the oldest version until it was introduced.
+    pub(super) fn protocol(&self) -> ProtocolVersion {
+        self.party.as_ref().map_or(ProtocolVersion::V0, |party| party.protocol)
     }
 }
 

@@ -233,6 +233,48 @@ fn both_sides_hear_what_it_cost_after_the_answer() {
 }
 
 #[test]
+fn version_3_hears_of_a_payment_once() {
+    let mut world = World::new();
+    let (client, worker) = (world.client(50, 3), world.worker(60, 3, 1500));
+    let http = http_request(b"{}");
+    let ask = |world: &mut World, number: u8| {
+        world.packet(client, &run_query(&http, number));
+        let message = world.next_sent(worker).unwrap();
+        let worker::FromProxy::RunQueryEx(query) = wire::decode(&message).unwrap() else { panic!() };
+        assert_eq!(query.signed_payment, proxy::SignedPayment::Empty);
+        answer(world, worker, query.request_id, 2);
+        for _ in 0..3 {
+            hear(&world.next_sent(client).unwrap(), 3);
+        }
+        let (said_to_client, said_to_worker) = (world.next_sent(client), world.next_sent(worker));
+        let to_client = said_to_client.map(|message| match wire::decode(&message).unwrap() {
+            client::FromProxy::ClientRequestPayment(payment) => (payment.db_tokens, payment.max_tokens),
+            other => panic!("unexpected {other:?}"),
+        });
+        let to_worker = said_to_worker.map(|message| match wire::decode(&message).unwrap() {
+            worker::FromProxy::WorkerRequestPayment(payment) => (payment.db_tokens, payment.max_tokens),
+            other => panic!("unexpected {other:?}"),
+        });
+        assert_eq!(to_client, to_worker);
+        to_client
+    };
+    assert_eq!(ask(&mut world, 1), Some((0, 200)), "the first payment of a link");
+    assert_eq!(ask(&mut world, 2), None);
+    assert_eq!(ask(&mut world, 3), None);
+    world.wait(Duration::from_secs(1));
+    assert_eq!(ask(&mut world, 4), Some((600, 800)), "one that was signed since");
+    assert_eq!(ask(&mut world, 5), None);
+    // Another link of the same owner has heard of none of them.
+    let other = world.client(50, 3);
+    world.packet(other, &run_query(&http, 6));
+    let hop_id = world.forwarded(worker);
+    answer(&mut world, worker, hop_id, 2);
+    let messages: Vec<Bytes> = std::iter::from_fn(|| world.next_sent(other)).collect();
+    assert!(matches!(wire::decode(messages.last().unwrap()), Ok(client::FromProxy::ClientRequestPayment(_))));
+    assert!(world.next_sent(worker).is_none());
+}
+
+#[test]
 fn notes_are_for_those_who_ask() {
     let mut world = World::new();
     let (client, worker) = (world.client(50, 2), world.worker(60, 2, 1500));

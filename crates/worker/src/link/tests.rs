@@ -15,7 +15,7 @@ use crate::backend::{Backend, HttpBackend};
 #[path = "../../tests/support/proxy.rs"]
 mod proxy;
 
-use proxy::{ROOT, Said, ScriptedProxy};
+use proxy::{Ask, ROOT, Said, ScriptedProxy};
 
 /// A worker's half: what its links share, a model whose engine nobody asks, and the current configuration.
 async fn worker(proxy: &ScriptedProxy) -> (Arc<Common>, Arc<Model>, Arc<Network>) {
@@ -54,18 +54,29 @@ async fn run(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quiet_link_asks_where_the_account_stands() {
+async fn a_worker_asks_where_its_account_stands_until_that_cannot_have_changed() {
     let proxy = ScriptedProxy::start().await;
     let (common, model, network) = worker(&proxy).await;
     let (ours, theirs) = testing::pair();
     let running = tokio::spawn(run(Arc::clone(&common), model, network, ours));
     let mut peer = proxy.shake_hands(theirs.0, theirs.1).await;
-    for _ in 0..3 {
+    // An earlier link may have earned something; then the proxy lags; then it does not.
+    for status in [(0, 7), (5, 7), (7, 7)] {
+        peer.status = status;
         let before = Instant::now();
         assert_eq!(peer.next().await, Said::PaymentPoll);
         let passed = before.elapsed();
         assert!(passed >= PAYMENT_POLL_INTERVAL.0 && passed <= PAYMENT_POLL_INTERVAL.1, "{passed:?}");
     }
+    assert!(
+        tokio::time::timeout(PAYMENT_POLL_INTERVAL.1 * 10, peer.next()).await.is_err(),
+        "nothing has happened since"
+    );
+    // A request came, though of a model that this worker does not have.
+    peer.ask(&Ask { coefficient: 1000, ..Ask::default() });
+    assert!(matches!(peer.next().await, Said::Error { .. }));
+    assert_eq!(peer.next().await, Said::PaymentPoll);
+    assert!(tokio::time::timeout(PAYMENT_POLL_INTERVAL.1 * 10, peer.next()).await.is_err());
     common.stop.cancel();
     assert!(matches!(running.await.unwrap(), LinkError::Stopped));
     assert_eq!(peer.next().await, Said::Closed);

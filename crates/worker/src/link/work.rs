@@ -24,7 +24,7 @@ use crate::request::{Admitted, Received, Refused, Work};
 use crate::session::{Session, SessionError};
 use crate::stream::{Streams, UnknownStream};
 
-/// How often a proxy is asked where the account stands, at random between these.
+/// How often a proxy is asked where the account stands, if it may have changed, at random between these.
 pub(super) const PAYMENT_POLL_INTERVAL: (Duration, Duration) =
     (Duration::from_secs(10), Duration::from_secs(20));
 /// How long the proxy may take to say it.
@@ -59,6 +59,8 @@ pub(super) async fn work(
         streams: Streams::default(),
         is_left: false,
         has_served: false,
+        // What an earlier link left behind may have been settled since.
+        is_owed: true,
         payments: JoinSet::new(),
         work,
     };
@@ -144,6 +146,8 @@ struct Working<'a> {
     is_left: bool,
     /// A request came to its end.
     has_served: bool,
+    /// The account may stand elsewhere than the proxy said last.
+    is_owed: bool,
     payments: JoinSet<Result<Bytes, QueryError>>,
     work: Arc<Work>,
 }
@@ -252,6 +256,7 @@ impl Working<'_> {
         let id = received.form.request_id;
         match self.admit(&received, thousandths) {
             Ok(admitted) => {
+                self.is_owed = true;
                 self.requests.spawn(async move {
                     received.run(work, admitted).await;
                     (id, true)
@@ -305,8 +310,11 @@ impl Working<'_> {
         }
     }
 
+    /// Asks where the account stands, unless nothing can have changed: ten thousand workers that wait for work need
+    /// not ask all the time.
     fn poll_payments(&mut self) {
-        if self.payments.is_empty() {
+        if self.is_owed && self.payments.is_empty() {
+            self.is_owed = !self.requests.is_empty();
             let link = self.work.link.clone();
             let query = wire::encode(&UpdatePaymentStatus {});
             failpoint::pass("worker-query");
@@ -321,10 +329,12 @@ impl Working<'_> {
         match answer {
             Ok(Ok(answer)) => {
                 let status: PaymentStatus<'_> = wire::decode(&answer).map_err(LinkError::Malformed)?;
+                self.is_owed |= status.db_tokens < status.max_tokens;
                 Ok(self.session.update(&status, &self.common.accounts)?)
             }
             // A proxy that does not say it now is asked again.
             Ok(Err(error)) => {
+                self.is_owed = true;
                 tracing::debug!(error = &error as &dyn std::error::Error, "no payment status");
                 Ok(())
             }

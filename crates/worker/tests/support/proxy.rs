@@ -41,6 +41,8 @@ pub struct Worker {
     pub max_active_requests: i32,
     pub is_disabled: bool,
     pub remembered: worker::CompareBalanceWithProxy,
+    /// What the proxy says when the worker asks: stored and earned.
+    pub status: (i64, i64),
     key: SigningKey,
     contract: Address,
 }
@@ -170,6 +172,7 @@ impl ScriptedProxy {
                         max_active_requests: deployment.max_active_requests,
                         is_disabled,
                         remembered: remembered.unwrap(),
+                        status: (0, 0),
                         key: self.key.clone(),
                         contract: contract.unwrap(),
                     };
@@ -316,8 +319,8 @@ impl Worker {
                     let boc = sign(&self.key, &self.contract, 0);
                     query.responder.answer(wire::encode(&worker::PaymentStatus {
                         signed_payment: proxy::SignedPayment::Payment { data: &boc },
-                        db_tokens: 0,
-                        max_tokens: 0,
+                        db_tokens: self.status.0,
+                        max_tokens: self.status.1,
                     }));
                     Said::PaymentPoll
                 }
