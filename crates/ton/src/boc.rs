@@ -26,7 +26,10 @@ pub enum BocError {
 ///
 /// The bound on length bounds the rest: a cell takes two bytes or more, so `len_max` also limits count and
 /// depth, and every cell is hashed once however often it is referenced.
-pub(crate) fn decode(bytes: &[u8], len_max: usize) -> Result<Cell, BocError> {
+///
+/// # Errors
+/// [`BocError`] for anything but exactly one bag with one root.
+pub fn decode(bytes: &[u8], len_max: usize) -> Result<Cell, BocError> {
     if bytes.len() > len_max {
         return Err(BocError::TooLong { len: bytes.len(), len_max });
     }

@@ -24,7 +24,7 @@ mod pseudo;
 mod root;
 
 pub use address::{Address, AddressFlags, AddressParseError};
-pub use boc::BocError;
+pub use boc::{BocError, decode as decode_boc};
 pub use code::{CodeError, ContractCode};
 pub use params::{CodeMask, Multipliers, Params, Seconds, StructVersion};
 pub use pseudo::{CLIENT_BALANCE, FieldProblem, NotPseudo, PseudoRootError};

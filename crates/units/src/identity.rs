@@ -93,6 +93,18 @@ hash32! {
     /// An Ed25519 public key.
     PublicKey
 }
+hash32! {
+    /// A message on TON: the representation hash of its cell.
+    MessageHash
+}
+hash32! {
+    /// A transaction on TON: the representation hash of its cell.
+    TransactionHash
+}
+hash32! {
+    /// A block on TON: the representation hash of its root.
+    BlockHash
+}
 
 #[cfg(test)]
 mod tests {

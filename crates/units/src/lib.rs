@@ -9,6 +9,7 @@
 #![warn(clippy::arithmetic_side_effects, clippy::float_arithmetic)]
 
 mod amount;
+mod chain;
 mod identity;
 mod model;
 mod redacted;
@@ -19,7 +20,10 @@ pub use amount::{
     AdjustedTokens, AmountOverflow, Coefficient, InvalidCoefficient, Multiplier, NanoTon, NanoTonParseError,
     TokenCount,
 };
-pub use identity::{Hash32ParseError, ImageHash, ModelHash, PublicKey, RequestId};
+pub use chain::{BlockSeqno, LogicalTime};
+pub use identity::{
+    BlockHash, Hash32ParseError, ImageHash, MessageHash, ModelHash, PublicKey, RequestId, TransactionHash,
+};
 pub use model::{InvalidModelName, ModelName};
 pub use redacted::{Concealed, Redacted};
 pub use usage::{AdjustedUsage, InconsistentUsage, Usage};
