@@ -4,9 +4,10 @@ use std::hint::black_box;
 use std::io::{Read as _, Write as _};
 use std::time::Instant;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use transport::connection::{Connection, ConnectionEvent};
 use transport::testing::tls_session;
+use wire::Message;
 
 use crate::{Case, Step};
 
@@ -15,22 +16,31 @@ pub(crate) const CASES: &[Case] = &[
     ("transport: 16 frames of 200 B through TLS", || frames(16, 200)),
 ];
 
+/// What a connection has to write, in one piece.
+fn waiting(connection: &mut Connection<()>) -> BytesMut {
+    let outgoing = connection.outgoing();
+    BytesMut::from(outgoing.copy_to_bytes(outgoing.len()))
+}
+
 /// So many messages, written, sealed and opened together.
 fn frames(count: usize, len: usize) -> Step {
     #[expect(clippy::disallowed_methods, reason = "any instant will do, and there is no other way to one")]
     let now = Instant::now();
     let mut sender = Connection::<()>::connecting(now, 1);
     let mut receiver = Connection::<()>::accepting(now, 2);
-    receiver.handle_input(now, sender.outgoing());
-    sender.handle_input(now, receiver.outgoing());
+    receiver.handle_input(now, &mut waiting(&mut sender));
+    sender.handle_input(now, &mut waiting(&mut receiver));
     assert!(sender.is_ready() && receiver.is_ready(), "the hello is done");
     let (mut client, mut server) = tls_session();
-    let (message, mut records, mut input) = (vec![1; len], Vec::new(), BytesMut::new());
+    let message = Message::from(Bytes::from(vec![1; len]));
+    let (mut records, mut input) = (Vec::new(), BytesMut::new());
     Box::new(move || {
         (0..count).for_each(|_| sender.send(black_box(&message)).expect("it is ready"));
         let outgoing = sender.outgoing();
-        client.writer().write_all(outgoing).expect("the session buffers it");
-        outgoing.advance(outgoing.len());
+        while outgoing.has_remaining() {
+            let len = client.writer().write(outgoing.chunk()).expect("the session buffers it");
+            outgoing.advance(len);
+        }
         records.clear();
         while client.wants_write() {
             client.write_tls(&mut records).expect("memory takes all");

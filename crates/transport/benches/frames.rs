@@ -15,6 +15,7 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use rustls::{ClientConnection, ServerConnection};
 use tokio::time::Instant;
+use wire::Message;
 
 /// Frames that wait together.
 const STREAMS: [usize; 3] = [1, 16, 256];
@@ -72,20 +73,30 @@ fn records_alone(bencher: Bencher<'_, '_>, streams: usize) {
     });
 }
 
+/// What a connection has to write, in one piece.
+fn waiting(connection: &mut Connection<()>) -> BytesMut {
+    let outgoing = connection.outgoing();
+    BytesMut::from(outgoing.copy_to_bytes(outgoing.len()))
+}
+
 /// With the state machine of a connection at each end.
 #[divan::bench(args = STREAMS)]
 fn connection(bencher: Bencher<'_, '_>, streams: usize) {
     let now = Instant::now().into_std();
     let mut sender = Connection::<()>::connecting(now, 1);
     let mut receiver = Connection::<()>::accepting(now, 2);
-    receiver.handle_input(now, sender.outgoing());
-    sender.handle_input(now, receiver.outgoing());
-    let (mut session, message, mut input) = (Session::new(), vec![1; MESSAGE_LEN], BytesMut::new());
+    receiver.handle_input(now, &mut waiting(&mut sender));
+    sender.handle_input(now, &mut waiting(&mut receiver));
+    let message = Message::from(Bytes::from(vec![1; MESSAGE_LEN]));
+    let (mut session, mut input) = (Session::new(), BytesMut::new());
     bencher.counter(ItemsCount::new(streams)).bench_local(|| {
         (0..streams).for_each(|_| sender.send(black_box(&message)).unwrap());
         let outgoing = sender.outgoing();
-        session.carry(outgoing, &mut input);
-        outgoing.advance(outgoing.len());
+        while outgoing.has_remaining() {
+            let len = outgoing.chunk().len();
+            session.carry(outgoing.chunk(), &mut input);
+            outgoing.advance(len);
+        }
         receiver.handle_input(now, &mut input);
         let mut received = 0;
         while let Some(event) = receiver.poll_event() {

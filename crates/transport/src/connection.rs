@@ -20,9 +20,9 @@ use bytes::{Bytes, BytesMut};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use units::Concealed;
-use wire::frame::{FrameReader, FrameWriter, MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX};
+use wire::frame::{FrameReader, FrameWriter, MESSAGE_LEN_MAX, Outgoing, PAYLOAD_LEN_MAX};
 use wire::tcp::Packet;
-use wire::{StatusCode, TlStr};
+use wire::{Message, StatusCode, TlStr};
 
 use crate::error::{CloseReason, QueryError, SendError};
 
@@ -64,7 +64,7 @@ pub struct Connection<Q> {
     keep_alive: KeepAlive,
     reader: FrameReader,
     writer: FrameWriter,
-    outgoing: BytesMut,
+    outgoing: Outgoing,
     pongs_unsent: usize,
     events: VecDeque<ConnectionEvent<Q>>,
     queries: HashMap<i64, OpenQuery<Q>>,
@@ -178,7 +178,7 @@ impl<Q> Connection<Q> {
             keep_alive,
             reader: FrameReader::new(HELLO_LEN),
             writer: FrameWriter::new(),
-            outgoing: BytesMut::new(),
+            outgoing: Outgoing::default(),
             pongs_unsent: 0,
             events: VecDeque::new(),
             queries: HashMap::default(),
@@ -278,7 +278,7 @@ impl<Q> Connection<Q> {
     }
 
     /// Frames that are ready to go out. The caller takes written bytes off the front.
-    pub fn outgoing(&mut self) -> &mut BytesMut {
+    pub fn outgoing(&mut self) -> &mut Outgoing {
         &mut self.outgoing
     }
 
@@ -286,14 +286,14 @@ impl<Q> Connection<Q> {
     ///
     /// # Errors
     /// [`SendError::TooLarge`]; [`SendError::Closed`] before the hello and after the end.
-    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+    pub fn send(&mut self, message: &Message) -> Result<(), SendError> {
         if !self.is_ready() {
             return Err(SendError::Closed);
         }
         if message.len() > MESSAGE_LEN_MAX {
             return Err(SendError::TooLarge { len: message.len() });
         }
-        self.write(&Packet::Packet { data: message });
+        self.writer.write_message(message, &mut self.outgoing).expect("its length was checked");
         Ok(())
     }
 

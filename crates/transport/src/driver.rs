@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::future::{Future as _, poll_fn};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -26,6 +26,9 @@ use crate::link::{Command, IncomingQuery, LinkEvent, Responder, Shared};
 
 /// Encoding stops once this many bytes wait to be written: more would only grow the buffer.
 const WRITE_LEN_MAX: usize = 256 * 1024;
+
+/// Pieces handed to the stream at once.
+const WRITE_SLICES_MAX: usize = 16;
 
 /// Free space for a read on a quiet link, and what its buffers keep. Pings fit; whatever is more doubles it.
 const READ_LEN_MIN: usize = 512;
@@ -242,7 +245,9 @@ where
         let mut has_written = false;
         while !self.connection.outgoing().is_empty() {
             let outgoing = self.connection.outgoing();
-            match Pin::new(&mut self.stream).poll_write(context, outgoing) {
+            let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
+            let count = outgoing.chunks_vectored(&mut slices);
+            match Pin::new(&mut self.stream).poll_write_vectored(context, &slices[..count]) {
                 Poll::Ready(Ok(0)) => return self.lose_writer(ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(len)) => {
                     outgoing.advance(len);
@@ -364,11 +369,11 @@ where
     /// Gives back what a burst has left. Called when a deadline has passed, that is every few seconds.
     fn release_buffers(&mut self) {
         self.read_len = READ_LEN_MIN;
-        for buffer in [&mut self.input, self.connection.outgoing()] {
-            if buffer.is_empty() && buffer.capacity() > READ_LEN_MIN {
-                *buffer = BytesMut::new();
-            }
+        // Their capacity says nothing of what was already read or written off them.
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
         }
+        self.connection.outgoing().release();
         self.commands.shrink_to(16);
         self.events.shrink_to(16);
     }

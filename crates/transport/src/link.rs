@@ -16,8 +16,8 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use units::Concealed;
-use wire::StatusCode;
 use wire::frame::MESSAGE_LEN_MAX;
+use wire::{Message, StatusCode};
 
 use crate::error::{CloseReason, QueryError, SendError};
 use crate::peer::VerifiedPeer;
@@ -72,8 +72,8 @@ impl Link {
     ///
     /// # Errors
     /// [`SendError`]: the message was not queued.
-    pub fn try_send(&self, message: Bytes) -> Result<(), SendError> {
-        check_len(&message)?;
+    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        let message = checked(message)?;
         self.shared.push(Command::Packet(message)).map_err(|refused| match refused {
             Refused::Full(_) => SendError::QueueFull,
             Refused::Closed => SendError::Closed,
@@ -85,8 +85,8 @@ impl Link {
     ///
     /// # Errors
     /// [`SendError::TooLarge`] or [`SendError::Closed`].
-    pub async fn send(&self, message: Bytes) -> Result<(), SendError> {
-        check_len(&message)?;
+    pub async fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        let message = checked(message)?;
         self.shared.push_waiting(Command::Packet(message)).await.or(Err(SendError::Closed))
     }
 
@@ -95,8 +95,8 @@ impl Link {
     ///
     /// # Errors
     /// [`SendError::TooLarge`] or [`SendError::Closed`].
-    pub fn send_bounded(&self, message: Bytes) -> Result<(), SendError> {
-        check_len(&message)?;
+    pub fn send_bounded(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        let message = checked(message)?;
         if self.shared.push_always(Command::Packet(message)) { Ok(()) } else { Err(SendError::Closed) }
     }
 
@@ -162,11 +162,12 @@ impl fmt::Debug for Link {
     }
 }
 
-fn check_len(message: &Bytes) -> Result<(), SendError> {
+fn checked(message: impl Into<Message>) -> Result<Message, SendError> {
+    let message = message.into();
     if message.len() > MESSAGE_LEN_MAX {
         return Err(SendError::TooLarge { len: message.len() });
     }
-    Ok(())
+    Ok(message)
 }
 
 /// What the peer sends, in order. Dropping it closes the link.

@@ -147,9 +147,16 @@ impl Input<'_> {
 pub trait Sink {
     /// Appends `bytes`.
     fn put(&mut self, bytes: &[u8]);
+
+    /// So many bytes are about to come.
+    fn expect(&mut self, _len: usize) {}
 }
 
 impl Sink for BytesMut {
+    fn expect(&mut self, len: usize) {
+        self.reserve(len);
+    }
+
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
@@ -230,6 +237,21 @@ impl Write for [u8; 32] {
     }
 }
 
+/// What stands before `len` bytes of a `bytes` field, and how much of it that is.
+pub(crate) fn bytes_header(len: usize) -> ([u8; 8], usize) {
+    let [a, b, c, d, e, f, g, _] = (len as u64).to_le_bytes();
+    match len {
+        0..=253 => ([a, 0, 0, 0, 0, 0, 0, 0], 1),
+        254..=0xff_ffff => ([254, a, b, c, 0, 0, 0, 0], 4),
+        _ => ([255, a, b, c, d, e, f, g], 8),
+    }
+}
+
+/// What stands behind header and data of a `bytes` field.
+pub(crate) fn bytes_padding(unpadded_len: usize) -> &'static [u8] {
+    &[0; 3][..unpadded_len.next_multiple_of(4) - unpadded_len]
+}
+
 /// `bytes`.
 impl<'a> Read<'a> for &'a [u8] {
     const LEN_MIN: usize = 4;
@@ -241,25 +263,10 @@ impl<'a> Read<'a> for &'a [u8] {
 
 impl Write for &[u8] {
     fn write(&self, out: &mut impl Sink) {
-        let len = self.len() as u64;
-        let [a, b, c, d, e, f, g, _] = len.to_le_bytes();
-        let header_len = match len {
-            0..=253 => {
-                out.put(&[a]);
-                1
-            }
-            254..=0xff_ffff => {
-                out.put(&[254, a, b, c]);
-                4
-            }
-            _ => {
-                out.put(&[255, a, b, c, d, e, f, g]);
-                8
-            }
-        };
+        let (header, header_len) = bytes_header(self.len());
+        out.put(&header[..header_len]);
         out.put(self);
-        let unpadded_len = header_len + self.len();
-        out.put(&[0; 3][..unpadded_len.next_multiple_of(4) - unpadded_len]);
+        out.put(bytes_padding(header_len + self.len()));
     }
 
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,10 +3,15 @@
 //! A frame is a 32-bit payload length, a 32-bit number that counts frames from 0 in each direction, and the payload;
 //! both numbers are little endian. Wire protocol of the deployed network.
 
+mod outgoing;
+
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use crate::codec::{Encode as _, Sink as _, encoded_len};
-use crate::tcp;
+use crate::codec::{Encode as _, Sink, bytes_header, bytes_padding, encoded_len};
+use crate::message::SHARED_LEN_MIN;
+use crate::{Message, schema, tcp};
+
+pub use outgoing::Outgoing;
 
 /// Most bytes of one payload, 16 MiB.
 pub const PAYLOAD_LEN_MAX: usize = 1 << 24;
@@ -113,17 +118,41 @@ impl FrameWriter {
     ///
     /// # Errors
     /// [`FrameError::PayloadTooLarge`]; then nothing was written and no number was used, so the stream is still good.
-    pub fn write(&mut self, packet: &tcp::Packet<'_>, out: &mut BytesMut) -> Result<(), FrameError> {
+    pub fn write(&mut self, packet: &tcp::Packet<'_>, out: &mut impl Sink) -> Result<(), FrameError> {
         let len = encoded_len(packet);
+        self.begin(len, len, out)?;
+        packet.write_boxed(out);
+        Ok(())
+    }
+
+    /// Appends a frame with a [`tcp::Packet::Packet`] of `message`, whose long pieces are shared and not copied.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_message(&mut self, message: &Message, out: &mut Outgoing) -> Result<(), FrameError> {
+        let (header, header_len) = bytes_header(message.len());
+        let padding = bytes_padding(header_len + message.len());
+        let len = size_of::<u32>() + header_len + message.len() + padding.len();
+        let is_short = |piece: &&Bytes| piece.len() < SHARED_LEN_MIN;
+        let copied_len = message.pieces().filter(is_short).map(Bytes::len).sum::<usize>();
+        self.begin(len, size_of::<u32>() + header_len + copied_len + padding.len(), out)?;
+        out.put(&schema::tcp::packet.to_le_bytes());
+        out.put(&header[..header_len]);
+        for piece in message.pieces() {
+            if is_short(&piece) { out.put(piece) } else { out.share(piece) }
+        }
+        out.put(padding);
+        Ok(())
+    }
+
+    fn begin(&mut self, len: usize, copied_len: usize, out: &mut impl Sink) -> Result<(), FrameError> {
         let announced_len = u32::try_from(len)
             .ok()
             .filter(|_| len <= PAYLOAD_LEN_MAX)
             .ok_or(FrameError::PayloadTooLarge { len })?;
-
-        out.reserve(HEADER_LEN + len);
+        out.expect(HEADER_LEN + copied_len);
         out.put(&announced_len.to_le_bytes());
         out.put(&self.seqno_next.to_le_bytes());
-        packet.write_boxed(out);
         self.seqno_next = self.seqno_next.wrapping_add(1);
         Ok(())
     }
@@ -132,7 +161,20 @@ impl FrameWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{decode, encode};
+    use crate::{decode, encode, encode_sharing, stream};
+
+    /// All that waits, as the other side receives it.
+    fn received(out: &mut Outgoing) -> BytesMut {
+        let mut received = BytesMut::new();
+        while out.has_remaining() {
+            // No write takes all of it.
+            let chunk = out.chunk();
+            let len = chunk.len().min(1000);
+            received.extend_from_slice(&chunk[..len]);
+            out.advance(len);
+        }
+        received
+    }
 
     fn frame(len: u32, seqno: i32, payload: &[u8]) -> BytesMut {
         [&len.to_le_bytes()[..], &seqno.to_le_bytes(), payload].concat().as_slice().into()
@@ -252,5 +294,59 @@ mod tests {
     fn a_frame_is_header_and_object() {
         let packet = tcp::Packet::Connected { id: 0x0102_0304_0506_0708 };
         assert_eq!(stream(&[packet]), frame(12, 0, &encode(&packet)));
+    }
+
+    #[test]
+    fn a_message_is_framed_as_a_packet_of_its_bytes_whether_shared_or_not() {
+        let (mut writer, mut out) = (FrameWriter::new(), Outgoing::default());
+        let mut expected = Vec::new();
+        for len in [0, 1, 100, 216, 217, 218, 5000, 16_384, 70_003, 1] {
+            let data = Bytes::from(vec![5; len]);
+            let part = stream::BodyPart { request_id: [1; 32], data: &data, is_last: false };
+            for message in
+                [encode(&part).into(), encode_sharing(&part, &data), Bytes::from(vec![6; len]).into()]
+            {
+                writer.write_message(&message, &mut out).unwrap();
+                expected.push(message.into_bytes());
+            }
+        }
+        let packets: Vec<_> = expected.iter().map(|data| tcp::Packet::Packet { data }).collect();
+        let len = out.len();
+        let found = received(&mut out);
+        assert_eq!(found.len(), len);
+        assert_eq!(found, stream(&packets));
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn a_message_that_fits_no_frame_is_refused_and_one_byte_less_is_not() {
+        let (mut writer, mut out) = (FrameWriter::new(), Outgoing::default());
+        let too_large = Bytes::from(vec![0; PAYLOAD_LEN_MAX - 7]);
+        let refusal = writer.write_message(&too_large.clone().into(), &mut out);
+        assert_eq!(refusal, Err(FrameError::PayloadTooLarge { len: PAYLOAD_LEN_MAX + 4 }));
+        assert!(out.is_empty());
+        writer.write_message(&too_large.slice(1..).into(), &mut out).unwrap();
+        assert_eq!(received(&mut out)[..8], [0, 0, 0, 1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_waits_can_be_written_in_one_go_or_forgotten() {
+        let (mut writer, mut out) = (FrameWriter::new(), Outgoing::default());
+        let data = Bytes::from(vec![5; 5000]);
+        for _ in 0..2 {
+            writer.write(&tcp::Packet::Ping { id: 3 }, &mut out).unwrap();
+            writer.write_message(&data.clone().into(), &mut out).unwrap();
+        }
+        writer.write(&tcp::Packet::Ping { id: 3 }, &mut out).unwrap();
+        let mut slices = [std::io::IoSlice::new(&[]); 8];
+        let count = out.chunks_vectored(&mut slices);
+        assert_eq!(count, 5, "the shared pieces and what is around them");
+        let written: usize = slices[..count].iter().map(|slice| slice.len()).sum();
+        assert_eq!(written, out.len());
+        out.clear();
+        assert!(out.is_empty() && !out.has_remaining());
+        out.release();
+        writer.write(&tcp::Packet::Ping { id: 3 }, &mut out).unwrap();
+        assert_eq!(out.len(), HEADER_LEN + 12);
     }
 }

@@ -9,8 +9,8 @@
 //!   to the bytes at hand (at most about five times as much), not to a length that a peer claims.
 //! - An object must fill its bytes exactly. Within them, reading is as tolerant as the deployed peers are (padding of
 //!   any value, length headers longer than needed, unknown flag bits), and writing is canonical.
-//! - Reading borrows: strings and byte fields point into the received buffer. Writing copies once, into the buffer
-//!   that goes to the socket.
+//! - Reading borrows: strings and byte fields point into the received buffer. Writing copies a short
+//!   field into the message and again into what goes to the socket, a long one not at all ([`encode_sharing`]).
 //! - Formatting a message with `Debug` shows its shape and numbers; strings, byte fields and 256-bit values appear
 //!   by length only, since they may be prompts, answers, keys or secrets.
 //!
@@ -23,12 +23,14 @@ mod codec;
 mod error;
 pub mod frame;
 mod macros;
+mod message;
 mod messages;
 mod status;
 mod text;
 
 pub use codec::{Decode, Encode, decode, encode};
 pub use error::DecodeError;
+pub use message::{Message, encode_sharing};
 pub use messages::{TokensUsed, client, http, key_manager, peer, proxy, stream, tcp, worker};
 pub use status::StatusCode;
 pub use text::TlStr;

@@ -100,7 +100,7 @@ async fn malformed_messages_end_the_link_and_unknown_ones_do_not() {
     let _program = setup.start().await;
     let mut worker = setup.proxy.accept().await;
     // An unknown message, a question that a worker does not answer, a payment that does not hold.
-    worker.link.try_send(b"\x01\x02\x03\x04rest".as_slice().into()).unwrap();
+    worker.link.try_send(bytes::Bytes::from_static(b"\x01\x02\x03\x04rest")).unwrap();
     let asked =
         worker.link.query(b"\x01\x02\x03\x04".as_slice().into(), std::time::Duration::from_secs(60)).await;
     assert!(matches!(asked, Err(QueryError::Refused { code: WireStatus::PROTOCOL_VIOLATION, .. })));

@@ -8,7 +8,7 @@ use gateway::server::{Model, ModelWorker};
 use transport::flow::{PART_LEN_MAX, part_cost};
 use units::{Coefficient, ConfigVersion, ProtocolVersion, RequestId};
 use wire::client::{self, GetWorkerTypes, GetWorkerTypesV2, RunQuery, RunQueryEx};
-use wire::{DecodeError, http, stream};
+use wire::{DecodeError, Message, http, stream};
 
 pub(crate) use wire::client::FromProxy;
 
@@ -52,14 +52,14 @@ pub(crate) struct QueryParts {
 
 impl QueryParts {
     /// The next message, and what it takes of the window.
-    pub(crate) fn next(&mut self) -> Option<(u32, Bytes)> {
+    pub(crate) fn next(&mut self) -> Option<(u32, Message)> {
         if self.query.is_empty() {
             return None;
         }
         let data = self.query.split_to(self.query.len().min(PART_LEN_MAX));
         let request_id = *self.id.as_bytes();
         let part = stream::BodyPart { request_id, data: &data, is_last: self.query.is_empty() };
-        Some((part_cost(data.len()), wire::encode(&part)))
+        Some((part_cost(data.len()), wire::encode_sharing(&part, &data)))
     }
 }
 

@@ -25,6 +25,7 @@ mod listing;
 mod moving;
 mod newcomers;
 mod pace;
+mod parts;
 mod relay;
 mod running;
 mod shares;
@@ -47,7 +48,7 @@ use market::Market;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use units::{AdjustedTokens, AdjustedUsage, Capabilities, Concealed, ImageHash, RequestId};
-use wire::{StatusCode, peer};
+use wire::{Message, StatusCode, peer};
 
 use accounts::Accounts;
 use answer::Failure;
@@ -112,7 +113,7 @@ pub enum Action {
         /// Where to.
         link: LinkId,
         /// A boxed object.
-        message: Bytes,
+        message: Message,
         /// What follows if the link has no room for it.
         otherwise: Undelivered,
     },
@@ -161,7 +162,7 @@ impl fmt::Debug for Action {
             }
             Self::Send { link, message, otherwise } => {
                 let mut send = f.debug_struct("Send");
-                send.field("link", link).field("message", &Concealed::new(message));
+                send.field("link", link).field("message", message);
                 send.field("otherwise", otherwise).finish()
             }
             Self::Vouch { link } => f.debug_struct("Vouch").field("link", link).finish(),
@@ -608,7 +609,8 @@ impl Core {
         }
     }
 
-    fn send(&mut self, link: LinkId, message: Bytes, otherwise: Undelivered) {
+    fn send(&mut self, link: LinkId, message: impl Into<Message>, otherwise: Undelivered) {
+        let message = message.into();
         self.outbox.push_back(Action::Send { link, message, otherwise });
     }
 }

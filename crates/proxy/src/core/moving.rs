@@ -13,6 +13,7 @@ use wire::{client, http};
 use super::accounts::Side;
 use super::admission::errand;
 use super::client_link::in_full;
+use super::parts::Parts;
 use super::running::{Last, Request, RequestKey};
 use super::{Core, LinkId, Now, Outcome};
 
@@ -22,13 +23,18 @@ pub(super) struct Kept {
     len: usize,
 }
 
-/// A request as its client sent it: a boxed object.
-pub(super) struct KeptRequest(Bytes);
+/// A request as its client sent it.
+pub(super) enum KeptRequest {
+    /// A boxed object.
+    Message(Bytes),
+    /// The run message that it began with, and its query, which came in parts.
+    Parts { run: Bytes, query: Parts },
+}
 
 /// It holds a prompt.
 impl std::fmt::Debug for KeptRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeptRequest").field("len", &self.0.len()).finish_non_exhaustive()
+        f.debug_struct("KeptRequest").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
@@ -41,14 +47,25 @@ const WORKERS_MAX: usize = 3;
 impl Kept {
     /// Keeps a message if it fits the budget.
     pub(super) fn keep(&mut self, message: &Bytes, len_max: usize) -> Option<KeptRequest> {
-        let len = self.len.checked_add(message.len()).filter(|len| *len <= len_max)?;
-        self.len = len;
         let is_short = message.len() <= COPIED_LEN_MAX;
-        Some(KeptRequest(if is_short { Bytes::copy_from_slice(message) } else { message.clone() }))
+        self.add(message.len(), len_max)?;
+        Some(KeptRequest::Message(if is_short { Bytes::copy_from_slice(message) } else { message.clone() }))
+    }
+
+    /// Keeps a request whose query came in parts, if it fits the budget.
+    pub(super) fn keep_parts(&mut self, run: Bytes, query: Parts, len_max: usize) -> Option<KeptRequest> {
+        let request = KeptRequest::Parts { run, query };
+        self.add(request.len(), len_max)?;
+        Some(request)
+    }
+
+    fn add(&mut self, len: usize, len_max: usize) -> Option<()> {
+        self.len = self.len.checked_add(len).filter(|len| *len <= len_max)?;
+        Some(())
     }
 
     pub(super) fn forget(&mut self, request: KeptRequest) {
-        self.len -= request.0.len();
+        self.len -= request.len();
     }
 
     /// Bytes that are kept.
@@ -58,23 +75,34 @@ impl Kept {
 }
 
 impl KeptRequest {
-    /// The same bytes, not counted again.
-    pub(super) fn bytes(&self) -> Self {
-        Self(self.0.clone())
-    }
-
-    /// The message itself.
-    pub(super) const fn message(&self) -> &Bytes {
-        &self.0
-    }
-
-    /// What the client asked for.
-    pub(super) fn query(&self) -> Option<client::RunQueryEx<'_>> {
-        match wire::decode(&self.0) {
-            Ok(client::Packet::RunQueryEx(query)) => Some(query),
-            Ok(client::Packet::RunQuery(query)) => Some(in_full(query)),
-            _ => None,
+    fn len(&self) -> usize {
+        match self {
+            Self::Message(message) => message.len(),
+            Self::Parts { run, query } => run.len() + query.end(),
         }
+    }
+
+    /// The message itself, in one piece.
+    pub(super) fn message(&self) -> Bytes {
+        match self {
+            Self::Message(message) => message.clone(),
+            Self::Parts { run, query } => {
+                let whole = query.first(query.end());
+                wire::decode::<client::RunQueryEx<'_>>(run).map_or_else(
+                    |_malformed| Bytes::new(),
+                    |run| wire::encode(&client::RunQueryEx { query: &whole, ..run }),
+                )
+            }
+        }
+    }
+}
+
+/// What a client asks for in a message that was kept.
+pub(super) fn kept_query(message: &[u8]) -> Option<client::RunQueryEx<'_>> {
+    match wire::decode(message) {
+        Ok(client::Packet::RunQueryEx(query)) => Some(query),
+        Ok(client::Packet::RunQuery(query)) => Some(in_full(query)),
+        _ => None,
     }
 }
 
@@ -107,8 +135,8 @@ impl Core {
         let upload = request.client_link.map(|link| (link, request.client.request_id)).filter(|_| may_move);
         let upload = upload.and_then(|at| self.collected_run(at.0, &at.1).map(|(run, len)| (at, run, len)));
         let (message, query_len) = match (&upload, &request.kept) {
-            (Some((_, run, len)), _) => (KeptRequest(run.clone()), Some(*len)),
-            (None, Some(kept)) if may_move => (kept.bytes(), None),
+            (Some((_, run, len)), _) => (run.clone(), Some(*len)),
+            (None, Some(kept)) if may_move => (kept.message(), None),
             (None, _) => {
                 self.running.put_back(key, request, hold);
                 return false;
@@ -117,7 +145,7 @@ impl Core {
         // So that the market knows better than to name the same one again.
         let worker = WorkerId::new(request.worker_link.0);
         self.market.finished(worker, ending, now.instant);
-        let next = message.query().and_then(|query| {
+        let next = kept_query(&message).and_then(|query| {
             let query_len = query_len.unwrap_or(query.query.len());
             let http = http::RequestStart::read(query.query, query_len).ok();
             let wish = self.read_wish(&query, query_len, request.wants_notes, http.as_ref()).ok()?;

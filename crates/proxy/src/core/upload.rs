@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::Bytes;
 use ton::Address;
 use transport::flow::{Inflow, Outflow, PART_LEN_MAX, QUERY_WINDOW, part_cost};
 use units::ProtocolVersion;
@@ -15,6 +15,7 @@ use wire::{client, proxy, stream};
 
 use super::accounts::{Freshness, Side, Standing};
 use super::client_link::{Breach, ClientParty};
+use super::parts::Parts;
 use super::running::RequestKey;
 use super::{Core, LinkId, Now, Undelivered};
 
@@ -31,22 +32,16 @@ pub(super) struct Errand {
     pub(super) debug: bool,
 }
 
-/// Room for a query is made at once up to this length, so that it need not move as it grows, and beyond it as it comes.
-const AT_ONCE_MAX: usize = 256 * 1024;
-
 /// A query that has not come to its end, or not gone on to it.
 pub(super) struct Upload {
     inflow: Inflow,
-    received: usize,
     len: usize,
     /// Length of the part that it began with.
     first_len: usize,
     /// The run message, whose query is only the first part; if the budget has room for all that comes.
     run: Option<Bytes>,
-    /// What has come of the query, from `dropped` on.
-    bytes: BytesMut,
-    /// What went on and is not kept; nothing where there is a run message.
-    dropped: usize,
+    /// What has come of the query; from its beginning, where there is a run message.
+    parts: Parts,
     /// Parts that have not gone on: where each ends in the query, and what it takes of the client's window.
     owed: VecDeque<(usize, u32)>,
     onward: Onward,
@@ -124,18 +119,14 @@ impl Core {
             self.collected_len += len;
             run.clone()
         });
-        // What is not kept passes through a window.
-        let kept_len = if run.is_some() { len } else { 0 };
-        let mut bytes = BytesMut::with_capacity(first.len().max(kept_len.min(AT_ONCE_MAX)));
-        bytes.extend_from_slice(first);
+        let mut parts = Parts::default();
+        parts.push(first);
         let upload = Upload {
             inflow,
-            received: first.len(),
             len,
             first_len: first.len(),
             run,
-            bytes,
-            dropped: 0,
+            parts,
             owed: VecDeque::from([(first.len(), cost)]),
             onward: Onward::Waits,
         };
@@ -154,10 +145,10 @@ impl Core {
     ) {
         let Some(mut upload) = self.take_upload(link, &request_id) else { return };
         upload.onward = if errand.protocol == ProtocolVersion::V3 {
-            let first = &upload.bytes[..upload.first_len];
+            let first = upload.parts.first(upload.first_len);
             let mut outflow = Outflow::new(QUERY_WINDOW);
             let _has_room = outflow.take(part_cost(first.len()));
-            let run = self.run_message(&errand, first, now);
+            let run = self.run_message(&errand, &first, now);
             let query_len = i32::try_from(upload.len).expect("longer queries were refused");
             let begin = wire::encode(&stream::Begin { query_len, run: &run });
             self.send(errand.worker, begin, Undelivered::FailRequest(key));
@@ -198,12 +189,12 @@ impl Core {
             return Ok(());
         };
         upload.inflow.receive(cost).map_err(|_overrun| "more of a query than was let")?;
-        upload.received += part.data.len();
-        if upload.received > upload.len || part.is_last != (upload.received == upload.len) {
+        let received = upload.parts.end() + part.data.len();
+        if received > upload.len || part.is_last != (received == upload.len) {
             return Err("the parts of a query do not add up to its length");
         }
-        upload.bytes.extend_from_slice(part.data);
-        upload.owed.push_back((upload.received, cost));
+        upload.parts.push(part.data);
+        upload.owed.push_back((received, cost));
         if let Some(upload) = self.take_upload(link, &part.request_id) {
             self.flush_query((link, part.request_id), upload, now);
         }
@@ -211,14 +202,12 @@ impl Core {
     }
 
     /// A query has gone on to its end: from now on another worker may try it as if it had come in one message.
-    fn keep_complete(&mut self, key: RequestKey, run: &Bytes, query: &[u8]) {
-        let Ok(run) = wire::decode::<client::RunQueryEx<'_>>(run) else { return };
-        let message = wire::encode(&client::RunQueryEx { query, ..run });
+    fn keep_complete(&mut self, key: RequestKey, run: Bytes, query: Parts) {
         let len_max = self.limits.kept_len_max;
         if let Some(request) = self.running.get_mut(key)
             && request.first_answer.is_none()
         {
-            request.kept = self.kept.keep(&message, len_max);
+            request.kept = self.kept.keep_parts(run, query, len_max);
         }
     }
 
@@ -277,7 +266,7 @@ impl Core {
     pub(super) fn end_upload(&mut self, link: LinkId, request_id: &[u8; 32]) {
         let Some(client) = self.clients.get_mut(&link) else { return };
         if let Some(upload) = client.uploads.remove(request_id) {
-            if upload.received < upload.len {
+            if upload.parts.end() < upload.len {
                 // What was let may still come.
                 client.late = client.late.saturating_add(upload.inflow.left().into());
             }
@@ -292,32 +281,32 @@ impl Core {
 
     /// Hands on what the worker has room for. The upload was taken from its link, and returns there until it is over.
     fn flush_query(&mut self, (link, request_id): (LinkId, [u8; 32]), mut upload: Upload, now: Now) {
-        let has_come = upload.received == upload.len;
+        let received = upload.parts.end();
+        let has_come = received == upload.len;
         let (gone, key) = match &mut upload.onward {
             Onward::Waits => (0, None),
             Onward::Parts { request, worker, hop_id, outflow, sent } => {
-                while *sent < upload.received {
-                    let end = upload.received.min(*sent + PART_LEN_MAX);
-                    let data = &upload.bytes[*sent - upload.dropped..end - upload.dropped];
+                while *sent < received {
+                    let data = upload.parts.from(*sent, PART_LEN_MAX);
                     if !outflow.take(part_cost(data.len())) {
                         break;
                     }
-                    let is_last = end == upload.len;
-                    let part = wire::encode(&stream::BodyPart { request_id: *hop_id, data, is_last });
+                    *sent += data.len();
+                    let part =
+                        stream::BodyPart { request_id: *hop_id, data: &data, is_last: *sent == upload.len };
+                    let part = wire::encode_sharing(&part, &data);
                     self.send(*worker, part, Undelivered::FailRequest(*request));
-                    *sent = end;
                 }
                 if upload.run.is_none() {
-                    upload.bytes.advance(*sent - upload.dropped);
-                    upload.dropped = *sent;
+                    upload.parts.drop_before(*sent);
                 }
                 (*sent, Some(*request))
             }
             // What is collected makes room.
-            Onward::Whole { request, .. } => (upload.received, Some(*request)),
+            Onward::Whole { request, .. } => (received, Some(*request)),
         };
         if let Some(key) = key.filter(|_| has_come && gone == upload.len) {
-            return self.has_gone_on(key, &upload, now);
+            return self.has_gone_on(key, upload, now);
         }
         let mut grant = 0;
         while let Some((_, cost)) = upload.owed.pop_front_if(|(end, _)| *end <= gone) {
@@ -330,17 +319,17 @@ impl Core {
     }
 
     /// All of a query has come, and gone on or can.
-    fn has_gone_on(&mut self, key: RequestKey, upload: &Upload, now: Now) {
+    fn has_gone_on(&mut self, key: RequestKey, upload: Upload, now: Now) {
         self.collected_len -= upload.collected_len();
         if let Onward::Whole { errand, .. } = &upload.onward {
             if let Some(request) = self.running.get_mut(key) {
                 request.is_forwarded = true;
             }
-            let message = self.run_message(errand, &upload.bytes, now);
+            let message = self.run_message(errand, &upload.parts.first(upload.len), now);
             self.send(errand.worker, message, Undelivered::FailRequest(key));
         }
-        if let Some(run) = &upload.run {
-            self.keep_complete(key, run, &upload.bytes);
+        if let Some(run) = upload.run {
+            self.keep_complete(key, run, upload.parts);
         }
     }
 

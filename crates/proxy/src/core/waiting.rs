@@ -18,7 +18,7 @@ use wire::{StatusCode, http};
 use super::admission::{Wish, no_worker, too_many_long_queries};
 use super::answer::{self, Addressee, Failure, FinalInfo, Span, WorkerTold};
 use super::client_link::ClientParty;
-use super::moving::KeptRequest;
+use super::moving::{KeptRequest, kept_query};
 use super::{Action, Core, LinkId, Now, Outcome, Report, Undelivered};
 
 /// All requests that wait.
@@ -146,8 +146,8 @@ impl Core {
             && let Some(key) = self.waiting.rooms.get(&*model).and_then(|room| room.next(passed))
         {
             let Some(wait) = self.waiting.requests.get(&key) else { return };
-            let bytes = wait.kept.bytes();
-            let query = bytes.query().expect("it was read when it came");
+            let message = wait.kept.message();
+            let query = kept_query(&message).expect("it was read when it came");
             let query_len = wait.query_len;
             let http = http::RequestStart::read(query.query, query_len).ok();
             let wish = self.read_wish(&query, query_len, wait.wants_notes, http.as_ref());
@@ -162,7 +162,7 @@ impl Core {
                         true => (None, Some(kept)),
                         false => {
                             self.kept.forget(kept);
-                            (Some(bytes.message()), None)
+                            (Some(&message), None)
                         }
                     };
                     if let Err(failure) = self.start(link, party, (&wish, run), (started, kept), &post, now) {

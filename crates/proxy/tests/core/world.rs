@@ -172,7 +172,7 @@ impl World {
                 }
                 Action::Send { link, message, .. } => {
                     assert!(!self.closed.contains_key(&link), "sent on a closed link");
-                    self.sent.entry(link).or_default().push_back(message);
+                    self.sent.entry(link).or_default().push_back(message.into_bytes());
                 }
                 Action::Vouch { link } => self.vouched.push(link),
                 Action::Close { link, reason, .. } => {

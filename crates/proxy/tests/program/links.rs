@@ -144,7 +144,7 @@ async fn a_malformed_message_costs_one_link() {
     let mut cut = wire::encode(&wire::worker::EnabledDisabled { disabled: 1 }).to_vec();
     let mut worker = world.worker(60).await;
     cut.truncate(6);
-    worker.link.send(cut.into()).await.unwrap();
+    worker.link.send(bytes::Bytes::from(cut)).await.unwrap();
     assert_eq!(worker.next().await, None);
     let mut request = wire::encode(&wire::client::GetWorkerTypes {}).to_vec();
     request.extend_from_slice(&[0; 4]);

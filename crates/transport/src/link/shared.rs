@@ -11,8 +11,8 @@ use std::{fmt, mem};
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 use units::Concealed;
-use wire::StatusCode;
 use wire::frame::MESSAGE_LEN_MAX;
+use wire::{Message, StatusCode};
 
 use super::{LinkEvent, LinkLimits};
 use crate::error::{CloseReason, QueryError};
@@ -23,7 +23,7 @@ const ITEM_COST: usize = 64;
 
 /// What the application wants the link's task to do.
 pub(crate) enum Command {
-    Packet(Bytes),
+    Packet(Message),
     Query { message: Bytes, deadline: Instant, reply: oneshot::Sender<Result<Bytes, QueryError>> },
     Answer { id: i64, message: Bytes },
     Refuse { id: i64, code: StatusCode, message: String },
@@ -32,7 +32,7 @@ pub(crate) enum Command {
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, message) = match self {
-            Self::Packet(message) => ("Packet", message.as_ref()),
+            Self::Packet(message) => return f.debug_tuple("Packet").field(message).finish(),
             Self::Query { message, .. } => ("Query", message.as_ref()),
             Self::Answer { message, .. } => ("Answer", message.as_ref()),
             Self::Refuse { message, .. } => ("Refuse", message.as_bytes()),
@@ -279,9 +279,8 @@ impl Command {
     pub(crate) fn cost(&self) -> usize {
         ITEM_COST
             + match self {
-                Self::Packet(message) | Self::Query { message, .. } | Self::Answer { message, .. } => {
-                    message.len()
-                }
+                Self::Packet(message) => message.len(),
+                Self::Query { message, .. } | Self::Answer { message, .. } => message.len(),
                 Self::Refuse { message, .. } => message.len(),
             }
     }

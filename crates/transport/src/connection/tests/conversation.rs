@@ -1,5 +1,6 @@
 //! Whatever two peers say and however the bytes are cut: what one sent is what the other receives.
 
+use bytes::Buf as _;
 use proptest::prelude::*;
 
 use super::*;
@@ -53,7 +54,7 @@ impl Talker {
     fn act(&mut self, now: Instant, step: Step, other: &mut Self) {
         match step {
             Step::Send(message) => {
-                if self.connection.send(&message).is_ok() {
+                if self.connection.send(&super::message(&message)).is_ok() {
                     self.sent.push(message.into());
                 }
             }
@@ -75,7 +76,7 @@ impl Talker {
             Step::Deliver(len) => {
                 let outgoing = other.connection.outgoing();
                 let len = len.min(outgoing.len());
-                self.input.extend_from_slice(&outgoing.split_to(len));
+                self.input.extend_from_slice(&outgoing.copy_to_bytes(len));
                 self.connection.handle_input(now, &mut self.input);
             }
         }

@@ -119,8 +119,8 @@ fn a_begun_frame_has_a_deadline_that_its_bytes_move() {
 #[test]
 fn a_frame_that_ends_in_time_leaves_no_deadline() {
     let mut pair = Pair::ready();
-    pair.client.send(&[7; 1000]).unwrap();
-    let mut bytes = pair.client.outgoing().split();
+    pair.client.send(&message(&[7; 1000])).unwrap();
+    let mut bytes = BytesMut::from(&sent(&mut pair.client)[..]);
     let mut rest = bytes.split_off(10);
     pair.server.handle_input(pair.now, &mut bytes);
     bytes.unsplit(rest.split());

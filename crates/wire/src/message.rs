@@ -1,0 +1,136 @@
+//! A boxed object on its way to the wire.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::Encode;
+use crate::codec::{Sink, encoded_len};
+
+/// A shorter field is copied: sharing it would cost more.
+pub(crate) const SHARED_LEN_MIN: usize = 2048;
+
+/// A boxed object as bytes, of which a long field may be shared with the memory it came from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// All of it, or what stands before the shared field.
+    start: Bytes,
+    rest: Option<Box<Rest>>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Rest {
+    shared: Bytes,
+    end: Bytes,
+}
+
+/// As [`encode`](crate::encode), without copying `field` if it is long: `object` must have it as one of its byte fields.
+pub fn encode_sharing<T: Encode + ?Sized>(object: &T, field: &Bytes) -> Message {
+    if field.len() < SHARED_LEN_MIN {
+        return crate::encode(object).into();
+    }
+    let around = encoded_len(object).saturating_sub(field.len());
+    let mut out = Around { bytes: BytesMut::with_capacity(around), field, at: None };
+    object.write_boxed(&mut out);
+    let Around { mut bytes, at, .. } = out;
+    let rest = at.map(|at| {
+        let end = bytes.split_off(at).freeze();
+        Box::new(Rest { shared: field.clone(), end })
+    });
+    Message { start: bytes.freeze(), rest }
+}
+
+/// Writes an object but for one field.
+struct Around<'f> {
+    bytes: BytesMut,
+    field: &'f Bytes,
+    /// Where the field belongs, once it came.
+    at: Option<usize>,
+}
+
+impl Sink for Around<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        // The same memory, not just equal bytes.
+        if self.at.is_none() && std::ptr::eq(bytes, self.field.as_ref()) {
+            self.at = Some(self.bytes.len());
+        } else {
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
+}
+
+impl Message {
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.start.len() + self.rest.as_ref().map_or(0, |rest| rest.shared.len() + rest.end.len())
+    }
+
+    /// Whether there is nothing of it; no object is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes in order.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &Bytes> {
+        let rest = self.rest.iter().flat_map(|rest| [&rest.shared, &rest.end]);
+        std::iter::once(&self.start).chain(rest)
+    }
+
+    /// All bytes in one piece, copied if there are several.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        if self.rest.is_none() {
+            return self.start;
+        }
+        let mut bytes = BytesMut::with_capacity(self.len());
+        for piece in self.pieces() {
+            bytes.extend_from_slice(piece);
+        }
+        bytes.freeze()
+    }
+}
+
+impl From<Bytes> for Message {
+    fn from(bytes: Bytes) -> Self {
+        Self { start: bytes, rest: None }
+    }
+}
+
+/// It may be a prompt.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<message of {} bytes>", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{encode, stream};
+
+    fn part(data: &[u8]) -> stream::BodyPart<'_> {
+        stream::BodyPart { request_id: [7; 32], data, is_last: true }
+    }
+
+    #[test]
+    fn a_long_field_is_shared_and_a_short_one_is_not() {
+        for len in [0, 1, SHARED_LEN_MIN - 1, SHARED_LEN_MIN, SHARED_LEN_MIN + 1, 70_001] {
+            let field = Bytes::from(vec![3; len]);
+            let message = encode_sharing(&part(&field), &field);
+            let is_shared = message.pieces().any(|piece| std::ptr::eq(piece.as_ref(), field.as_ref()));
+            assert_eq!(is_shared, len >= SHARED_LEN_MIN);
+            let whole = encode(&part(&field));
+            assert_eq!((message.len(), message.into_bytes()), (whole.len(), whole));
+        }
+    }
+
+    #[test]
+    fn equal_bytes_elsewhere_are_copied() {
+        let (field, equal) = (Bytes::from(vec![3; 5000]), Bytes::from(vec![3; 5000]));
+        let message = encode_sharing(&part(&field), &equal);
+        assert_eq!(message.pieces().count(), 1);
+        assert_eq!(message.into_bytes(), encode(&part(&field)));
+    }
+}
