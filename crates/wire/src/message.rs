@@ -66,7 +66,7 @@ impl Message {
         self.start.len() + self.rest.as_ref().map_or(0, |rest| rest.shared.len() + rest.end.len())
     }
 
-    /// Whether there is nothing of it; no object is.
+    /// Whether nothing of it is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -76,6 +76,34 @@ impl Message {
     pub(crate) fn pieces(&self) -> impl Iterator<Item = &Bytes> {
         let rest = self.rest.iter().flat_map(|rest| [&rest.shared, &rest.end]);
         std::iter::once(&self.start).chain(rest)
+    }
+
+    /// Takes the first `len` bytes off, or all if there are fewer. They are copied only where they were not in one piece.
+    pub fn split_to(&mut self, len: usize) -> Bytes {
+        let len = len.min(self.len());
+        if len <= self.start.len() {
+            let taken = self.start.split_to(len);
+            self.close_up();
+            return taken;
+        }
+        let mut taken = BytesMut::with_capacity(len);
+        while taken.len() < len {
+            let piece = self.start.split_to(self.start.len().min(len - taken.len()));
+            taken.extend_from_slice(&piece);
+            self.close_up();
+        }
+        taken.freeze()
+    }
+
+    /// Puts the rest at the start if nothing is before it.
+    fn close_up(&mut self) {
+        while self.start.is_empty()
+            && let Some(rest) = self.rest.take()
+        {
+            let Rest { shared, end } = *rest;
+            self.start = shared;
+            self.rest = (!end.is_empty()).then(|| Box::new(Rest { shared: end, end: Bytes::new() }));
+        }
     }
 
     /// All bytes in one piece, copied if there are several.
@@ -124,6 +152,27 @@ mod tests {
             let whole = encode(&part(&field));
             assert_eq!((message.len(), message.into_bytes()), (whole.len(), whole));
         }
+    }
+
+    #[test]
+    fn a_message_comes_off_in_parts_of_any_length() {
+        let field: Bytes = (0..20_001).map(|at| (at % 251) as u8).collect();
+        let whole = encode(&part(&field));
+        for len in [1, 7, 40, 4096, 19_999, 20_040, 30_000] {
+            let mut message = encode_sharing(&part(&field), &field);
+            let mut taken = Vec::new();
+            while !message.is_empty() {
+                let part = message.split_to(len);
+                assert_eq!(part.len(), len.min(whole.len() - taken.len()));
+                taken.extend_from_slice(&part);
+            }
+            assert_eq!(taken, whole);
+            assert!(message.split_to(1).is_empty());
+        }
+        let mut message = encode_sharing(&part(&field), &field);
+        message.split_to(100);
+        let shared = message.split_to(4096);
+        assert!(field.as_ptr_range().contains(&shared.as_ptr()), "what is in one piece is not copied");
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(crate) struct QueryParts {
     id: RequestId,
     /// What the first message took of the window.
     pub(crate) first_cost: u32,
-    query: Bytes,
+    query: Message,
 }
 
 impl QueryParts {
@@ -56,7 +56,7 @@ impl QueryParts {
         if self.query.is_empty() {
             return None;
         }
-        let data = self.query.split_to(self.query.len().min(PART_LEN_MAX));
+        let data = self.query.split_to(PART_LEN_MAX);
         let request_id = *self.id.as_bytes();
         let part = stream::BodyPart { request_id, data: &data, is_last: self.query.is_empty() };
         Some((part_cost(data.len()), wire::encode_sharing(&part, &data)))
@@ -77,7 +77,7 @@ impl RequestMessage<'_> {
             ("Content-Type", "application/json"),
             ("Content-Length", len.as_str()),
         ];
-        let mut query = wire::encode(&http::Request {
+        let request = http::Request {
             method: "POST".into(),
             url: self.route.path().into(),
             http_version: "HTTP/1.1".into(),
@@ -87,20 +87,24 @@ impl RequestMessage<'_> {
                 .map(|(name, value)| http::Header { name: name.into(), value: value.into() })
                 .collect(),
             payload: self.body,
-        });
+        };
+        let mut whole = wire::encode_sharing(&request, self.body);
         let model_name = self.model.into();
         let max_coefficient = self.max_coefficient.get().cast_signed();
         let max_tokens = self.tokens_max.cast_signed();
         let timeout = self.timeout.as_secs_f64() * TIMEOUT_SHARE;
         let request_id = *self.id.as_bytes();
         let min_config_version = self.config_version.get().cast_signed();
-        let whole_len = query.len();
+        let whole_len = whole.len();
         // In version 3 no message keeps the link for long.
         let is_long = protocol == ProtocolVersion::V3 && whole_len > PART_LEN_MAX;
-        let rest = is_long.then(|| {
-            let rest = query.split_off(PART_LEN_MAX);
-            QueryParts { id: self.id, first_cost: part_cost(query.len()), query: rest }
-        });
+        let (query, rest) = if is_long {
+            let first = whole.split_to(PART_LEN_MAX);
+            let first_cost = part_cost(first.len());
+            (first, Some(QueryParts { id: self.id, first_cost, query: whole }))
+        } else {
+            (whole.into_bytes(), None)
+        };
         let run = match protocol {
             ProtocolVersion::V0 => wire::encode(&RunQuery {
                 model_name,
