@@ -194,5 +194,5 @@ fn every_recorded_transaction_comes_out_the_same() {
         }
     }
     println!("{executed} executed, {refused} refused, {differences:?}");
-    assert!(executed > 400 && refused > 30, "the corpus is whole: {executed}, {refused}");
+    assert!(executed > 400 && refused > 20, "the corpus is whole: {executed}, {refused}");
 }
