@@ -2,7 +2,7 @@
 //!
 //! | command | does |
 //! | --- | --- |
-//! | `test` | the quick tier: format, lints, tidiness, Rust tests, the official SDK, a real engine, quick attacks, instruction counts; sets up what it needs |
+//! | `test` | the quick tier: format, lints, tidiness, Rust tests, the contracts, the official SDK, a real engine, quick attacks, instruction counts; sets up what it needs |
 //! | `test --long` | the slow tier on top: killed roles, supply chain, all attacks and fuzzing |
 //! | `tidy` | rules that no compiler checks: layers, reasons for dependencies, stray paths |
 //! | `deny` | licences, bans and sources of all dependencies |
@@ -11,6 +11,7 @@
 //! | `fuzz [SECONDS]` | every fuzz target for that long, 60 s each if not said |
 
 mod command;
+mod contracts;
 mod count;
 mod deny;
 mod fuzz;
@@ -63,6 +64,7 @@ fn test_quick() -> Result<()> {
     step("rust tests", || cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]))?;
     // The README starts the program without naming a package.
     step("the program", || cargo(&["run", "--", "--version"]))?;
+    step("contracts", || contracts::test("test"))?;
     step("official SDK and a real engine", sdk::test)?;
     step("hostile peers", || hostile::run(true))?;
     step("instruction counts", || count::check(false))
