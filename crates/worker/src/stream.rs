@@ -6,7 +6,7 @@ use ahash::HashMap;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use transport::flow::{ANSWER_WINDOW, FlowError, Gate, Inflow, QUERY_WINDOW, part_cost};
+use transport::flow::{FlowError, Gate, Inflow, WINDOW, part_cost};
 use units::RequestId;
 
 /// The part of a running request that its link can reach.
@@ -48,7 +48,7 @@ impl Stream {
     /// A request whose query begins with `start` and takes `query_len` bytes in all.
     fn new(start: &[u8], query_len: usize) -> Self {
         let mut query =
-            Query { bytes: BytesMut::new(), len: query_len, inflow: Inflow::new(QUERY_WINDOW), fault: None };
+            Query { bytes: BytesMut::new(), len: query_len, inflow: Inflow::new(WINDOW), fault: None };
         let is_complete = start.len() == query_len;
         if !is_complete {
             query.bytes.reserve(query_len.min(AT_ONCE_MAX));
@@ -56,7 +56,7 @@ impl Stream {
         }
         Self {
             cancelled: CancellationToken::new(),
-            answer: Gate::new(ANSWER_WINDOW),
+            answer: Gate::new(WINDOW),
             query: Mutex::new(query),
             query_ended: Notify::new(),
         }
@@ -143,7 +143,7 @@ impl Streams {
 
     /// A request whose query continues was begun: what it may send at once may come after its end.
     pub(crate) fn expect_parts(&mut self) {
-        self.late = self.late.saturating_add(QUERY_WINDOW.into());
+        self.late = self.late.saturating_add(WINDOW.into());
     }
 
     /// A request has ended.

@@ -5,7 +5,7 @@ mod support;
 
 use support::proxy::{Ask, Said, Worker};
 use support::setup::Setup;
-use transport::flow::{ANSWER_WINDOW, PART_LEN_MAX, part_cost};
+use transport::flow::{PART_LEN_MAX, WINDOW, part_cost};
 use units::Capabilities;
 
 const USAGE: &str = r#""usage":{"prompt_tokens":34,"total_tokens":134,"completion_tokens":100,"prompt_tokens_details":{"cached_tokens":11},"completion_tokens_details":{"reasoning_tokens":10}}"#;
@@ -109,7 +109,7 @@ async fn drain_window(worker: &mut Worker) -> usize {
     let Said::Head { .. } = worker.next_answer().await else { panic!("no head") };
     let (mut len, mut cost) = (0, 0);
     // The head took a little too, so that one part less than the window's worth has room.
-    while cost + 2 * part_cost(PART_LEN_MAX) <= ANSWER_WINDOW {
+    while cost + 2 * part_cost(PART_LEN_MAX) <= WINDOW {
         let Said::Part { id: 1, body, end: None } = worker.next_answer().await else { panic!("no part") };
         assert!(body.len() <= PART_LEN_MAX);
         len += body.len();
@@ -124,7 +124,7 @@ async fn without_credit_an_engine_waits_and_its_neighbour_does_not() {
     let (_program, mut worker) = linked(&mut setup).await;
     worker.ask(&Ask { id: 1, ..Ask::default() });
     let writer = setup.engine.next_prompt().await.answer(200, "text/event-stream");
-    let whole = ANSWER_WINDOW as usize * 4;
+    let whole = WINDOW as usize * 4;
     tokio::spawn(async move {
         for _ in 0..whole / PART_LEN_MAX {
             writer.write(&"x".repeat(PART_LEN_MAX)).await;
@@ -145,7 +145,7 @@ async fn without_credit_an_engine_waits_and_its_neighbour_does_not() {
             other => panic!("unexpected {other:?}"),
         }
     }
-    assert!(len < ANSWER_WINDOW as usize);
+    assert!(len < WINDOW as usize);
     // With credit it goes on to its end.
     let mut ungranted = u32::try_from(len).unwrap();
     loop {
@@ -178,7 +178,7 @@ async fn senseless_credit_ends_its_stream_alone() {
     assert_eq!(worker.whole_answer().await.0, 200);
 }
 
-const LONG_LEN: usize = 100_000;
+const LONG_LEN: usize = 200_000;
 
 /// A body that takes more than a window.
 fn long_body() -> String {
@@ -191,14 +191,14 @@ async fn a_query_in_parts_is_put_together_and_others_pass_between() {
     let (_program, mut worker) = linked(&mut setup).await;
     let body = long_body();
     let mut rest = worker.begin(&Ask { id: 1, body: &body, ..Ask::default() }, PART_LEN_MAX, 0);
-    for _ in 0..2 {
+    for _ in 0..4 {
         worker.part(1, &rest.split_to(PART_LEN_MAX), false);
     }
     // A whole small request in between.
     worker.ask(&Ask { id: 2, ..Ask::default() });
     setup.engine.next_prompt().await.answer_json(200, "{}").await;
     let Said::Credit { id: 1, len } = worker.next_answer().await else { panic!("what was taken makes room") };
-    assert!(len.cast_unsigned() >= transport::flow::QUERY_WINDOW / 2);
+    assert!(len.cast_unsigned() >= transport::flow::WINDOW / 2);
     assert_eq!(worker.whole_answer().await.0, 200);
     while !rest.is_empty() {
         let part = rest.split_to(rest.len().min(PART_LEN_MAX));
@@ -226,11 +226,11 @@ async fn parts_that_break_the_rules_end_their_request_alone() {
     worker.begin(&ask(1), PART_LEN_MAX, 0);
     worker.part(1, b"x", true);
     let Said::Error { id: 1, code: 621, .. } = worker.next_answer().await else { panic!("1 ends") };
-    let rest = worker.begin(&ask(2), PART_LEN_MAX, -90_000 + i32::try_from(PART_LEN_MAX).unwrap());
+    let rest = worker.begin(&ask(2), PART_LEN_MAX, -190_000 + i32::try_from(PART_LEN_MAX).unwrap());
     worker.part(2, &rest[..PART_LEN_MAX], true);
     let Said::Error { id: 2, code: 621, .. } = worker.next_answer().await else { panic!("2 ends") };
     let rest = worker.begin(&ask(3), PART_LEN_MAX, 0);
-    worker.part(3, &rest[..60_000], false);
+    worker.part(3, &rest[..120_000], false);
     let Said::Error { id: 3, code: 621, .. } = worker.next_answer().await else { panic!("3 ends") };
     // What was under way is passed over, and the places are free.
     worker.part(3, b"late", false);
@@ -258,7 +258,7 @@ async fn parts_of_no_request_and_senseless_lengths_end_the_link() {
     let body = long_body();
     let unknown = |worker: &Worker| worker.part(9, b"x", false);
     let shorter_than_its_start = |worker: &Worker| {
-        worker.begin(&Ask { body: &body, ..Ask::default() }, PART_LEN_MAX, -90_000);
+        worker.begin(&Ask { body: &body, ..Ask::default() }, PART_LEN_MAX, -190_000);
     };
     let misdeeds: [&dyn Fn(&Worker); 2] = [&unknown, &shorter_than_its_start];
     for misdeed in misdeeds {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use gateway::{ApiError, ErrorKind};
 use node::failpoint;
 use transport::Link;
-use transport::flow::{ANSWER_WINDOW, Gate, Inflow, QUERY_WINDOW, part_cost};
+use transport::flow::{Gate, Inflow, WINDOW, part_cost};
 use units::RequestId;
 use wire::stream;
 
@@ -88,7 +88,7 @@ impl Requests {
             }
             Some(Entry::Vacant(place)) => {
                 let waiting_len = Arc::clone(&waiting_len);
-                let (state, inflow) = (AnswerState::ExpectHead, Inflow::new(ANSWER_WINDOW));
+                let (state, inflow) = (AnswerState::ExpectHead, Inflow::new(WINDOW));
                 place.insert(Open { state, inflow, query: None, steps: sender, waiting_len });
             }
         }
@@ -208,7 +208,7 @@ fn proxy_lost() -> ApiError {
 impl Answering {
     /// A long query begins with a part of `first_cost`. Returns what holds back the rest.
     pub(crate) fn begin_upload(&self, first_cost: u32) -> Arc<Gate> {
-        let gate = Arc::new(Gate::begun(QUERY_WINDOW, first_cost));
+        let gate = Arc::new(Gate::begun(WINDOW, first_cost));
         if let Some(open) = self.requests.lock().as_mut().and_then(|open| open.get_mut(&self.id)) {
             open.query = Some(Arc::clone(&gate));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use market::{Affinity, Demand, NoWorker, WorkerId};
 use sha2::{Digest, Sha256};
-use transport::flow::{ANSWER_WINDOW, Inflow};
+use transport::flow::{Inflow, WINDOW};
 use units::{AdjustedTokens, AdjustedUsage, Coefficient, ModelName, ProtocolVersion, TokenCount};
 use wire::frame::MESSAGE_LEN_MAX;
 use wire::{StatusCode, client, http};
@@ -267,7 +267,7 @@ impl Core {
         }
         request.worker_link = post.link;
         request.worker_account = post.account;
-        request.inflow = (post.protocol == ProtocolVersion::V3).then(|| Inflow::new(ANSWER_WINDOW));
+        request.inflow = (post.protocol == ProtocolVersion::V3).then(|| Inflow::new(WINDOW));
         request.forwarded = now.instant;
     }
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use transport::flow::{ANSWER_WINDOW, Outflow, part_cost};
+use transport::flow::{Outflow, WINDOW, part_cost};
 use wire::{StatusCode, stream};
 
 use super::client_link::Breach;
@@ -55,7 +55,7 @@ const HELD_LEN_MAX: usize = 4 << 20;
 
 impl Delivery {
     pub(super) fn new(request: RequestKey) -> Self {
-        let outflow = Outflow::new(ANSWER_WINDOW);
+        let outflow = Outflow::new(WINDOW);
         Self { outflow, held: VecDeque::new(), held_len: 0, waits_for_link: false, request: Some(request) }
     }
 

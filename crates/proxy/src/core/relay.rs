@@ -1,7 +1,7 @@
 //! From a worker's answers to a client's.
 
 use market::Ending;
-use transport::flow::{ANSWER_WINDOW, PART_LEN_MAX, part_cost};
+use transport::flow::{PART_LEN_MAX, WINDOW, part_cost};
 use units::{AdjustedTokens, AdjustedUsage, ProtocolVersion};
 use wire::frame::MESSAGE_LEN_MAX;
 use wire::{StatusCode, TlStr, TokensUsed, http, proxy, stream, worker};
@@ -35,7 +35,7 @@ const WORKER_TEXT_LEN_MAX: usize = 2000;
 const ANSWER_LEN_MAX: usize = MESSAGE_LEN_MAX - 64 * 1024;
 
 /// Longest head of an answer to a client of version 3, in bytes: it has to fit the window.
-const STREAM_HEAD_LEN_MAX: usize = ANSWER_WINDOW as usize / 2;
+const STREAM_HEAD_LEN_MAX: usize = WINDOW as usize / 2;
 
 const ANSWER_TOO_LONG: &str = "worker: a piece of the answer is too long";
 

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use ton::Address;
-use transport::flow::{Inflow, Outflow, PART_LEN_MAX, QUERY_WINDOW, part_cost};
+use transport::flow::{Inflow, Outflow, PART_LEN_MAX, WINDOW, part_cost};
 use units::ProtocolVersion;
 use wire::proxy::SignedPayment;
 use wire::{client, proxy, stream};
@@ -85,7 +85,7 @@ impl Core {
             wire::decode(begin.run).map_err(|_malformed| "malformed message")?;
         let query_len = usize::try_from(begin.query_len).map_err(|_negative| "a query of negative length")?;
         let cost = part_cost(query.query.len());
-        if query_len <= query.query.len() || cost > QUERY_WINDOW {
+        if query_len <= query.query.len() || cost > WINDOW {
             return Err("a query in parts is shorter than its first part, or that is too long");
         }
         let request_id = query.request_id;
@@ -95,7 +95,7 @@ impl Core {
         if let Some(client) = self.clients.get_mut(&link)
             && !client.uploads.contains_key(&request_id)
         {
-            client.late = client.late.saturating_add((QUERY_WINDOW - cost).into());
+            client.late = client.late.saturating_add((WINDOW - cost).into());
         }
         Ok(())
     }
@@ -113,7 +113,7 @@ impl Core {
         (first, len, run): (&[u8], usize, &Bytes),
     ) {
         let cost = part_cost(first.len());
-        let mut inflow = Inflow::new(QUERY_WINDOW);
+        let mut inflow = Inflow::new(WINDOW);
         inflow.receive(cost).expect("the first part was measured against the window");
         let run = self.can_collect(len).then(|| {
             self.collected_len += len;
@@ -146,7 +146,7 @@ impl Core {
         let Some(mut upload) = self.take_upload(link, &request_id) else { return };
         upload.onward = if errand.protocol == ProtocolVersion::V3 {
             let first = upload.parts.first(upload.first_len);
-            let mut outflow = Outflow::new(QUERY_WINDOW);
+            let mut outflow = Outflow::new(WINDOW);
             let _has_room = outflow.take(part_cost(first.len()));
             let run = self.run_message(&errand, &first, now);
             let query_len = i32::try_from(upload.len).expect("longer queries were refused");

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use cocoon_proxy::core::{LinkId, Outcome};
-use transport::flow::{ANSWER_WINDOW, PART_LEN_MAX, part_cost};
+use transport::flow::{PART_LEN_MAX, WINDOW, part_cost};
 use wire::{client, proxy, stream, worker};
 
 use crate::world::{World, final_info, http_request, http_response, run_query, tokens};
@@ -37,7 +37,7 @@ impl Running {
     /// Parts of full length until the worker's window is used up. Returns how many.
     fn fill(&mut self, first: u8) -> u8 {
         let head_cost = part_cost(http_response(b"").len());
-        let count = (ANSWER_WINDOW - head_cost) / part_cost(PART_LEN_MAX);
+        let count = (WINDOW - head_cost) / part_cost(PART_LEN_MAX);
         let count = u8::try_from(count).unwrap();
         for number in 0..count {
             self.part(&[first + number; PART_LEN_MAX], None);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cocoon_proxy::core::{Limits, LinkId, Outcome};
-use transport::flow::{PART_LEN_MAX, QUERY_WINDOW, part_cost};
+use transport::flow::{PART_LEN_MAX, WINDOW, part_cost};
 use wire::{client, http, proxy, stream, worker};
 
 use crate::world::{World, final_info, http_request, http_response, root, run_query, terms, tokens};
@@ -17,10 +17,10 @@ struct Uploading {
     sent: usize,
 }
 
-/// A request of 100,000 bytes whose first part was sent.
+/// A request of 200,000 bytes whose first part was sent.
 fn uploading_in(mut world: World, worker_version: i32) -> Uploading {
     let (client, worker) = (world.client(50, 3), world.worker(60, worker_version, 1000));
-    let body: Vec<u8> = (0..100_000_u32).map(|number| (number % 251) as u8).collect();
+    let body: Vec<u8> = (0..200_000_u32).map(|number| (number % 251) as u8).collect();
     let mut uploading = Uploading { world, client, worker, query: http_request(&body), sent: 0 };
     uploading.begin(uploading.query.len());
     uploading
@@ -49,7 +49,7 @@ impl Uploading {
 
     /// Sends what a window holds.
     fn fill(&mut self) {
-        for _ in 1..QUERY_WINDOW / part_cost(PART_LEN_MAX) {
+        for _ in 1..WINDOW / part_cost(PART_LEN_MAX) {
             self.part();
         }
     }
@@ -105,7 +105,7 @@ fn parts_pass_through_as_the_worker_has_room() {
     got.extend(uploading.parts().0);
     assert_eq!(got.len(), uploading.sent);
     uploading.granted();
-    uploading.world.packet(uploading.worker, &stream::Credit { request_id: hop_id, len });
+    uploading.world.packet(uploading.worker, &stream::Credit { request_id: hop_id, len: len * 2 });
     while uploading.sent < uploading.query.len() {
         uploading.part();
     }
@@ -156,7 +156,7 @@ fn an_older_worker_gets_the_query_whole() {
 
 #[test]
 fn what_is_collected_for_older_workers_has_a_budget() {
-    let limits = Limits { collected_len_max: 150_000, ..Limits::default() };
+    let limits = Limits { collected_len_max: 300_000, ..Limits::default() };
     let mut uploading = uploading_in(World::with(terms(root(), false), limits), 2);
     let run = wire::encode(&run_query(&uploading.query[..PART_LEN_MAX], 2));
     let query_len = i32::try_from(uploading.query.len()).unwrap();
@@ -205,7 +205,7 @@ fn parts_that_break_the_rules_end_the_clients_link() {
         uploading.world.packet(uploading.client, &part);
     };
     let short_of_its_end = part(100, true);
-    let too_long = part(60_000, false);
+    let too_long = part(120_000, false);
     let overrun = |uploading: &mut Uploading| {
         // The worker grants nothing, so the proxy grants once.
         for _ in 0..12 {
@@ -286,7 +286,7 @@ fn waiting_in(mut world: World, worker_version: i32) -> (Uploading, Vec<[u8; 32]
         world.forwarded(worker)
     });
     let running = running.collect();
-    let query = http_request(&(0..100_000_u32).map(|number| (number % 251) as u8).collect::<Vec<u8>>());
+    let query = http_request(&(0..200_000_u32).map(|number| (number % 251) as u8).collect::<Vec<u8>>());
     let mut uploading = Uploading { world, client, worker, query, sent: 0 };
     uploading.begin(uploading.query.len());
     (uploading, running)
@@ -410,7 +410,7 @@ fn a_long_query_that_waits_in_vain_or_finds_no_budget_is_refused() {
     assert!(uploading.taken_by(uploading.worker).1.is_empty());
     assert_eq!(uploading.world.closed(uploading.client), None);
     // There is no budget for what it would send.
-    let limits = Limits { collected_len_max: 99_999, ..Limits::default() };
+    let limits = Limits { collected_len_max: 199_999, ..Limits::default() };
     let (uploading, _running) = waiting_in(World::with(terms(root(), false), limits), 3);
     assert_eq!(uploading.world.last_outcome(), Some((Outcome::Rejected, 651)));
     // More than its window.

@@ -1,7 +1,7 @@
 //! What version 3 adds, against a scripted proxy on a link in memory.
 
 use futures_util::StreamExt as _;
-use transport::flow::{ANSWER_WINDOW, PART_LEN_MAX, QUERY_WINDOW, part_cost};
+use transport::flow::{PART_LEN_MAX, WINDOW, part_cost};
 use wire::client::Packet;
 use wire::stream;
 
@@ -121,7 +121,7 @@ async fn unread<'n>(client: &Client, proxy: &mut Proxy<'n>) -> ([u8; 32], Answer
         proxy.send(&first(id, &answer_head, false));
         id
     });
-    let count = (ANSWER_WINDOW - part_cost(answer_head.len())) / part_cost(PART_LEN_MAX);
+    let count = (WINDOW - part_cost(answer_head.len())) / part_cost(PART_LEN_MAX);
     for _ in 0..count {
         proxy.send(&part(id, &[b'x'; PART_LEN_MAX], false));
     }
@@ -140,7 +140,7 @@ async fn the_proxy_may_send_more_once_half_of_a_window_was_read() {
         panic!("no credit")
     };
     assert_eq!(credit.request_id, id);
-    assert!(credit.len.cast_unsigned() >= ANSWER_WINDOW / 2);
+    assert!(credit.len.cast_unsigned() >= WINDOW / 2);
     // What was let may be sent.
     for _ in 0..credit.len.cast_unsigned() / part_cost(PART_LEN_MAX) - 1 {
         proxy.send(&part(id, &[b'x'; PART_LEN_MAX], false));
@@ -200,7 +200,7 @@ async fn short_answers_need_no_credit() {
 }
 
 fn long_chat() -> String {
-    format!(r#"{{"model":"m","messages":[],"stream":true,"user":"{}"}}"#, "x".repeat(100_000))
+    format!(r#"{{"model":"m","messages":[],"stream":true,"user":"{}"}}"#, "x".repeat(200_000))
 }
 
 /// The first message of a long request: its name, the length of its query, and what has come of that.
@@ -229,7 +229,7 @@ async fn a_long_query_leaves_in_parts_as_the_proxy_has_room_and_others_pass_betw
         async {
             let (id, query_len, mut query) = next_begin(&mut proxy).await;
             let mut cost = part_cost(query.len());
-            while cost + part_cost(PART_LEN_MAX) <= QUERY_WINDOW {
+            while cost + part_cost(PART_LEN_MAX) <= WINDOW {
                 let packet = proxy.next_packet().await;
                 let Packet::BodyPart(part) = wire::decode(&packet).unwrap() else { panic!("no part") };
                 assert!(part.data.len() <= PART_LEN_MAX && !part.is_last);
@@ -250,7 +250,7 @@ async fn a_long_query_leaves_in_parts_as_the_proxy_has_room_and_others_pass_betw
             }
             assert_eq!(query.len(), query_len);
             let read: wire::http::Request<'_> = wire::decode(&query).unwrap();
-            assert!(read.payload.len() > 100_000);
+            assert!(read.payload.len() > 200_000);
             for id in [id, small_id] {
                 proxy.send(&first(id, &head(200, EVENTS, b"all"), true));
             }
