@@ -71,9 +71,6 @@ export async function measure(codes: AllCodes = CODES): Promise<Row[]> {
         from: world.proxyOwner, to: world.proxy, value: ton('0.2'),
         body: body(OP.ownerPayout, 9n, (b) => b.storeAddress(world.proxyOwner.address)),
     }));
-    row('client refund request 1', await client.ask(OP.requestRefund, ton('0.7')));
-    world.pass(world.params.clientDelay + 1);
-    row('client refund request 2 (forced)', await client.ask(OP.requestRefund, ton('0.7')));
     const others = async (operation: string, act: (other: Client) => Promise<Transaction[]>) => {
         const other = await world.client(operation);
         await other.topUp(ton('5'));
@@ -83,6 +80,9 @@ export async function measure(codes: AllCodes = CODES): Promise<Row[]> {
     };
     await others('client refund request 1, above the stake', (other) => other.ask(OP.requestRefund, ton('0.7')));
     await others('client refund granted', (other) => other.land(OP.grantRefund, 1_000_000n, ton('0.7')));
+    row('client refund request 1', await client.ask(OP.requestRefund, ton('0.7')));
+    world.pass(world.params.clientDelay + 1);
+    row('client refund request 2 (forced)', await client.ask(OP.requestRefund, ton('0.7')));
     row('proxy close', await world.close('signedClose'));
     world.pass(world.params.proxyDelay);
     row('proxy close complete', await world.close('completeClose'));

@@ -1,7 +1,8 @@
 // One proxy with its clients and workers in the sandbox, and the ways tests look at what happened.
 
+import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { Address, Cell, external, internal, SendMode, storeMessageRelaxed, beginCell, toNano, type Transaction } from '@ton/core';
+import { Address, Cell, SendMode, toNano, type Transaction } from '@ton/core';
 import { keyPairFromSeed, sha256_sync, type KeyPair } from '@ton/crypto';
 import { Blockchain, type SandboxContract, type SmartContract, type TreasuryContract } from '@ton/sandbox';
 import { committed, CONTRACTS, type ContractName } from '../../scripts/compile.ts';
@@ -224,4 +225,25 @@ export const allFees = (transactions: Transaction[]) =>
         return sum + tx.totalFees.coins + (info?.type === 'internal' ? info.forwardFee : 0n);
     }, 0n);
 
-export { external, internal, storeMessageRelaxed, beginCell, cells };
+/** Asserts that a contract refused a message with `code`, kept its data and its money, and that the value went back. */
+export async function refuses(world: World, address: Address, code: number, act: () => Promise<Transaction[]>) {
+    const [data, balance] = [await world.data(address), await world.balance(address)];
+    const transactions = await act();
+    assert.equal(exitCode(transactions, address), code);
+    assert.ok((await world.data(address)).equals(data), 'a refused message changes nothing');
+    const storage = run(transactions, address).storagePhase?.storageFeesCollected ?? 0n;
+    assert.equal(await world.balance(address), balance - storage, 'a refused message leaves nothing');
+    assert.ok(run(transactions, address).bouncePhase?.type === 'ok', 'a refused message bounces');
+    return transactions;
+}
+
+/** Asserts that `act` succeeds on `address` and in everything that follows from it. */
+export async function succeeds(world: World, address: Address, act: () => Promise<Transaction[]>) {
+    const transactions = await act();
+    assert.equal(exitCode(transactions, address), 0);
+    for (const tx of transactions) {
+        if (tx.description.type !== 'generic' || tx.description.computePhase.type === 'skipped') continue;
+        assert.ok(!tx.description.aborted, `a message after it failed: ${tx.description.computePhase.exitCode}`);
+    }
+    return transactions;
+}
