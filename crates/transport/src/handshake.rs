@@ -12,7 +12,6 @@ use rustls::{ClientConfig, CommonState, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
-use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use units::PublicKey;
 
 use crate::driver::{Driver, Side, Tenure};
@@ -21,7 +20,7 @@ use crate::link::{Link, LinkEvents, LinkLimits, Shared};
 use crate::peer::VerifiedPeer;
 use crate::peer_header::PeerHeader;
 use crate::pow::{Challenge, PowError, Solution};
-use crate::tls;
+use crate::tls::{self, TlsStream};
 
 /// Runs one phase, or names it when it takes too long.
 pub(crate) async fn within<T>(
@@ -89,12 +88,12 @@ async fn solve(challenge: Challenge) -> Result<Solution, PowError> {
 pub(crate) async fn accept_tls<S>(
     stream: S,
     config: Arc<ServerConfig>,
-) -> Result<(server::TlsStream<S>, PublicKey), ConnectError>
+) -> Result<(TlsStream<S>, PublicKey), ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let stream = TlsAcceptor::from(config).accept(stream).await.map_err(tls_failed)?;
-    let key = peer_key(stream.get_ref().1)?;
+    let stream = TlsStream::accept(stream, config).await.map_err(tls_failed)?;
+    let key = peer_key(stream.session())?;
     Ok((stream, key))
 }
 
@@ -102,12 +101,12 @@ where
 pub(crate) async fn connect_tls<S>(
     stream: S,
     config: Arc<ClientConfig>,
-) -> Result<(client::TlsStream<S>, PublicKey), ConnectError>
+) -> Result<(TlsStream<S>, PublicKey), ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let stream = TlsConnector::from(config).connect(tls::server_name(), stream).await.map_err(tls_failed)?;
-    let key = peer_key(stream.get_ref().1)?;
+    let stream = TlsStream::connect(stream, config).await.map_err(tls_failed)?;
+    let key = peer_key(stream.session())?;
     Ok((stream, key))
 }
 

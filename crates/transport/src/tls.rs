@@ -3,6 +3,8 @@
 //! Offered: AES-128-GCM and AES-256-GCM; X25519MLKEM768 first, then X25519 and P-256; Ed25519 signatures. No tickets,
 //! no early data, no ALPN; the server name is always the address 127.0.0.1, so that none is sent.
 
+mod stream;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -24,6 +26,7 @@ use units::PublicKey;
 
 use crate::clock;
 use crate::identity::{CertificateRefused, PeerRole, SPKI_PREFIX, public_key_of, verify_certificate};
+pub(crate) use stream::TlsStream;
 
 /// The name that connecting peers expect in every certificate.
 pub(crate) fn server_name() -> ServerName<'static> {

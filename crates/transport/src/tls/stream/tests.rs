@@ -1,0 +1,225 @@
+use bytes::Bytes;
+use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+use super::*;
+use crate::clock;
+use crate::identity::{IdentitySource, TlsConfigs};
+
+fn configs() -> TlsConfigs {
+    IdentitySource::generated().configs(clock::unix_now()).unwrap()
+}
+
+/// Both ends ours: the connecting side first.
+async fn pair(pipe_len: usize) -> (TlsStream<DuplexStream>, TlsStream<DuplexStream>) {
+    let (left, right) = duplex(pipe_len);
+    let TlsConfigs { client, server } = configs();
+    let (left, right) = tokio::join!(TlsStream::connect(left, client), TlsStream::accept(right, server));
+    (left.unwrap(), right.unwrap())
+}
+
+/// Our accepting side, and the library's usual stream.
+async fn accepting(pipe_len: usize) -> (TlsStream<DuplexStream>, client::TlsStream<DuplexStream>) {
+    let (left, right) = duplex(pipe_len);
+    let TlsConfigs { client, server } = configs();
+    let theirs = TlsConnector::from(client).connect(server_name(), left);
+    let (ours, theirs) = tokio::join!(TlsStream::accept(right, server), theirs);
+    (ours.unwrap(), theirs.unwrap())
+}
+
+/// Our connecting side, and the library's usual stream.
+async fn connecting(pipe_len: usize) -> (TlsStream<DuplexStream>, server::TlsStream<DuplexStream>) {
+    let (left, right) = duplex(pipe_len);
+    let TlsConfigs { client, server } = configs();
+    let (ours, theirs) =
+        tokio::join!(TlsStream::connect(left, client), TlsAcceptor::from(server).accept(right));
+    (ours.unwrap(), theirs.unwrap())
+}
+
+fn message(len: usize) -> Vec<u8> {
+    (0..len).map(|index| u8::try_from(index * 7 % 251).unwrap()).collect()
+}
+
+/// Sends messages of many lengths each way at once, in front of a reader that takes `slice_len` at a time.
+async fn converse<L, R>(left: &mut L, right: &mut R, slice_len: usize)
+where
+    L: AsyncRead + AsyncWrite + Unpin,
+    R: AsyncRead + AsyncWrite + Unpin,
+{
+    async fn side<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, len: usize, slice_len: usize) {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let write = async {
+            writer.write_all(&message(len)).await.unwrap();
+            writer.flush().await.unwrap();
+        };
+        let read = async {
+            let mut received = Vec::new();
+            let mut slice = vec![0; slice_len];
+            while received.len() < len {
+                let part = slice_len.min(len - received.len());
+                let read_len = reader.read(&mut slice[..part]).await.unwrap();
+                assert!(read_len > 0, "the end came early");
+                received.extend_from_slice(&slice[..read_len]);
+            }
+            assert!(received == message(len), "other bytes came out");
+        };
+        tokio::join!(write, read);
+    }
+    for len in [1, 100, 16 * 1024, 16 * 1024 + 1, 64 * 1024 + 1, 300_000] {
+        tokio::join!(side(left, len, slice_len), side(right, len, slice_len));
+    }
+}
+
+#[tokio::test]
+async fn messages_come_through_whatever_fits_at_once() {
+    for pipe_len in [61, 64 * 1024] {
+        for slice_len in [7, 512, 100_000] {
+            let (mut left, mut right) = pair(pipe_len).await;
+            converse(&mut left, &mut right, slice_len).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_sides_understand_other_streams() {
+    let (mut ours, mut theirs) = accepting(4096).await;
+    converse(&mut ours, &mut theirs, 4096).await;
+    let (mut ours, mut theirs) = connecting(4096).await;
+    converse(&mut ours, &mut theirs, 4096).await;
+}
+
+#[tokio::test]
+async fn new_keys_are_taken_and_given() {
+    let (mut ours, mut theirs) = accepting(4096).await;
+    for _ in 0..3 {
+        theirs.get_mut().1.refresh_traffic_keys().unwrap();
+        converse(&mut ours, &mut theirs, 4096).await;
+    }
+}
+
+/// Polls a read that has nothing to give yet.
+async fn read_nothing(stream: &mut TlsStream<DuplexStream>) {
+    let mut bytes = [0; 100];
+    let mut reader = ReadBuf::new(&mut bytes);
+    poll_fn(|context| {
+        assert!(Pin::new(&mut *stream).poll_read(context, &mut reader).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+}
+
+fn capacities<S>(stream: &TlsStream<S>) -> [usize; 3] {
+    [&stream.sealed_in, &stream.opened, &stream.sealed_out].map(BytesMut::capacity)
+}
+
+#[tokio::test]
+async fn an_idle_stream_keeps_no_buffer() {
+    let (mut left, mut right) = pair(4096).await;
+    converse(&mut left, &mut right, 4096).await;
+    for stream in [&mut left, &mut right] {
+        read_nothing(stream).await;
+        assert_eq!(capacities(stream), [0; 3]);
+    }
+    let len = size_of_val(&left) - size_of::<DuplexStream>();
+    assert!(len <= 128, "beside the session, its state takes {len} bytes");
+}
+
+#[tokio::test]
+async fn a_begun_record_takes_its_length() {
+    let (mut ours, mut theirs) = accepting(64 * 1024).await;
+    let mut record = Vec::new();
+    std::io::Write::write_all(&mut theirs.get_mut().1.writer(), &[1; 1000]).unwrap();
+    theirs.get_mut().1.write_tls(&mut record).unwrap();
+    theirs.get_mut().0.write_all(&record[..600]).await.unwrap();
+    read_nothing(&mut ours).await;
+    assert_eq!(capacities(&ours), [600, 0, 0]);
+    theirs.get_mut().0.write_all(&record[600..]).await.unwrap();
+    let mut plain = vec![0; 1000];
+    ours.read_exact(&mut plain).await.unwrap();
+    assert_eq!(plain, [1; 1000]);
+}
+
+#[tokio::test]
+async fn no_more_waits_than_is_sealed_at_once() {
+    let (mut left, _right) = pair(1024).await;
+    let plain = vec![0; 1_000_000];
+    let written = poll_fn(|context| {
+        let mut written = 0;
+        while let Poll::Ready(len) = Pin::new(&mut left).poll_write(context, &plain) {
+            written += len.unwrap();
+        }
+        Poll::Ready(written)
+    })
+    .await;
+    assert_eq!(written, SEAL_LEN_MAX);
+    assert!(left.sealed_out.capacity() <= 2 * SEAL_LEN_MAX);
+}
+
+#[tokio::test]
+async fn a_goodbye_is_an_end_and_a_cut_is_an_error() {
+    let (mut left, mut right) = pair(4096).await;
+    left.write_all(b"last").await.unwrap();
+    left.shutdown().await.unwrap();
+    let mut received = Vec::new();
+    right.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, b"last");
+    // The other direction is still open.
+    right.write_all(b"answer").await.unwrap();
+    right.shutdown().await.unwrap();
+    let mut received = Vec::new();
+    left.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, b"answer");
+
+    let (mut left, right) = pair(4096).await;
+    drop(right);
+    assert_eq!(left.read_u8().await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
+async fn a_changed_byte_ends_both_sides() {
+    let (mut ours, mut theirs) = accepting(4096).await;
+    let mut record = Vec::new();
+    std::io::Write::write_all(&mut theirs.get_mut().1.writer(), b"prompt").unwrap();
+    theirs.get_mut().1.write_tls(&mut record).unwrap();
+    *record.last_mut().unwrap() ^= 1;
+    theirs.get_mut().0.write_all(&record).await.unwrap();
+    let error = ours.read_u8().await.unwrap_err();
+    let found = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    assert!(matches!(found, Some(Error::DecryptError)), "{error:?}");
+    let error = theirs.read_u8().await.unwrap_err();
+    assert!(error.to_string().contains("BadRecordMac"), "{error}");
+    // It stays broken.
+    assert_eq!(ours.write_u8(1).await.unwrap_err().kind(), ErrorKind::InvalidData);
+}
+
+#[tokio::test]
+async fn what_is_no_record_ends_the_handshake() {
+    let (ours, mut theirs) = duplex(4096);
+    let accepted = tokio::spawn(TlsStream::accept(ours, configs().server));
+    theirs.write_all(&Bytes::from(vec![0x47; 200])).await.unwrap();
+    let error = accepted.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
+    // An alert comes before the end.
+    let mut alert = Vec::new();
+    theirs.read_to_end(&mut alert).await.unwrap();
+    assert_eq!((alert[0], alert.len()), (21, 7));
+}
+
+/// The library ends the session without an alert then, with half a message in its hands.
+#[tokio::test]
+async fn a_message_between_the_parts_of_another_ends_the_handshake() {
+    let (ours, mut theirs) = duplex(4096);
+    let accepted = tokio::spawn(TlsStream::accept(ours, configs().server));
+    let (part, alert) = ([22, 3, 1, 0, 8, 1, 0, 0, 100, 3, 3, 0, 0], [21, 3, 3, 0, 2, 1, 0]);
+    theirs.write_all(&[&part[..], &alert].concat()).await.unwrap();
+    let error = accepted.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_cut_says_so() {
+    let (ours, theirs) = duplex(4096);
+    drop(theirs);
+    let error = TlsStream::accept(ours, configs().server).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+}
