@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::response::Response;
+use futures_util::FutureExt as _;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -36,14 +37,15 @@ const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: appli
 
 /// What answers the requests of a port.
 pub trait Answers: Clone + Send + Sync + 'static {
-    /// Answers one request.
-    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response> + Send;
+    /// Answers one request. Whatever the future holds stays for as long as the connection: an `async fn` would keep its
+    /// arguments beside what becomes of them.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response> + Send + use<Self>;
 }
 
 impl Answers for Router {
-    async fn answer(&self, request: Request<Incoming>) -> Response {
-        let answered = TowerToHyperService::new(self.clone()).call(request).await;
-        answered.unwrap_or_else(|never| match never {})
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response> + Send + use<> {
+        let answering = TowerToHyperService::new(self.clone()).call(request);
+        answering.map(|answered| answered.unwrap_or_else(|never| match never {}))
     }
 }
 
@@ -121,8 +123,7 @@ async fn serve_connection(socket: TcpStream, routes: impl Answers, is_local: boo
     let timer = HeadTimer::new(Arc::clone(&progress));
     let service = service_fn(move |request| {
         progress.has_served.store(true, Ordering::Relaxed);
-        let routes = routes.clone();
-        async move { Ok::<_, Infallible>(reading::answer(&routes, is_local, request).await) }
+        reading::answer(&routes, is_local, request).map(Ok::<_, Infallible>)
     });
     let connection = http1::Builder::new()
         .timer(timer)

@@ -138,41 +138,48 @@ impl Client {
     }
 
     /// As [`Client::run`] under a known id. A body that nobody else holds is not copied before it is a message.
-    pub(crate) async fn run_as(&self, id: RequestId, mut request: RequestBody) -> Result<Answer, ApiError> {
-        let Shared { config, .. } = &*self.shared;
+    pub(crate) fn run_as(
+        &self,
+        id: RequestId,
+        mut request: RequestBody,
+    ) -> impl Future<Output = Result<Answer, ApiError>> + Send {
         let mut record = Record::start(Arc::clone(&self.shared), &request);
-        let outcome = async {
-            let timeout = request.timeout().unwrap_or(config.timeout);
-            let body = request.take_for_wire(config.request_defaults());
-            let default_ceiling = Coefficient::new(config.max_coefficient.into());
-            let affinity =
-                request.affinity_key().map(|key| self.shared.affinity.conceal(request.model(), key));
-            let message = RequestMessage {
-                id,
-                affinity: affinity.as_deref(),
-                route: request.route(),
-                model: request.model(),
-                tokens_max: request.tokens_max(config.request_defaults())?,
-                max_coefficient: request
-                    .max_coefficient()
-                    .unwrap_or_else(|| default_ceiling.expect("the configuration was checked at the start")),
-                timeout,
-                enable_debug: request.enable_debug(),
-                config_version: self.shared.root().version,
-                body: &body,
+        // An `async fn` would hold the request twice: as its argument, and as what it works on.
+        async move {
+            let Shared { config, .. } = &*self.shared;
+            let outcome = async {
+                let timeout = request.timeout().unwrap_or(config.timeout);
+                let body = request.take_for_wire(config.request_defaults());
+                let default_ceiling = Coefficient::new(config.max_coefficient.into());
+                let affinity =
+                    request.affinity_key().map(|key| self.shared.affinity.conceal(request.model(), key));
+                let message = RequestMessage {
+                    id,
+                    affinity: affinity.as_deref(),
+                    route: request.route(),
+                    model: request.model(),
+                    tokens_max: request.tokens_max(config.request_defaults())?,
+                    max_coefficient: request.max_coefficient().unwrap_or_else(|| {
+                        default_ceiling.expect("the configuration was checked at the start")
+                    }),
+                    timeout,
+                    enable_debug: request.enable_debug(),
+                    config_version: self.shared.root().version,
+                    body: &body,
+                };
+                let deadline = Instant::now() + timeout;
+                match tokio::time::timeout_at(deadline, self.head(&message)).await {
+                    Ok(Ok((first, answering))) => Ok((first, answering, deadline)),
+                    Ok(Err(error)) => Err(error),
+                    Err(_elapsed) => Err(timed_out()),
+                }
             };
-            let deadline = Instant::now() + timeout;
-            match tokio::time::timeout_at(deadline, self.head(&message)).await {
-                Ok(Ok((first, answering))) => Ok((first, answering, deadline)),
-                Ok(Err(error)) => Err(error),
-                Err(_elapsed) => Err(timed_out()),
-            }
-        };
-        match outcome.await {
-            Ok((first, answering, deadline)) => Answer::new(id, first, answering, deadline, record),
-            Err(error) => {
-                record.failed(None);
-                Err(error)
+            match outcome.await {
+                Ok((first, answering, deadline)) => Answer::new(id, first, answering, deadline, record),
+                Err(error) => {
+                    record.failed(None);
+                    Err(error)
+                }
             }
         }
     }

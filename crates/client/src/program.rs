@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use gateway::ApiError;
 use gateway::server::{Api, Inference, InferenceRequest, InferenceResponse, Model};
@@ -74,11 +75,12 @@ impl Inference for Client {
     }
 
     fn run(&self, request: InferenceRequest) -> BoxFuture<'_, Result<InferenceResponse, ApiError>> {
-        Box::pin(async move {
-            let mut answer = self.run_as(request.id, request.body).await?;
+        // Not an `async` block, which would hold the request beside the future that has it.
+        Box::pin(self.run_as(request.id, request.body).map(|answer| {
+            let mut answer = answer?;
             let (status, headers) = (answer.status, std::mem::take(&mut answer.headers));
             Ok(InferenceResponse { status, headers, body: answer.into_body() })
-        })
+        }))
     }
 }
 
@@ -87,7 +89,7 @@ impl Inference for Client {
 struct Site(Api<Client>);
 
 impl admin::Answers for Site {
-    fn answer(&self, request: http::Request<Incoming>) -> impl Future<Output = Response> + Send {
+    fn answer(&self, request: http::Request<Incoming>) -> impl Future<Output = Response> + Send + use<> {
         self.0.answer(request)
     }
 }

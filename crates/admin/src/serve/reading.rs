@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 
 use axum::response::Response;
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, ready};
 use http::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::{Request, StatusCode, Version};
 use hyper::body::Incoming;
@@ -14,13 +16,33 @@ use super::refusals::error_object;
 use crate::router::json_response;
 
 /// Answers what has one reading, and on a loopback address (`is_local`) is not meant for a public name.
-pub(super) async fn answer(routes: &impl Answers, is_local: bool, request: Request<Incoming>) -> Response {
+pub(super) fn answer<R: Answers>(
+    routes: &R,
+    is_local: bool,
+    request: Request<Incoming>,
+) -> impl Future<Output = Response> + Send + use<R> {
+    if let Some(refusal) = refusal(is_local, &request) {
+        return Either::Left(ready(refusal));
+    }
+    // RFC 9112, section 6.3: a length beside the chunks may be an attempt to hide a second request. The library drops the
+    // length and reads the chunks, so that the pair cannot be seen any more: whatever follows chunks is not read.
+    let has_chunks = request.headers().contains_key(TRANSFER_ENCODING);
+    Either::Right(routes.answer(request).map(move |mut response| {
+        if has_chunks {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }))
+}
+
+/// What a request hears that has two readings, or was meant for another host.
+fn refusal(is_local: bool, request: &Request<Incoming>) -> Option<Response> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = hosts.next();
     // RFC 9112, section 3.2: one name, not none and not two.
     if hosts.next().is_some() || (host.is_none() && request.version() == Version::HTTP_11) {
         let message = "the request must have one Host header";
-        return json_response(StatusCode::BAD_REQUEST, &error_object("malformed_http", message));
+        return Some(json_response(StatusCode::BAD_REQUEST, &error_object("malformed_http", message)));
     }
     // Section 3.2.2: a target that names a server counts more than the header.
     let named = request.uri().authority().map(|authority| authority.as_str().as_bytes());
@@ -28,16 +50,9 @@ pub(super) async fn answer(routes: &impl Answers, is_local: bool, request: Reque
         && [host.map(HeaderValue::as_bytes), named].into_iter().flatten().any(|name| !is_local_name(name))
     {
         let message = "this address serves its own machine: ask for it as localhost or by number";
-        return json_response(StatusCode::MISDIRECTED_REQUEST, &json!({ "error": message }));
+        return Some(json_response(StatusCode::MISDIRECTED_REQUEST, &json!({ "error": message })));
     }
-    // Section 6.3: a length beside the chunks may be an attempt to hide a second request. The library drops the length
-    // and reads the chunks, so that the pair cannot be seen any more: whatever follows chunks is not read.
-    let has_chunks = request.headers().contains_key(TRANSFER_ENCODING);
-    let mut response = routes.answer(request).await;
-    if has_chunks {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
+    None
 }
 
 /// Whether the public name service cannot have given this name: a number, a name without dots, or one under

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, Either, Ready, ready};
 use futures_util::stream::BoxStream;
 use http::header::CONTENT_TYPE;
 use http_body::Frame;
@@ -25,39 +26,47 @@ const HELD_LEN_MAX: usize = 1024 * 1024;
 struct Cut;
 
 /// Sends `answer` on. Holds `permit` until the last byte is out or the application is gone.
-pub(super) async fn respond(
+pub(super) fn respond(
     answer: InferenceResponse,
     stream_asked: bool,
     permit: OwnedSemaphorePermit,
-) -> Response {
+) -> Either<Ready<Response>, BoxFuture<'static, Response>> {
     let InferenceResponse { status, headers, body } = answer;
     let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let is_events = content_type.to_ascii_lowercase().starts_with(b"text/event-stream");
-    let body = match body {
-        AnswerBody::Full(bytes) => Body::from(bytes),
-        AnswerBody::Stream(stream) if is_events || stream_asked => {
-            Body::new(Streaming { stream, start: None, is_events, state: State::Open, _permit: permit })
-        }
-        AnswerBody::Stream(mut stream) => {
-            let mut held = BytesMut::new();
-            loop {
-                match stream.next().await {
-                    None => break Body::from(held.freeze()),
-                    Some(Err(error)) => return error.into_response(),
-                    Some(Ok(bytes)) => held.extend_from_slice(&bytes),
-                }
-                if held.len() > HELD_LEN_MAX {
-                    let start = Some(held.freeze());
-                    let state = State::Open;
-                    break Body::new(Streaming { stream, start, is_events, state, _permit: permit });
-                }
-            }
-        }
+    let respond = move |body| {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
     };
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
+    match body {
+        AnswerBody::Full(bytes) => Either::Left(ready(respond(Body::from(bytes)))),
+        AnswerBody::Stream(stream) if is_events || stream_asked => {
+            let state = State::Open;
+            let body = Streaming { stream, start: None, is_events, state, _permit: permit };
+            Either::Left(ready(respond(Body::new(body))))
+        }
+        AnswerBody::Stream(stream) => Either::Right(Box::pin(async move {
+            hold_back(stream, permit).await.map_or_else(|error| error.into_response(), respond)
+        })),
+    }
+}
+
+/// Waits for the end of a body that is no stream, or for more of it than is kept back.
+async fn hold_back(
+    mut stream: BoxStream<'static, Result<Bytes, ApiError>>,
+    permit: OwnedSemaphorePermit,
+) -> Result<Body, ApiError> {
+    let mut held = BytesMut::new();
+    while let Some(bytes) = stream.next().await {
+        held.extend_from_slice(&bytes?);
+        if held.len() > HELD_LEN_MAX {
+            let (start, state) = (Some(held.freeze()), State::Open);
+            return Ok(Body::new(Streaming { stream, start, is_events: false, state, _permit: permit }));
+        }
+    }
+    Ok(Body::from(held.freeze()))
 }
 
 /// A body of pieces. When the answer breaks, events get a last one that says why; then the body fails, which

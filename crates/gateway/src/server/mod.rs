@@ -15,7 +15,8 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{MethodFilter, get, on};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Either, ready};
 use futures_util::stream::BoxStream;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -25,7 +26,7 @@ use http::header::{
 use http::{Method, StatusCode};
 use rand::RngExt as _;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service as _;
 use units::RequestId;
 
@@ -138,6 +139,7 @@ struct Shared<I> {
     running: Arc<Semaphore>,
     bodies: Bodies,
     models: Models,
+    cors: Option<HeaderValue>,
 }
 
 /// The API over an [`Inference`], and other pages beside it.
@@ -146,13 +148,12 @@ struct Shared<I> {
 /// and memory for every stream. Everything else takes the router.
 pub struct Api<I> {
     shared: Arc<Shared<I>>,
-    cors: Option<HeaderValue>,
     others: Router,
 }
 
 impl<I> Clone for Api<I> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), cors: self.cors.clone(), others: self.others.clone() }
+        Self { shared: Arc::clone(&self.shared), others: self.others.clone() }
     }
 }
 
@@ -163,9 +164,9 @@ impl<I: Inference> Api<I> {
         let running = Arc::new(Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS)));
         let cors: Option<HeaderValue> = config.cors_origin.as_deref().and_then(|origin| origin.parse().ok());
         let bodies = Bodies::new(&config);
-        let shared = Arc::new(Shared { inference, config, running, bodies, models: Models::default() });
-        let prompts = || on(MethodFilter::OPTIONS, || options(PROMPT_METHODS)).fallback(prompts_are_posted);
         let for_others = cors.clone();
+        let shared = Arc::new(Shared { inference, config, running, bodies, models: Models::default(), cors });
+        let prompts = || on(MethodFilter::OPTIONS, || options(PROMPT_METHODS)).fallback(prompts_are_posted);
         let others = Router::new()
             .route(Route::ChatCompletions.path(), prompts())
             .route(Route::Completions.path(), prompts())
@@ -175,15 +176,22 @@ impl<I: Inference> Api<I> {
             .fallback(unknown_path)
             .layer(middleware::from_fn(move |request: Request, next: Next| {
                 let cors = for_others.clone();
-                async move { dress(cors.as_ref(), request, |request, _id| next.run(request)).await }
+                async move {
+                    let (id, is_options) = (new_id(), request.method() == Method::OPTIONS);
+                    let response = match may_call(request.headers(), cors.as_ref()) {
+                        true => next.run(request).await,
+                        false => origin_refused(),
+                    };
+                    dress(response, id, cors.as_ref(), is_options)
+                }
             }))
             .with_state(Arc::clone(&shared))
             .merge(pages);
-        Self { shared, cors, others }
+        Self { shared, others }
     }
 
     /// Answers one request.
-    pub async fn answer<B>(&self, request: http::Request<B>) -> Response
+    pub fn answer<B>(&self, request: http::Request<B>) -> impl Future<Output = Response> + use<I, B>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
@@ -191,32 +199,33 @@ impl<I: Inference> Api<I> {
         let is_post = request.method() == Method::POST;
         match Route::from_path(request.uri().path()).filter(|_| is_post) {
             Some(route) => {
-                dress(self.cors.as_ref(), request, |request, id| complete(&self.shared, route, id, request))
-                    .await
+                let (id, shared) = (new_id(), Arc::clone(&self.shared));
+                let answering = match may_call(request.headers(), shared.cors.as_ref()) {
+                    true => Either::Left(complete(Arc::clone(&shared), route, id, request)),
+                    false => Either::Right(ready(origin_refused())),
+                };
+                Either::Left(answering.map(move |response| dress(response, id, shared.cors.as_ref(), false)))
             }
             None => {
                 let mut others = self.others.clone();
-                let answered = others.as_service().call(request.map(Body::new)).await;
-                answered.unwrap_or_else(|never| match never {})
+                let answering = others.as_service().call(request.map(Body::new));
+                Either::Right(answering.map(|answered| answered.unwrap_or_else(|never| match never {})))
             }
         }
     }
 }
 
-/// Gives the request its id and the answer its common headers.
-async fn dress<B, F: Future<Output = Response>>(
-    cors: Option<&HeaderValue>,
-    request: http::Request<B>,
-    answer: impl FnOnce(http::Request<B>, RequestId) -> F,
-) -> Response {
-    let id = RequestId::new(rand::rng().random());
-    let is_options = request.method() == Method::OPTIONS;
-    let mut response = if may_call(request.headers(), cors) {
-        answer(request, id).await
-    } else {
-        let message = "web pages of this origin may not call: see cors_origin in the client's configuration";
-        ApiError::new(ErrorKind::OriginRefused, message).into_response()
-    };
+fn new_id() -> RequestId {
+    RequestId::new(rand::rng().random())
+}
+
+fn origin_refused() -> Response {
+    let message = "web pages of this origin may not call: see cors_origin in the client's configuration";
+    ApiError::new(ErrorKind::OriginRefused, message).into_response()
+}
+
+/// Gives an answer its common headers.
+fn dress(mut response: Response, id: RequestId, cors: Option<&HeaderValue>, is_options: bool) -> Response {
     let headers = response.headers_mut();
     // What a browser does with an answer is for this client to say, not for a worker.
     for header in BROWSER_HEADERS {
@@ -323,41 +332,70 @@ fn json_response(value: &Value) -> Response {
     response
 }
 
-async fn complete<I, B>(
-    shared: &Shared<I>,
+/// Runs a prompt.
+///
+/// Most of its life it waits for the head of its answer. The future is as large as its largest moment, and lives as long as
+/// its connection: so the request and what reads it are in a box of their own, which ends before.
+fn complete<I, B>(
+    shared: Arc<Shared<I>>,
     route: Route,
     id: RequestId,
     request: http::Request<B>,
-) -> Response
+) -> impl Future<Output = Response> + use<I, B>
 where
     I: Inference,
     B: http_body::Body<Data = Bytes>,
 {
-    let Ok(permit) = Arc::clone(&shared.running).try_acquire_owned() else {
-        return ApiError::new(ErrorKind::Overloaded, "too many requests at once").into_response();
-    };
-    let affinity = request.headers().get(AFFINITY).map(|value| Bytes::copy_from_slice(value.as_bytes()));
-    // The memory is held until the request is on its way and the head of its answer is here.
-    let (body, _held) = match shared.bodies.read(request, &shared.config).await {
-        Ok(body::Body { text, held }) => (RequestBody::parse(route, text), held),
-        Err(error) => (Err(error), Held::default()),
-    };
-    let body = match affinity {
-        Some(key) if !key.is_empty() => body.map(|body| body.with_affinity_key(key)),
-        _ => body,
-    };
-    let stream_asked = body.as_ref().is_ok_and(RequestBody::stream);
-    let answer = match body {
-        Ok(body) => shared.inference.run(InferenceRequest { id, body }).await,
-        Err(error) => Err(error),
-    };
-    match answer {
-        Ok(answer) => answer::respond(answer, stream_asked, permit).await,
-        Err(error) => {
-            tracing::debug!(%id, code = error.kind().row().code, "request failed");
-            error.into_response()
+    let taking = Box::pin(take(Arc::clone(&shared), route, request));
+    async move {
+        let (running, stream_asked, permit, held) = match taking.await {
+            Ok(Taken { body, permit, held }) => {
+                let stream_asked = body.stream();
+                (shared.inference.run(InferenceRequest { id, body }), stream_asked, permit, held)
+            }
+            Err(error) => return failed(id, error),
+        };
+        let answer = running.await;
+        drop(held);
+        match answer {
+            Ok(answer) => answer::respond(answer, stream_asked, permit).await,
+            Err(error) => failed(id, error),
         }
     }
+}
+
+/// A prompt that may run.
+struct Taken {
+    body: RequestBody,
+    permit: OwnedSemaphorePermit,
+    /// The memory is held until the request is on its way and the head of its answer is here.
+    held: Held,
+}
+
+async fn take<I, B>(
+    shared: Arc<Shared<I>>,
+    route: Route,
+    request: http::Request<B>,
+) -> Result<Taken, ApiError>
+where
+    B: http_body::Body<Data = Bytes>,
+{
+    let permit = Arc::clone(&shared.running)
+        .try_acquire_owned()
+        .map_err(|_none_left| ApiError::new(ErrorKind::Overloaded, "too many requests at once"))?;
+    let affinity = request.headers().get(AFFINITY).map(|value| Bytes::copy_from_slice(value.as_bytes()));
+    let body::Body { text, held } = shared.bodies.read(request, &shared.config).await?;
+    let body = RequestBody::parse(route, text)?;
+    let body = match affinity {
+        Some(key) if !key.is_empty() => body.with_affinity_key(key),
+        _ => body,
+    };
+    Ok(Taken { body, permit, held })
+}
+
+fn failed(id: RequestId, error: ApiError) -> Response {
+    tracing::debug!(%id, code = error.kind().row().code, "request failed");
+    error.into_response()
 }
 
 #[cfg(test)]
