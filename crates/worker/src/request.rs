@@ -139,15 +139,16 @@ impl Received {
         let _lost = work.link.send(self.form.error(code, message, false, &end)).await;
     }
 
-    /// Works on the request and answers it.
-    pub(crate) async fn run(self, work: Arc<Work>, admitted: Admitted) {
+    /// The request as it begins to be worked on.
+    pub(crate) fn begin(self, work: Arc<Work>, admitted: Admitted) -> Running {
         let Admitted { coefficient, time, place, name, stream } = admitted;
         let now = Instant::now();
-        let mut running = Running {
+        Running {
             received: self,
             work,
             coefficient,
             began: now,
+            deadline: now + time,
             engine_deadline: now + time.mul_f64(ENGINE_SHARE),
             head_at: None,
             has_begun: false,
@@ -158,9 +159,9 @@ impl Received {
             bytes_received: 0,
             bytes_sent: 0,
             ended: None,
-        };
-        running.run(now + time).await;
-        drop((place, name));
+            _place: place,
+            _name: name,
+        }
     }
 }
 
@@ -186,11 +187,12 @@ const USAGE_INTERVAL: Duration = Duration::from_millis(250);
 const USAGE_PARTS_MAX: u32 = 64;
 
 /// A request in progress. Counted when dropped, however it ends.
-struct Running {
+pub(crate) struct Running {
     received: Received,
     work: Arc<Work>,
     coefficient: Coefficient,
     began: Instant,
+    deadline: Instant,
     engine_deadline: Instant,
     /// When the head of the engine's answer came, since 1970.
     head_at: Option<Duration>,
@@ -207,10 +209,13 @@ struct Running {
     bytes_sent: usize,
     /// The final answer, and whether it is a success.
     ended: Option<(bool, FinalInfo)>,
+    _place: OwnedSemaphorePermit,
+    _name: Arc<Stream>,
 }
 
 impl Running {
-    async fn run(&mut self, deadline: Instant) {
+    /// Works on the request and answers it.
+    pub(crate) async fn run(&mut self) {
         let stream = self.stream.clone();
         let cancelled = async {
             match stream {
@@ -235,7 +240,7 @@ impl Running {
         let error = form.error(code, &message, self.has_begun, &end);
         self.ended = Some((false, end));
         failpoint::pass("worker-end");
-        let _too_late_or_lost = timeout_at(deadline, self.work.link.send(error)).await;
+        let _too_late_or_lost = timeout_at(self.deadline, self.work.link.send(error)).await;
     }
 
     async fn answer(&mut self) -> Result<(), Failure> {

@@ -27,7 +27,8 @@ pub struct RequestKey(u64);
 /// All running requests, and when each has to be given up.
 #[derive(Debug, Default)]
 pub(super) struct Running {
-    requests: HashMap<RequestKey, (Request, Hold)>,
+    /// Boxed: a table has up to twice the places that it needs, and these are large.
+    requests: HashMap<RequestKey, Box<(Request, Hold)>>,
     deadlines: BTreeSet<(Instant, RequestKey)>,
     next_key: u64,
     next_serial: u64,
@@ -96,20 +97,20 @@ impl Running {
 
     pub(super) fn insert(&mut self, key: RequestKey, request: Request, hold: Hold) {
         self.deadlines.insert((request.deadline, key));
-        self.requests.insert(key, (request, hold));
+        self.requests.insert(key, Box::new((request, hold)));
     }
 
     /// Takes a request out for a moment, to be put back.
     pub(super) fn take(&mut self, key: RequestKey) -> Option<(Request, Hold)> {
-        self.requests.remove(&key)
+        self.requests.remove(&key).map(|boxed| *boxed)
     }
 
     pub(super) fn put_back(&mut self, key: RequestKey, request: Request, hold: Hold) {
-        self.requests.insert(key, (request, hold));
+        self.requests.insert(key, Box::new((request, hold)));
     }
 
     fn remove(&mut self, key: RequestKey) -> Option<(Request, Hold)> {
-        let (request, hold) = self.requests.remove(&key)?;
+        let (request, hold) = *self.requests.remove(&key)?;
         self.deadlines.remove(&(request.deadline, key));
         Some((request, hold))
     }
@@ -128,7 +129,7 @@ impl Running {
     }
 
     pub(super) fn get_mut(&mut self, key: RequestKey) -> Option<&mut Request> {
-        self.requests.get_mut(&key).map(|(request, _)| request)
+        self.requests.get_mut(&key).map(|entry| &mut entry.0)
     }
 
     pub(super) fn client_left(&mut self, key: RequestKey) {
@@ -139,7 +140,7 @@ impl Running {
 
     /// A request has to be over earlier than was thought.
     pub(super) fn bring_forward(&mut self, key: RequestKey, deadline: Instant) {
-        if let Some((request, _)) = self.requests.get_mut(&key)
+        if let Some((request, _)) = self.requests.get_mut(&key).map(Box::as_mut)
             && deadline < request.deadline
         {
             self.deadlines.remove(&(request.deadline, key));

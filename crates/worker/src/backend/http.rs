@@ -79,10 +79,13 @@ impl HttpBackend {
         &self.url
     }
 
-    pub(super) async fn run(&self, request: EngineRequest) -> Result<EngineAnswer, EngineError> {
+    pub(super) fn run(
+        &self,
+        request: EngineRequest,
+    ) -> impl Future<Output = Result<EngineAnswer, EngineError>> + Send {
         let EngineRequest { path, headers, body } = request;
         let head = self.head("POST", path, &headers::for_engine(headers), body.len());
-        self.send(&head, &body).await
+        async move { self.send(&head, &body).await }
     }
 
     /// Names of the models that the engine serves: the readiness probe, `GET /v1/models`.

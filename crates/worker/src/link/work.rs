@@ -257,8 +257,9 @@ impl Working<'_> {
         match self.admit(&received, thousandths) {
             Ok(admitted) => {
                 self.is_owed = true;
+                let mut running = received.begin(work, admitted);
                 self.requests.spawn(async move {
-                    received.run(work, admitted).await;
+                    running.run().await;
                     (id, true)
                 });
             }
