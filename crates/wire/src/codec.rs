@@ -238,6 +238,7 @@ impl Write for [u8; 32] {
 }
 
 /// What stands before `len` bytes of a `bytes` field, and how much of it that is.
+#[inline]
 pub(crate) fn bytes_header(len: usize) -> ([u8; 8], usize) {
     let [a, b, c, d, e, f, g, _] = (len as u64).to_le_bytes();
     match len {
@@ -248,6 +249,7 @@ pub(crate) fn bytes_header(len: usize) -> ([u8; 8], usize) {
 }
 
 /// What stands behind header and data of a `bytes` field.
+#[inline]
 pub(crate) fn bytes_padding(unpadded_len: usize) -> &'static [u8] {
     &[0; 3][..unpadded_len.next_multiple_of(4) - unpadded_len]
 }

@@ -103,7 +103,7 @@ mod tests {
             len_max in 1..20_000_usize,
             drops in any::<bool>(),
         ) {
-            let whole: Vec<u8> = (0..lens.iter().sum::<usize>()).map(|at| (at % 251) as u8).collect();
+            let whole: Vec<u8> = (0..lens.iter().sum::<usize>()).map(|at| u8::try_from(at % 251).unwrap()).collect();
             let (mut parts, mut taken) = (Parts::default(), Vec::new());
             for len in lens {
                 let end = parts.end();

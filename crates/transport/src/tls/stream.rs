@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -375,16 +375,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
-    /// Seals as soon as everything before is written, so that no more than that waits here.
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, plain: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(plain)])
+    }
+
+    /// Seals as soon as everything before is written, so that no more than that waits here. Each piece is a record or
+    /// several; all of them go out in one system call.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_send(context))?;
-        let plain = &plain[..plain.len().min(SEAL_LEN_MAX)];
-        this.work(None, Order::Seal(plain))?;
+        let mut taken = 0;
+        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+            let plain = &piece[..piece.len().min(SEAL_LEN_MAX - taken)];
+            this.work(None, Order::Seal(plain))?;
+            taken += plain.len();
+            if taken == SEAL_LEN_MAX {
+                break;
+            }
+        }
         match this.poll_send(context) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(plain.len())),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(taken)),
         }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

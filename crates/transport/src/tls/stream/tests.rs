@@ -223,3 +223,27 @@ async fn a_handshake_that_is_cut_says_so() {
     let error = TlsStream::accept(ours, configs().server).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
 }
+
+#[tokio::test]
+async fn pieces_go_out_together_and_come_through_in_order() {
+    for pipe_len in [700, 1 << 20] {
+        let (mut left, mut right) = accepting(pipe_len).await;
+        let whole = message(200_000);
+        let (first, rest) = whole.split_at(60);
+        let (second, third) = rest.split_at(100_000);
+        let mut pieces = Buf::chain(first, &[][..]).chain(second).chain(third);
+        let write = async {
+            left.write_all_buf(&mut pieces).await.unwrap();
+            left.flush().await.unwrap();
+        };
+        let mut received = vec![0; whole.len()];
+        let read = async { right.read_exact(&mut received).await.unwrap() };
+        tokio::join!(write, read);
+        assert!(received == whole);
+    }
+    let (mut left, _right) = accepting(1 << 20).await;
+    let long = message(SEAL_LEN_MAX - 1);
+    let taken = left.write_vectored(&[IoSlice::new(&long), IoSlice::new(&[]), IoSlice::new(b"xyz")]).await;
+    assert_eq!(taken.unwrap(), SEAL_LEN_MAX, "no more than is sealed at once");
+    assert!(left.sealed_out.is_empty(), "in one go");
+}
