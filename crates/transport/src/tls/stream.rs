@@ -3,13 +3,15 @@
 //! The usual session of the TLS library keeps 4 KiB for its next read, a third of what an idle link takes, and never reads
 //! more at once, so that a message of 100 KB needs 25 system calls. This is the library's session without buffers, and
 //! around it three that end when they are empty: what came and is not opened, what is opened and not read, what is sealed
-//! and not written.
+//! and not written. Bytes come into and go out of a buffer that all streams of a thread share; only what waits is copied
+//! out of it.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -21,7 +23,7 @@ use rustls::unbuffered::{
     UnbufferedStatus, WriteTraffic,
 };
 use rustls::{ClientConfig, CommonState, Error, ServerConfig};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::server_name;
 
@@ -39,17 +41,30 @@ const READ_LEN_MAX: usize = 64 * 1024;
 /// messages of 64 KiB.
 const SEALED_LEN_MAX: usize = 96 * 1024;
 
+thread_local! {
+    /// What the streams of a thread read and seal into, one at a time. Never longer than what waits and a read.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The shared buffer, with `len` bytes at least. Whoever needs another one meanwhile makes it.
+fn take_scratch(len: usize) -> Vec<u8> {
+    let mut scratch = SCRATCH.take();
+    if scratch.len() < len {
+        scratch.resize(len, 0);
+    }
+    scratch
+}
+
 /// A stream of plain bytes over one of records. Errors of TLS come as [`ErrorKind::InvalidData`] around an
 /// [`rustls::Error`]; an end without goodbye is [`ErrorKind::UnexpectedEof`].
 pub(crate) struct TlsStream<S> {
     stream: S,
     session: Session,
-    /// Came and is not opened: less than a record, except in between.
-    sealed_in: BytesMut,
+    /// Came and is not opened: less than a record, or less than a handshake message over several.
+    sealed_in: Vec<u8>,
     /// Opened, and its reader had no room.
     opened: BytesMut,
-    /// To be written.
-    sealed_out: BytesMut,
+    sealed_out: Sealed,
     /// The peer has said goodbye.
     is_over: bool,
     /// We have.
@@ -150,18 +165,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
 
     fn poll_handshake(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let worked = self.work(None, Order::Wait);
-            if worked.is_err() {
-                // The peer learns why, if there is room.
-                let _lost = self.poll_send(context);
-            }
-            worked?;
+            self.work(Order::Wait)?;
             ready!(self.poll_send(context))?;
             ready!(Pin::new(&mut self.stream).poll_flush(context))?;
             if !self.session().is_handshaking() {
                 return Poll::Ready(Ok(()));
             }
-            if ready!(self.poll_receive(context, 0))? == 0 {
+            let received = ready!(self.poll_receive(context, None));
+            if received.is_err() {
+                // The peer learns why, if there is room.
+                let _lost = self.poll_send(context);
+            }
+            if received? == 0 {
                 return Poll::Ready(Err(ErrorKind::UnexpectedEof.into()));
             }
         }
@@ -172,61 +187,153 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         self.session.common()
     }
 
-    /// Opens what has come, into `reader` first, and carries out `order`.
-    fn work(&mut self, mut reader: Option<&mut ReadBuf<'_>>, order: Order<'_>) -> io::Result<()> {
+    /// Carries out `order`, with what has come before.
+    fn work(&mut self, order: Order<'_>) -> io::Result<()> {
+        let mut sealed = mem::take(&mut self.sealed_in);
+        let (used, worked) = self.open(&mut sealed, None, order);
+        sealed.drain(..used);
+        self.sealed_in = sealed;
+        worked
+    }
+
+    /// Opens the records in `sealed`, into `reader` first, and carries out `order`. Returns how many bytes are done with.
+    fn open(
+        &mut self,
+        sealed: &mut [u8],
+        mut reader: Option<&mut ReadBuf<'_>>,
+        order: Order<'_>,
+    ) -> (usize, io::Result<()>) {
         if let Some(error) = &self.broken {
-            return Err(broken((**error).clone()));
+            return (0, Err(broken((**error).clone())));
         }
-        let Self { session, sealed_in, opened, sealed_out, .. } = self;
+        let Self { session, opened, sealed_out, .. } = self;
+        let mut used = 0;
         loop {
             let mut buffers = Buffers { reader: reader.as_deref_mut(), opened, sealed_out, order };
-            let (discard, progress) = session.process(sealed_in, &mut buffers);
-            sealed_in.advance(discard);
+            let (discard, progress) = session.process(&mut sealed[used..], &mut buffers);
+            used += discard;
             match progress {
                 Ok(Progress::More) => {}
-                Ok(Progress::Done) => return Ok(()),
+                Ok(Progress::Done) => return (used, Ok(())),
                 Ok(Progress::Over) => {
                     self.is_over = true;
                     // What follows a goodbye means nothing (RFC 8446, section 6.1).
-                    sealed_in.clear();
+                    used = sealed.len();
                 }
                 Err(error) => {
                     // The alert that it has for its peer: for that it looks at no byte.
-                    while session.common().wants_write() && session.process(sealed_in, &mut buffers).1.is_ok()
-                    {
-                    }
+                    let rest = &mut sealed[used..];
+                    while session.common().wants_write() && session.process(rest, &mut buffers).1.is_ok() {}
                     self.broken = Some(Box::new(error.clone()));
-                    return Err(broken(error));
+                    return (used, Err(broken(error)));
                 }
             }
         }
     }
 
-    /// Reads once from the stream, for a reader with `room`. Memory that nothing came for is given back.
-    fn poll_receive(&mut self, context: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
-        if self.sealed_in.len() >= SEALED_LEN_MAX {
+    /// Reads once from the stream and opens what came, into `reader` first. Returns how many bytes came.
+    fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+        reader: Option<&mut ReadBuf<'_>>,
+    ) -> Poll<io::Result<usize>> {
+        let begun = self.sealed_in.len();
+        if begun >= SEALED_LEN_MAX {
             return Poll::Ready(Err(broken(Error::PeerSentOversizedRecord)));
         }
+        let room = reader.as_ref().map_or(0, |reader| reader.remaining());
         let len = room.saturating_add(RECORD_OVERHEAD).clamp(READ_LEN_MIN, READ_LEN_MAX);
-        self.sealed_in.reserve(len);
-        let read = pin!(self.stream.read_buf(&mut self.sealed_in)).poll(context);
-        if read.is_pending() {
-            // A copy of what waits takes just its own length.
-            self.sealed_in = BytesMut::from(&self.sealed_in[..]);
+        let mut scratch = take_scratch(begun + len);
+        let mut read = ReadBuf::new(&mut scratch[begun..begun + len]);
+        let polled = Pin::new(&mut self.stream).poll_read(context, &mut read);
+        let came = read.filled().len();
+        let received = match polled {
+            Poll::Ready(Ok(())) if came > 0 => {
+                let sealed = &mut scratch[..begun + came];
+                sealed[..begun].copy_from_slice(&self.sealed_in);
+                let (used, opened) = self.open(sealed, reader, Order::Wait);
+                self.sealed_in = sealed[used..].to_vec();
+                Poll::Ready(opened.map(|()| came))
+            }
+            polled => polled.map_ok(|()| 0),
+        };
+        SCRATCH.set(scratch);
+        received
+    }
+
+    /// Seals what can be at one go. Returns how much that is.
+    fn seal(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut taken = 0;
+        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+            let plain = &piece[..piece.len().min(SEAL_LEN_MAX - taken)];
+            self.work(Order::Seal(plain))?;
+            taken += plain.len();
+            if taken == SEAL_LEN_MAX {
+                break;
+            }
         }
-        read
+        Ok(taken)
     }
 
     /// Writes what is sealed.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.sealed_out.is_empty() {
-            match ready!(Pin::new(&mut self.stream).poll_write(context, &self.sealed_out))? {
+        ready!(self.poll_send_sealed(context))?;
+        self.sealed_out = Sealed::default();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_send_sealed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.sealed_out.waiting().is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_write(context, self.sealed_out.waiting()))? {
                 0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
-                len => self.sealed_out.advance(len),
+                len => self.sealed_out.start += len,
             }
         }
-        self.sealed_out = BytesMut::new();
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Bytes to be written.
+#[derive(Default)]
+struct Sealed {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Sealed {
+    fn waiting(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Lets `put` write behind what waits, where `room` should do.
+    fn append(
+        &mut self,
+        mut room: usize,
+        mut put: impl FnMut(&mut [u8]) -> Result<usize, TooSmall>,
+    ) -> Result<(), Error> {
+        loop {
+            let end = self.end + room;
+            if self.bytes.len() < end {
+                self.bytes.resize(end, 0);
+            }
+            match put(&mut self.bytes[self.end..end]) {
+                Ok(len) => {
+                    self.end += len;
+                    return Ok(());
+                }
+                Err(TooSmall::Needs(error)) => room = error.required_size,
+                Err(TooSmall::Never(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Gives the shared buffer back, and keeps a copy of what waits.
+    fn settle(&mut self) {
+        let waiting = self.waiting().to_vec();
+        let end = waiting.len();
+        SCRATCH.set(mem::replace(&mut self.bytes, waiting));
+        (self.start, self.end) = (0, end);
     }
 }
 
@@ -234,7 +341,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
 struct Buffers<'a, 'b> {
     reader: Option<&'a mut ReadBuf<'b>>,
     opened: &'a mut BytesMut,
-    sealed_out: &'a mut BytesMut,
+    sealed_out: &'a mut Sealed,
     order: Order<'a>,
 }
 
@@ -283,7 +390,7 @@ impl Buffers<'_, '_> {
     }
 
     fn encode<D>(&mut self, mut data: EncodeTlsData<'_, D>) -> Result<Progress, Error> {
-        append(self.sealed_out, 0, |room| {
+        self.sealed_out.append(0, |room| {
             data.encode(room).map_err(|error| match error {
                 EncodeError::InsufficientSize(error) => TooSmall::Needs(error),
                 EncodeError::AlreadyEncoded => TooSmall::Never(Error::General(error.to_string())),
@@ -301,10 +408,10 @@ impl Buffers<'_, '_> {
             Order::Wait => {}
             Order::Seal(plain) => {
                 let sealed_len = plain.len() + (plain.len() / RECORD_LEN_MAX + 1) * RECORD_OVERHEAD;
-                append(self.sealed_out, sealed_len, |room| traffic.encrypt(plain, room).map_err(too_small))?;
+                self.sealed_out.append(sealed_len, |room| traffic.encrypt(plain, room).map_err(too_small))?;
             }
             Order::SayGoodbye => {
-                append(self.sealed_out, 0, |room| traffic.queue_close_notify(room).map_err(too_small))?;
+                self.sealed_out.append(0, |room| traffic.queue_close_notify(room).map_err(too_small))?;
             }
         }
         Ok(Progress::Done)
@@ -315,25 +422,6 @@ impl Buffers<'_, '_> {
 enum TooSmall {
     Needs(InsufficientSizeError),
     Never(Error),
-}
-
-/// Lets `put` write behind the end of `buffer`, where `room` should do.
-fn append(
-    buffer: &mut BytesMut,
-    mut room: usize,
-    mut put: impl FnMut(&mut [u8]) -> Result<usize, TooSmall>,
-) -> Result<(), Error> {
-    let before = buffer.len();
-    loop {
-        buffer.resize(before + room, 0);
-        let put = put(&mut buffer[before..]);
-        buffer.truncate(before + put.as_ref().copied().unwrap_or(0));
-        match put {
-            Ok(_len) => return Ok(()),
-            Err(TooSmall::Needs(error)) => room = error.required_size,
-            Err(TooSmall::Never(error)) => return Err(error),
-        }
-    }
 }
 
 fn broken(error: Error) -> io::Error {
@@ -360,15 +448,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
             if reader.filled().len() > before || reader.remaining() == 0 || this.is_over {
                 return Poll::Ready(Ok(()));
             }
-            if ready!(this.poll_receive(context, reader.remaining()))? == 0 {
+            let received = ready!(this.poll_receive(context, Some(reader)));
+            // An alert, or our part of new keys; what does not go out now goes with the next bytes.
+            let sent = this.poll_send(context);
+            if received? == 0 {
                 return Poll::Ready(Err(ErrorKind::UnexpectedEof.into()));
             }
-            let worked = this.work(Some(reader), Order::Wait);
-            // An alert, or our part of new keys; what does not go out now goes with the next bytes.
-            if let Poll::Ready(sent) = this.poll_send(context) {
-                worked.and(sent)?;
-            } else {
-                worked?;
+            if let Poll::Ready(sent) = sent {
+                sent?;
             }
         }
     }
@@ -388,18 +475,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_send(context))?;
-        let mut taken = 0;
-        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-            let plain = &piece[..piece.len().min(SEAL_LEN_MAX - taken)];
-            this.work(None, Order::Seal(plain))?;
-            taken += plain.len();
-            if taken == SEAL_LEN_MAX {
-                break;
-            }
-        }
-        match this.poll_send(context) {
+        this.sealed_out.bytes = take_scratch(0);
+        let taken = this.seal(pieces);
+        let sent = this.poll_send_sealed(context);
+        this.sealed_out.settle();
+        match sent {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(taken)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(taken),
         }
     }
 
@@ -416,7 +498,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !mem::replace(&mut this.is_closing, true) {
-            this.work(None, Order::SayGoodbye)?;
+            this.work(Order::SayGoodbye)?;
         }
         ready!(this.poll_send(context))?;
         Pin::new(&mut this.stream).poll_shutdown(context)
