@@ -30,9 +30,9 @@ export function toFile(code: Cell): Buffer {
     return code.toBoc({ idx: false, crc32: true });
 }
 
-/** Where the committed code of a contract is. */
+/** Where the code of a contract is: as committed, unless a test of the tests says otherwise. */
 export function committed(name: ContractName): string {
-    return join(FOLDER, 'build', `${name}.boc`);
+    return join(process.env.COCOON_CONTRACTS_BUILD ?? join(FOLDER, 'build'), `${name}.boc`);
 }
 
 /** What build/hashes.json holds: the code hash of every contract as committed, and the compiler. */

@@ -1,8 +1,9 @@
 // The client contract, operation by operation, with the proxy contract behind it.
 
 import assert from 'node:assert/strict';
-import { beforeEach, describe, it } from 'node:test';
+import { before, beforeEach, describe, it } from 'node:test';
 import { beginCell, type Cell } from '@ton/core';
+import type { BlockchainSnapshot } from '@ton/sandbox';
 import { body, OP, order } from './support/cells.ts';
 import { exitCode, keyOf, received, refuses, run, START, succeeds, ton, World, type Client } from './support/world.ts';
 
@@ -12,13 +13,17 @@ const FEE = ton('0.1');
 let kept: bigint;
 let world: World;
 let client: Client;
+let start: BlockchainSnapshot;
 
-beforeEach(async () => {
+before(async () => {
     world = await World.create();
     client = await world.client('client');
     await client.topUp(ton('10'));
     kept = await world.balance(client.address);
+    start = world.chain.snapshot();
 });
+
+beforeEach(() => world.chain.loadFrom(start));
 
 const topUp = (amount: bigint) => body(OP.topUp, 2n, (b) => b.storeCoins(amount).storeAddress(client.owner.address));
 const secretAndTopUp = (amount: bigint) =>

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { SendMode, type Cell, type Transaction } from '@ton/core';
+import { beginCell, Cell, SendMode, type Transaction } from '@ton/core';
 import { body, OP } from './support/cells.ts';
 import { exitCode, on, received, refuses, run, succeeds, ton, World, type Client } from './support/world.ts';
 
@@ -284,13 +284,14 @@ describe('a message back that is none', () => {
         const client = await world.client('client');
         await client.topUp(ton('5'));
         const before = await world.data(client.address);
-        const payload = body(OP.payloadGranted, 0n).beginParse();
-        const forged = body(OP.clientRequest, 1n, (b) => b.storeAddress(client.owner.address).storeRef(payload.asCell()).storeMaybeRef(payload.asCell()));
+        const payload = beginCell().storeUint(OP.payloadGranted, 32).storeCoins(ton('1')).storeAddress(client.owner.address).endCell();
+        const forged = body(OP.clientRequest, 1n, (b) => b.storeAddress(client.owner.address).storeRef(payload).storeMaybeRef(payload));
         for (const from of [world.stranger.address, client.owner.address]) {
             const result = await world.chain.sendMessage({
                 info: { type: 'internal', ihrDisabled: true, bounce: false, bounced: true, src: from, dest: client.address, value: { coins: ton('1') }, ihrFee: 0n, forwardFee: 0n, createdLt: 0n, createdAt: 0 },
-                body: body(0xfffffffe, 0n, (b) => b.storeRef(forged)),
+                body: beginCell().storeUint(0xfffffffe, 32).storeRef(forged).storeRef(Cell.EMPTY).storeUint(0, 8 + 32 + 1).endCell(),
             } as never);
+            assert.equal(exitCode(result.transactions, client.address), 0);
             assert.ok(result.transactions.some((tx) => on(tx, client.address)));
             assert.ok((await world.data(client.address)).equals(before));
         }

@@ -1,8 +1,9 @@
 // The proxy contract's own operations, and what it refuses to do for clients and workers that are not its own.
 
 import assert from 'node:assert/strict';
-import { beforeEach, describe, it } from 'node:test';
+import { before, beforeEach, describe, it } from 'node:test';
 import { beginCell, type Address, type Cell } from '@ton/core';
+import type { BlockchainSnapshot } from '@ton/sandbox';
 import { body, OP, order, text } from './support/cells.ts';
 import { keyOf, received, refuses, START, succeeds, ton, World, type Client, type Wallet, type Worker } from './support/world.ts';
 
@@ -10,14 +11,18 @@ let world: World;
 let client: Client;
 let worker: Worker;
 let owner: Wallet;
+let start: BlockchainSnapshot;
 
-beforeEach(async () => {
+before(async () => {
     world = await World.create();
     client = await world.client('client');
     worker = await world.worker('worker');
     owner = world.proxyOwner;
     await client.topUp(ton('10'));
+    start = world.chain.snapshot();
 });
+
+beforeEach(() => world.chain.loadFrom(start));
 
 const send = (cell: Cell, value = ton('0.5'), from = owner) => world.send({ from, to: world.proxy, value, body: cell });
 const toOwner = (op: number, excess: Address = owner.address) => body(op, 9n, (b) => b.storeAddress(excess));

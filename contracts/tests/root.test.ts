@@ -1,11 +1,11 @@
 // The root contract: only its owner may change it, and every change shows in version, data and get methods.
 
 import assert from 'node:assert/strict';
-import { beforeEach, describe, it } from 'node:test';
+import { before, beforeEach, describe, it } from 'node:test';
 import { Address, beginCell, Builder, Cell, Dictionary } from '@ton/core';
-import { Blockchain } from '@ton/sandbox';
+import type { Blockchain, BlockchainSnapshot } from '@ton/sandbox';
 import { addressOf, body, PARAMS, paramsCell } from './support/cells.ts';
-import { CODES, exitCode, received, START, ton, type Wallet } from './support/world.ts';
+import { CODES, exitCode, newChain, received, ton, type Wallet } from './support/world.ts';
 import { OP } from './support/cells.ts';
 
 const ROOT = {
@@ -31,10 +31,10 @@ let chain: Blockchain;
 let owner: Wallet;
 let stranger: Wallet;
 let root: Address;
+let start: BlockchainSnapshot;
 
-beforeEach(async () => {
-    chain = await Blockchain.create();
-    chain.now = START;
+before(async () => {
+    chain = await newChain();
     owner = await chain.treasury('owner');
     stranger = await chain.treasury('stranger');
     const lists = beginCell().storeBit(0).storeBit(0).storeUint(0, 32).storeBit(0).storeBit(0).endCell();
@@ -43,7 +43,10 @@ beforeEach(async () => {
     const init = { code: CODES.root, data };
     root = addressOf(init);
     await owner.send({ to: root, value: ton('0.3'), init });
+    start = chain.snapshot();
 });
+
+beforeEach(() => chain.loadFrom(start));
 
 const send = async (cell: Cell, from = owner, value = ton('0.1')) => (await from.send({ to: root, value, body: cell })).transactions.slice(1);
 const message = (op: number, fields?: (b: Builder) => Builder) => body(op, 4n, fields);

@@ -1,12 +1,12 @@
 // The operator's wallet: signed external messages, and what its owner may tell it.
 
 import assert from 'node:assert/strict';
-import { beforeEach, describe, it } from 'node:test';
+import { before, beforeEach, describe, it } from 'node:test';
 import { Address, beginCell, Cell, external, internal, storeMessageRelaxed, type Transaction } from '@ton/core';
 import { sign } from '@ton/crypto';
-import { Blockchain } from '@ton/sandbox';
+import type { Blockchain, BlockchainSnapshot } from '@ton/sandbox';
 import { addressOf, body, OP, text, walletInit } from './support/cells.ts';
-import { CODES, exitCode, keyOf, received, START, ton, type Wallet } from './support/world.ts';
+import { CODES, exitCode, keyOf, newChain, received, START, ton, type Wallet } from './support/world.ts';
 
 const KEY = keyOf('wallet');
 
@@ -23,16 +23,19 @@ let chain: Blockchain;
 let owner: Wallet;
 let target: Wallet;
 let wallet: Address;
+let start: BlockchainSnapshot;
 
-beforeEach(async () => {
-    chain = await Blockchain.create();
-    chain.now = START;
+before(async () => {
+    chain = await newChain();
     owner = await chain.treasury('owner');
     target = await chain.treasury('target');
     const init = walletInit(owner.address, KEY.publicKey, CODES.wallet);
     wallet = addressOf(init);
     await owner.send({ to: wallet, value: ton('10'), init });
+    start = chain.snapshot();
 });
+
+beforeEach(() => chain.loadFrom(start));
 
 const message = (value: bigint, to: Address = target.address, content?: Cell) =>
     beginCell().store(storeMessageRelaxed(internal({ to, value, bounce: true, body: content }))).endCell();

@@ -1,8 +1,9 @@
 // The worker contract, operation by operation, with the proxy contract behind it.
 
 import assert from 'node:assert/strict';
-import { beforeEach, describe, it } from 'node:test';
+import { before, beforeEach, describe, it } from 'node:test';
 import { beginCell, type Cell } from '@ton/core';
+import type { BlockchainSnapshot } from '@ton/sandbox';
 import { body, OP, order } from './support/cells.ts';
 import { keyOf, received, refuses, run, succeeds, ton, Worker, World } from './support/world.ts';
 
@@ -10,14 +11,18 @@ const [PRICE, FEE] = [20n, 15n];
 let kept: bigint;
 let world: World;
 let worker: Worker;
+let start: BlockchainSnapshot;
 
-beforeEach(async () => {
+before(async () => {
     world = await World.create();
     const client = await world.client('client');
     await client.topUp(ton('10'));
     worker = await world.worker('worker');
     kept = await world.balance(worker.address);
+    start = world.chain.snapshot();
 });
+
+beforeEach(() => world.chain.loadFrom(start));
 
 const signed = (op: number, tokens: bigint, options = {}) => world.sign(op, worker.address, worker.owner.address, tokens, options);
 const register = () => body(OP.workerRegister, 6n, (b) => b.storeAddress(worker.owner.address));

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { Address, Cell, SendMode, toNano, type Transaction } from '@ton/core';
 import { keyPairFromSeed, sha256_sync, type KeyPair } from '@ton/crypto';
-import { Blockchain, type SandboxContract, type SmartContract, type TreasuryContract } from '@ton/sandbox';
+import { Blockchain, Executor, type SandboxContract, type SmartContract, type TreasuryContract } from '@ton/sandbox';
 import { committed, CONTRACTS, type ContractName } from '../../scripts/compile.ts';
 import * as cells from './cells.ts';
 import type { Params } from './cells.ts';
@@ -21,6 +21,16 @@ export const keyOf = (seed: string): KeyPair => keyPairFromSeed(sha256_sync(seed
 
 export const START = 1_800_000_000;
 
+const executor = await Executor.create();
+
+/** An empty chain at `START`. One emulator serves all chains of a process, without logs: both take most of the time. */
+export async function newChain(): Promise<Blockchain> {
+    const chain = await Blockchain.create({ executor });
+    chain.verbosity = { print: false, blockchainLogs: false, vmLogs: 'none', debugLogs: false };
+    chain.now = START;
+    return chain;
+}
+
 /** A message as the sandbox takes it. */
 export interface Sent {
     from: Wallet;
@@ -34,6 +44,8 @@ export interface Sent {
 export class World {
     readonly key = keyOf('proxy');
     readonly proxy: Address;
+    /** What the network took for everything sent so far, wallets included. */
+    fees = 0n;
 
     private constructor(
         readonly chain: Blockchain,
@@ -48,8 +60,7 @@ export class World {
 
     /** A world with a deployed proxy that has `stake`; the least one if it is not given. */
     static async create(options: { params?: Partial<Params>; codes?: AllCodes; stake?: bigint; deploy?: boolean } = {}) {
-        const chain = await Blockchain.create();
-        chain.now = START;
+        const chain = await newChain();
         const params = { ...cells.PARAMS, ...options.params };
         const owner = await chain.treasury('proxy owner');
         const stranger = await chain.treasury('stranger');
@@ -104,6 +115,7 @@ export class World {
             bounce: message.bounce ?? true,
             sendMode: SendMode.PAY_GAS_SEPARATELY,
         });
+        this.fees += allFees(result.transactions);
         // The first transaction is the wallet's own.
         return result.transactions.slice(1);
     }
