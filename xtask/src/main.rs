@@ -2,7 +2,7 @@
 //!
 //! | command | does |
 //! | --- | --- |
-//! | `test` | the quick tier: format, lints, tidiness, Rust tests, the contracts, the official SDK, a real engine, quick attacks, instruction counts; sets up what it needs |
+//! | `test` | the quick tier: format, lints, tidiness, Rust tests, the contracts, the official SDKs, a real engine, quick attacks, instruction counts; sets up what it needs |
 //! | `test --long` | the slow tier on top: killed roles, the contracts' random lives, supply chain, all attacks and fuzzing |
 //! | `tidy` | rules that no compiler checks: layers, reasons for dependencies, stray paths |
 //! | `deny` | licences, bans and sources of all dependencies |
@@ -18,6 +18,7 @@ mod fuzz;
 mod hostile;
 mod sdk;
 mod tidy;
+mod ton;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -65,6 +66,7 @@ fn test_quick() -> Result<()> {
     // The README starts the program without naming a package.
     step("the program", || cargo(&["run", "--", "--version"]))?;
     step("contracts", || contracts::test("test"))?;
+    step("official TON SDK", ton::test)?;
     step("official SDK and a real engine", sdk::test)?;
     step("hostile peers", || hostile::run(true))?;
     step("instruction counts", || count::check(false))

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod devnet;
 mod http;
 mod instance;
 mod logs;
@@ -43,6 +44,8 @@ enum Command {
     /// Check or print a role's configuration without starting it.
     #[command(subcommand)]
     Config(role::ConfigCommand),
+    /// Run a TON of one node on this machine, with a faucet, for contracts and tools.
+    Devnet(devnet::DevnetArguments),
     /// Measure what the path costs on this machine, beside plain forwarders.
     Bench(bench::Arguments),
 }
@@ -67,6 +70,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Worker(role) => role::run(role::Role::Worker, &role, &logs),
         Command::Status(status) => status::run(&status),
         Command::Config(command) => role::config(&command),
+        Command::Devnet(devnet) => devnet::run(&devnet, &logs),
         Command::Bench(bench) => bench::run(&bench),
     }
 }

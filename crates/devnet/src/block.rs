@@ -86,6 +86,19 @@ impl Block {
         LogicalTime::new(last.unwrap_or(start_lt(self.seqno).get()).saturating_add(1))
     }
 
+    /// What names the block of one workchain: the masterchain's has the name of both.
+    #[must_use]
+    pub fn hash_in(&self, workchain: i8) -> BlockHash {
+        if workchain == -1 {
+            return self.hash;
+        }
+        let mut hasher = Sha256::new();
+        hasher.update(b"cocoon devnet: name of a shard's block");
+        hasher.update(workchain.to_be_bytes());
+        hasher.update(self.hash.as_bytes());
+        BlockHash::new(hasher.finalize().into())
+    }
+
     /// Seconds since 1970.
     #[must_use]
     pub fn unix_time(&self) -> u32 {

@@ -3,8 +3,10 @@
 mod look;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use ton::Address;
 use tycho_types::cell::Cell;
 use tycho_types::error::Error as CellError;
@@ -38,6 +40,14 @@ pub struct Genesis {
     pub start: Duration,
     /// How often blocks come.
     pub pace: Pace,
+}
+
+impl Genesis {
+    /// A seed made of any text.
+    #[must_use]
+    pub fn seed_of(text: &str) -> [u8; 32] {
+        Sha256::digest(text.as_bytes()).into()
+    }
 }
 
 /// A message that the chain does not take.
@@ -89,12 +99,33 @@ pub enum ReplayError {
     },
 }
 
+/// Where a chain is in time, beside its blocks: all that a chain needs to go on besides their messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The newest block, empty or not.
+    pub head: BlockSeqno,
+    /// Its time.
+    pub head_time: Duration,
+    /// Time travel so far.
+    pub ahead: Duration,
+    /// How often blocks come.
+    pub pace: Pace,
+}
+
+impl Mark {
+    /// Whether more than blocks came between the two.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> bool {
+        (self.ahead, self.pace) != (other.ahead, other.pace)
+    }
+}
+
 /// A TON of one node, as a value: it has no clock and no thread, every call says what time it is.
 ///
 /// Time since 1970 that goes backwards is taken as standing still.
 #[derive(Debug)]
 pub struct Devnet {
-    config: NetworkConfig,
+    config: Arc<NetworkConfig>,
     pace: Pace,
     line: Line,
     accounts: Accounts,
@@ -116,7 +147,7 @@ impl Devnet {
     #[must_use]
     pub fn new(genesis: Genesis) -> Self {
         Self {
-            config: genesis.config,
+            config: Arc::new(genesis.config),
             pace: genesis.pace,
             line: Line::new(genesis.seed, genesis.start),
             accounts: Accounts::default(),
@@ -222,6 +253,27 @@ impl Devnet {
         }
         self.pace = pace;
         self.run_instant(now);
+    }
+
+    /// Where the chain is in time.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        let (head, head_time) = (self.line.head(), self.line.head_time());
+        Mark { head, head_time, ahead: self.ahead, pace: self.pace }
+    }
+
+    /// Goes on from where the chain was.
+    ///
+    /// # Errors
+    /// [`ReplayError::Order`] if that is before the newest block.
+    pub fn resume(&mut self, mark: Mark) -> Result<(), ReplayError> {
+        if mark.head < self.line.head() || mark.head_time < self.line.head_time() {
+            return Err(ReplayError::Order { seqno: mark.head, head: self.line.head() });
+        }
+        self.line.pass_to(mark.head, mark.head_time);
+        self.ahead = mark.ahead;
+        self.pace = mark.pace;
+        Ok(())
     }
 
     /// Makes a block again that was made before.

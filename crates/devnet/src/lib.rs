@@ -4,7 +4,9 @@
 //! and the same ones again for the same seed. Transactions are executed by `tycho-executor` under the main network's
 //! prices and limits.
 //!
-//! What it refuses to be: a node. There is no consensus, no proof, no serialised block or shard state, no libraries of
+//! [`Node`] runs one by a clock, [`http`] shows it to the tools that TON has.
+//!
+//! What it refuses to be: a node of TON. There is no consensus, no proof, no serialised block or shard state, no libraries of
 //! the masterchain; blocks have names that are hashes, not cells. One shard holds all of workchain 0.
 //!
 //! Invariants:
@@ -21,18 +23,24 @@ mod accounts;
 mod block;
 mod devnet;
 mod execute;
+mod fees;
 mod getter;
+pub mod http;
+pub mod journal;
 mod messages;
 mod network_config;
+mod node;
 #[cfg(test)]
 mod testing;
 
 pub use accounts::StoredTransaction;
 pub use block::{Block, Pace, TransactionId};
-pub use devnet::{Devnet, Genesis, ReplayError, SubmitError};
+pub use devnet::{Devnet, Genesis, Mark, ReplayError, SubmitError};
 pub use execute::{Executed, Moment, NotExecuted, execute};
+pub use fees::{FeeEstimate, estimate_fee};
 pub use getter::{
     GetterAnswer, GetterError, STACK_DEPTH_MAX, STACK_ITEMS_MAX, StackItem, method_id, run_get_method,
 };
 pub use messages::{ExternalMessage, FAUCET, MESSAGE_DEPTH_MAX, MESSAGE_LEN_MAX, MessageError};
 pub use network_config::{ConfigError, NetworkConfig};
+pub use node::Node;

@@ -101,6 +101,12 @@ impl NetworkConfig {
         &self.root
     }
 
+    /// What contracts know the network by: -239 for the main one.
+    #[must_use]
+    pub fn global_id(&self) -> i32 {
+        self.parsed.global_id
+    }
+
     pub(crate) fn parsed(&self) -> &ParsedConfig {
         &self.parsed
     }

@@ -1,5 +1,6 @@
 //! Looking at what is there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ton::Address;
@@ -17,6 +18,12 @@ impl Devnet {
     #[must_use]
     pub fn config(&self) -> &NetworkConfig {
         &self.config
+    }
+
+    /// The same, to keep.
+    #[must_use]
+    pub fn shared_config(&self) -> Arc<NetworkConfig> {
+        Arc::clone(&self.config)
     }
 
     /// How far time travel has brought the chain.
@@ -53,6 +60,12 @@ impl Devnet {
     #[must_use]
     pub fn block_of(&self, lt: LogicalTime) -> Option<Block> {
         self.line.block(seqno_of_lt(lt))
+    }
+
+    /// The newest block that something happened in, or the first one.
+    #[must_use]
+    pub fn last_filled(&self) -> &Block {
+        self.line.last_kept()
     }
 
     /// The blocks after number `seqno` that something happened in.
