@@ -39,15 +39,35 @@ pub const FRAME_BYTES_PER_S_MIN: u64 = 16 * 1024;
 /// Queries of the peer that may be open at once. Deployed peers have a handful.
 pub const QUERIES_OPEN_MAX: usize = 256;
 
-/// The connecting side closes after this long without a byte from the peer.
-pub const CONNECTING_SIDE_SILENCE_MAX: Duration = Duration::from_secs(20);
-/// The accepting side closes after this long without a byte from the peer.
-pub const ACCEPTING_SIDE_SILENCE_MAX: Duration = Duration::from_secs(60);
-/// The connecting side asks for a sign of life after this long.
-pub const CONNECTING_SIDE_PING_AFTER: Duration = Duration::from_secs(10);
-/// The accepting side asks only when two pings of the connecting side are overdue. Deployed servers never ask, but
-/// deployed clients answer; it finds peers that vanished without a word.
-pub const ACCEPTING_SIDE_PING_AFTER: Duration = Duration::from_secs(25);
+/// When a sign of life is asked for, and when a silent peer is given up.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// After the last byte of the peer.
+    ping_after: Duration,
+    /// The same on a quiet link, where the last byte was of a sign of life: ten thousand workers that wait for work
+    /// need not say all the time that they live.
+    quiet_ping_after: Duration,
+    /// After the last byte.
+    silence_max: Duration,
+    quiet_silence_max: Duration,
+}
+
+/// Deployed clients ask after 10 s, however quiet the link is, and give up after 20 s.
+const CONNECTING_SIDE: Patience = Patience {
+    ping_after: Duration::from_secs(10),
+    quiet_ping_after: Duration::from_secs(30),
+    silence_max: Duration::from_secs(20),
+    quiet_silence_max: Duration::from_secs(40),
+};
+
+/// Deployed servers give up after 60 s and never ask, but deployed clients answer. Here it is asked once the other side
+/// should have: that finds peers that vanished without a word.
+const ACCEPTING_SIDE: Patience = Patience {
+    ping_after: Duration::from_secs(25),
+    quiet_ping_after: Duration::from_secs(45),
+    silence_max: Duration::from_secs(60),
+    quiet_silence_max: Duration::from_secs(60),
+};
 
 /// The payload of a hello: constructor id and connection id.
 const HELLO_LEN: usize = 12;
@@ -147,9 +167,10 @@ struct OpenQuery<Q> {
 
 #[derive(Debug)]
 struct KeepAlive {
-    ping_after: Duration,
-    silence_max: Duration,
+    patience: Patience,
     heard_at: Instant,
+    /// The last frame was a sign of life, and no message.
+    is_quiet: bool,
     has_pinged: bool,
 }
 
@@ -157,7 +178,7 @@ impl<Q> Connection<Q> {
     /// The side that opened the connection. Its hello is ready to go out. `seed` makes its ids; any random number.
     #[must_use]
     pub fn connecting(now: Instant, seed: u64) -> Self {
-        let keep_alive = KeepAlive::new(now, CONNECTING_SIDE_PING_AFTER, CONNECTING_SIDE_SILENCE_MAX);
+        let keep_alive = KeepAlive::new(now, CONNECTING_SIDE);
         let mut connection = Self::new(State::ExpectConnect, keep_alive, seed);
         let id = connection.random_id();
         connection.state = State::ExpectConnected { id };
@@ -168,7 +189,7 @@ impl<Q> Connection<Q> {
     /// The side that accepted the connection: it waits for the peer's hello.
     #[must_use]
     pub fn accepting(now: Instant, seed: u64) -> Self {
-        let keep_alive = KeepAlive::new(now, ACCEPTING_SIDE_PING_AFTER, ACCEPTING_SIDE_SILENCE_MAX);
+        let keep_alive = KeepAlive::new(now, ACCEPTING_SIDE);
         Self::new(State::ExpectConnect, keep_alive, seed)
     }
 
@@ -251,7 +272,7 @@ impl<Q> Connection<Q> {
         if let Some(begun) = self.begun.filter(|begun| begun.deadline() <= now) {
             self.close(CloseReason::FrameTooSlow { received: begun.received });
         } else if now >= self.keep_alive.silent_at() {
-            self.close(CloseReason::Silence { limit: self.keep_alive.silence_max });
+            self.close(CloseReason::Silence { limit: self.keep_alive.silence_max() });
         } else if self.is_ready() && self.keep_alive.is_ping_due(now) {
             self.keep_alive.has_pinged = true;
             let id = self.random_id();
@@ -349,6 +370,7 @@ impl<Q> Connection<Q> {
 
     fn handle_payload(&mut self, payload: &Bytes) -> Result<(), CloseReason> {
         let packet = wire::decode::<Packet<'_>>(payload).map_err(CloseReason::Packet)?;
+        self.keep_alive.is_quiet = matches!(packet, Packet::Ping { .. } | Packet::Pong { .. });
         match (self.state, packet) {
             (State::Closed, _) => {}
             (State::ExpectConnect, Packet::Connect { id }) => {
@@ -437,8 +459,16 @@ impl<Q> Connection<Q> {
 }
 
 impl KeepAlive {
-    fn new(now: Instant, ping_after: Duration, silence_max: Duration) -> Self {
-        Self { ping_after, silence_max, heard_at: now, has_pinged: false }
+    fn new(now: Instant, patience: Patience) -> Self {
+        Self { patience, heard_at: now, is_quiet: false, has_pinged: false }
+    }
+
+    fn ping_after(&self) -> Duration {
+        if self.is_quiet { self.patience.quiet_ping_after } else { self.patience.ping_after }
+    }
+
+    fn silence_max(&self) -> Duration {
+        if self.is_quiet { self.patience.quiet_silence_max } else { self.patience.silence_max }
     }
 
     fn heard(&mut self, now: Instant) {
@@ -447,15 +477,15 @@ impl KeepAlive {
     }
 
     fn silent_at(&self) -> Instant {
-        self.heard_at + self.silence_max
+        self.heard_at + self.silence_max()
     }
 
     fn is_ping_due(&self, now: Instant) -> bool {
-        !self.has_pinged && now >= self.heard_at + self.ping_after
+        !self.has_pinged && now >= self.heard_at + self.ping_after()
     }
 
     fn next_at(&self) -> Instant {
-        if self.has_pinged { self.silent_at() } else { self.heard_at + self.ping_after }
+        if self.has_pinged { self.silent_at() } else { self.heard_at + self.ping_after() }
     }
 }
 

@@ -57,6 +57,43 @@ fn the_accepting_side_pings_late_and_gives_up_after_sixty_seconds() {
 }
 
 #[test]
+fn a_quiet_connection_is_asked_less_often_until_a_message_comes() {
+    let mut pair = Pair::ready();
+    // The first sign of life comes as soon as ever; those that follow it do not.
+    for wait in [10, 30, 30] {
+        let asks_at = pair.now + seconds(wait);
+        assert_eq!(pair.client.poll_timeout(), Some(asks_at));
+        pair.now = asks_at;
+        pair.client.handle_timeout(pair.now);
+        pair.exchange();
+    }
+    assert_eq!(pair.server.poll_timeout(), Some(pair.now + seconds(45)));
+    pair.server.send(&message(b"work")).unwrap();
+    pair.client.send(&message(b"done")).unwrap();
+    pair.exchange();
+    assert_eq!(pair.client.poll_timeout(), Some(pair.now + seconds(10)));
+    assert_eq!(pair.server.poll_timeout(), Some(pair.now + seconds(25)));
+}
+
+#[test]
+fn a_quiet_peer_that_vanished_is_given_up() {
+    let mut pair = Pair::ready();
+    pair.now += seconds(10);
+    pair.client.handle_timeout(pair.now);
+    pair.exchange();
+    let heard = pair.now;
+    pair.client.handle_timeout(heard + seconds(30));
+    assert_eq!(sent(&mut pair.client).len(), 20, "one ping");
+    assert_eq!(pair.client.poll_timeout(), Some(heard + seconds(40)));
+    pair.client.handle_timeout(heard + seconds(40));
+    assert_eq!(end(&mut pair.client), CloseReason::Silence { limit: seconds(40) });
+    pair.server.handle_timeout(heard + seconds(45));
+    assert_eq!(sent(&mut pair.server).len(), 20);
+    pair.server.handle_timeout(heard + seconds(60));
+    assert_eq!(end(&mut pair.server), CloseReason::Silence { limit: seconds(60) });
+}
+
+#[test]
 fn an_answered_ping_keeps_an_idle_connection_alive() {
     let mut pair = Pair::ready();
     for _ in 0..100 {
