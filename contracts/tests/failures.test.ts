@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { beginCell, Cell, SendMode, type Transaction } from '@ton/core';
+import { Address, beginCell, Cell, SendMode, type Transaction } from '@ton/core';
 import { body, OP } from './support/cells.ts';
 import { exitCode, on, received, refuses, run, succeeds, ton, World, type Client } from './support/world.ts';
 
@@ -219,6 +219,36 @@ describe('a payout that fails', () => {
         assert.equal((await worker.state()).tokens, 0n);
         await succeeds(world, worker.address, () => worker.land(OP.workerPayout, 1_000n));
         assert.equal((await world.proxyState()).pool, 0n);
+    });
+});
+
+describe('a message that cannot be sent on', () => {
+    // No network has this workchain: the action phase fails.
+    const nowhere = new Address(5, Buffer.alloc(32, 1));
+
+    it('by the proxy contract: the request comes back and is undone', async () => {
+        const world = await World.create();
+        const client = await world.client('client');
+        const cell = body(OP.topUp, 1n, (b) => b.storeCoins(ton('2')).storeAddress(nowhere));
+        const sent = await client.send(cell, ton('2.5'));
+        assert.equal(exitCode(sent, world.proxy), 36);
+        assert.equal(received(sent, client.owner.address, OP.payout)[0]!.value, ton('2'));
+        assert.deepEqual([(await client.state()).balance, (await client.state()).unconfirmed], [0n, 0n]);
+        assert.equal((await world.proxyState()).pool, 0n);
+    });
+
+    it('by the client contract: nothing has happened', async () => {
+        const world = await World.create();
+        const client = await world.client('client');
+        await client.topUp(ton('2'));
+        await refuses(world, client.address, 36, () => client.send(world.sign(OP.charge, client.address, nowhere, 5n), ton('0.5')));
+    });
+
+    it('for lack of money: the value goes back', async () => {
+        const world = await World.create();
+        const worker = await world.worker('worker');
+        (await world.account(worker.address)).balance = ton('0.001');
+        await refuses(world, worker.address, 37, () => worker.land(OP.workerPayout, 1n, ton('0.1') + 1n));
     });
 });
 

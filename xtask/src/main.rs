@@ -3,7 +3,7 @@
 //! | command | does |
 //! | --- | --- |
 //! | `test` | the quick tier: format, lints, tidiness, Rust tests, the contracts, the official SDKs, a real engine, quick attacks, instruction counts; sets up what it needs |
-//! | `test --long` | the slow tier on top: killed roles, the contracts' random lives, supply chain, all attacks and fuzzing |
+//! | `test --long` | the slow tier on top: killed roles, the contracts' random lives and planted faults, supply chain, all attacks and fuzzing |
 //! | `tidy` | rules that no compiler checks: layers, reasons for dependencies, stray paths |
 //! | `deny` | licences, bans and sources of all dependencies |
 //! | `hostile [--quick]` | attacks on running roles: all of them, or those that take no time |
@@ -80,7 +80,7 @@ fn test_long() -> Result<()> {
         let test = ["test", "--package", "cocoon-proxy", "--features", "failpoints", "--test", "kill"];
         command::run(Command::new("cargo").args(test).env("COCOON_KILL_RUNS", KILL_RUNS))
     })?;
-    step("contracts, random lives", || contracts::test("test:long"))?;
+    step("contracts, random lives and planted faults", || contracts::test("test:long"))?;
     step("supply chain", deny::check)?;
     step("hostile peers, all attacks", || hostile::run(false))?;
     step("fuzzing", || fuzz::run_all(600))

@@ -1,6 +1,6 @@
 // Cells of the contracts as spec/messages.tlb has them, written apart from the Tolk sources.
 
-import { Address, beginCell, Builder, Cell, contractAddress, Slice, type StateInit } from '@ton/core';
+import { Address, beginCell, Builder, Cell, contractAddress, Slice } from '@ton/core';
 import { sign, type KeyPair } from '@ton/crypto';
 
 export const OP = {
@@ -36,6 +36,12 @@ export const OP = {
     excess: 0x2565934c,
     ownerSend: 0x9c69f376,
 } as const;
+
+/** What a contract is deployed with. */
+export interface Init {
+    code: Cell;
+    data: Cell;
+}
 
 export interface Codes {
     proxy: Cell;
@@ -92,7 +98,7 @@ export function paramsCell(params: Params, codes: Partial<Codes>, structVersion 
 
 const key256 = (key: Buffer) => BigInt('0x' + key.toString('hex'));
 
-export function proxyInit(owner: Address, key: Buffer, root: Address, params: Params, codes: Codes): StateInit {
+export function proxyInit(owner: Address, key: Buffer, root: Address, params: Params, codes: Codes): Init {
     const data = beginCell()
         .storeAddress(owner)
         .storeUint(key256(key), 256)
@@ -106,7 +112,7 @@ export function proxyInit(owner: Address, key: Buffer, root: Address, params: Pa
     return { code: codes.proxy, data };
 }
 
-export function clientInit(owner: Address, proxy: Address, key: Buffer, params: Params, codes: Codes): StateInit {
+export function clientInit(owner: Address, proxy: Address, key: Buffer, params: Params, codes: Codes): Init {
     const parties = beginCell().storeAddress(owner).storeAddress(proxy).storeUint(key256(key), 256).endCell();
     const data = beginCell()
         .storeUint(0, 2)
@@ -121,7 +127,7 @@ export function clientInit(owner: Address, proxy: Address, key: Buffer, params: 
     return { code: codes.client, data };
 }
 
-export function workerInit(owner: Address, proxy: Address, key: Buffer, params: Params, codes: Codes): StateInit {
+export function workerInit(owner: Address, proxy: Address, key: Buffer, params: Params, codes: Codes): Init {
     const data = beginCell()
         .storeAddress(owner)
         .storeAddress(proxy)
@@ -133,7 +139,7 @@ export function workerInit(owner: Address, proxy: Address, key: Buffer, params: 
     return { code: codes.worker, data };
 }
 
-export function walletInit(owner: Address, key: Buffer, code: Cell): StateInit {
+export function walletInit(owner: Address, key: Buffer, code: Cell): Init {
     const data = beginCell()
         .storeUint(0, 32)
         .storeUint(0, 32)
@@ -144,7 +150,7 @@ export function walletInit(owner: Address, key: Buffer, code: Cell): StateInit {
     return { code, data };
 }
 
-export const addressOf = (init: StateInit) => contractAddress(0, init);
+export const addressOf = (init: Init) => contractAddress(0, init);
 
 /** A body: op, query id, then what `fields` writes. */
 export function body(op: number, queryId: bigint, fields: (b: Builder) => Builder = (b) => b): Cell {

@@ -8,7 +8,7 @@ import { body, OP, order } from './cells.ts';
 import { allFees, Client, exitCode, keyOf, on, received, ton, Worker, World, type AllCodes, type Wallet } from './world.ts';
 
 /** A small deterministic generator (mulberry32). */
-function random(seed: number) {
+function dice(seed: number) {
     let state = seed >>> 0;
     const next = () => {
         state = (state + 0x6d2b79f5) >>> 0;
@@ -46,12 +46,12 @@ export class Life {
 
     private constructor(
         private readonly world: World,
-        private readonly random: ReturnType<typeof random>,
+        private readonly random: ReturnType<typeof dice>,
     ) {}
 
     static async run(seed: number, steps: number, codes?: AllCodes): Promise<void> {
         const world = await World.create({ codes, stake: 0n, params: { minProxyStake: ton('3') } });
-        const life = new Life(world, random(seed));
+        const life = new Life(world, dice(seed));
         for (let i = 0; i < 3; i++) life.clients.push([await world.client(`client ${i}`), newBook()]);
         for (let i = 0; i < 2; i++) life.workers.push([await world.worker(`worker ${i}`), newBook()]);
         life.wealth = (await life.total()) + world.fees;

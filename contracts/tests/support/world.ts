@@ -21,7 +21,7 @@ export const keyOf = (seed: string): KeyPair => keyPairFromSeed(sha256_sync(seed
 
 export const START = 1_800_000_000;
 
-const executor = await Executor.create();
+export const executor = await Executor.create();
 
 /** An empty chain at `START`. One emulator serves all chains of a process, without logs: both take most of the time. */
 export async function newChain(): Promise<Blockchain> {
@@ -37,7 +37,7 @@ export interface Sent {
     to: Address;
     value: bigint;
     body?: Cell;
-    init?: { code: Cell; data: Cell };
+    init?: cells.Init;
     bounce?: boolean;
 }
 
@@ -158,7 +158,7 @@ class Party {
         readonly world: World,
         readonly owner: Wallet,
         readonly address: Address,
-        readonly init: { code: Cell; data: Cell },
+        readonly init: cells.Init,
     ) {}
 
     deploy(value = ton('0.3')) {
