@@ -291,6 +291,30 @@ fn blocks_are_replayed_and_nothing_else_passes_for_them() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// A message with changed bytes is refused, or executed like any other.
+    #[test]
+    fn no_bytes_of_a_message_do_harm(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4)) {
+        let mut devnet = devnet(Pace::Instant);
+        let pilot = Pilot::new(0);
+        devnet.give(START, &pilot.address, ONE).unwrap();
+        let body = body(13, |body| body.store_u8(9).unwrap());
+        let message = transfer(&pilot.address, NanoTon::new(50_000_000), true, body);
+        let mut bytes = tycho_types::boc::Boc::encode(&pilot.order(0, &[(1, message)]).cell);
+        for (index, byte) in changes {
+            *index.get_mut(&mut bytes) = byte;
+        }
+        if let Ok(message) = ExternalMessage::from_boc(&bytes)
+            && let Err(error) = devnet.submit(START, message)
+        {
+            prop_assert!(matches!(error, SubmitError::NotExecuted(NotExecuted::NotAccepted { .. })), "{}", error);
+        }
+        prop_assert_eq!(all_coins(&devnet, &messages_under_way(&devnet)), 1_000_000_000);
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     /// The same messages at the same times give the same blocks, and no nanoton is lost, whatever pilots do.
