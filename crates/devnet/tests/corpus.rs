@@ -24,8 +24,8 @@ struct Recorded {
 }
 
 /// A dictionary of 16-bit numbers to records: see `pack` in `tests/recorder/record.cjs`.
-fn corpus() -> Vec<Recorded> {
-    let root = decode_boc(include_bytes!("corpus.boc"), 1 << 20).unwrap();
+fn corpus(boc: &[u8]) -> Vec<Recorded> {
+    let root = decode_boc(boc, 1 << 20).unwrap();
     let records = Dict::<u16, Cell>::from_raw(Some(root));
     records.values().map(|record| read(&record.unwrap())).collect()
 }
@@ -169,12 +169,12 @@ fn destination(message: &Cell) -> (Address, bool) {
     (Address::new(address.workchain, address.address.0), is_external)
 }
 
-#[test]
-fn every_recorded_transaction_comes_out_the_same() {
+/// Executes every transaction of a corpus again; returns how many were executed and refused, by both.
+fn replay(boc: &[u8]) -> (usize, usize) {
     let config = NetworkConfig::mainnet();
     let mut differences: BTreeMap<Option<Difference>, usize> = BTreeMap::new();
     let (mut executed, mut refused) = (0, 0);
-    for (index, recorded) in corpus().iter().enumerate() {
+    for (index, recorded) in corpus(boc).iter().enumerate() {
         let (address, is_external) = destination(&recorded.message);
         let result =
             execute(&config, &recorded.moment, &address, &recorded.message, is_external, &recorded.before);
@@ -194,5 +194,18 @@ fn every_recorded_transaction_comes_out_the_same() {
         }
     }
     println!("{executed} executed, {refused} refused, {differences:?}");
+    (executed, refused)
+}
+
+#[test]
+fn every_recorded_transaction_comes_out_the_same() {
+    let (executed, refused) = replay(include_bytes!("corpus.boc"));
     assert!(executed > 400 && refused > 20, "the corpus is whole: {executed}, {refused}");
+}
+
+/// Whole lives of the network's contracts, as their own tests play them: `npm run record` in `contracts/` writes them.
+#[test]
+fn every_transaction_of_the_contracts_comes_out_the_same() {
+    let (executed, _) = replay(include_bytes!("contracts.boc"));
+    assert!(executed > 300, "the record is whole: {executed}");
 }
