@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+#[cfg(feature = "devnet")]
 mod devnet;
 mod http;
 mod instance;
@@ -45,6 +46,7 @@ enum Command {
     #[command(subcommand)]
     Config(role::ConfigCommand),
     /// Run a TON of one node on this machine, with a faucet, for contracts and tools.
+    #[cfg(feature = "devnet")]
     Devnet(devnet::DevnetArguments),
     /// Measure what the path costs on this machine, beside plain forwarders.
     Bench(bench::Arguments),
@@ -70,6 +72,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Worker(role) => role::run(role::Role::Worker, &role, &logs),
         Command::Status(status) => status::run(&status),
         Command::Config(command) => role::config(&command),
+        #[cfg(feature = "devnet")]
         Command::Devnet(devnet) => devnet::run(&devnet, &logs),
         Command::Bench(bench) => bench::run(&bench),
     }
