@@ -23,7 +23,9 @@ use crate::statistics::Median;
 use crate::targets::{Cocoon, Settings};
 
 /// How long the proxy is watched while nobody asks anything.
-const IDLE_SPAN: Duration = Duration::from_secs(3);
+const IDLE_SPAN: Duration = Duration::from_secs(30);
+/// Until every link has had its first sign of life; those that follow come every 30 s.
+const SETTLING_SPAN: Duration = Duration::from_secs(16);
 
 /// A network with idle workers.
 struct Populated {
@@ -45,7 +47,8 @@ pub(crate) async fn run(common: &Common, counts: &[usize]) -> Result<Report> {
     let mock = Mock::start()?;
     let mut networks = Vec::new();
     for &workers in counts {
-        networks.push(populate(&mock, workers, common.size(IDLE_SPAN, common.span())).await?);
+        let (settling, idle) = [SETTLING_SPAN, IDLE_SPAN].map(|span| common.size(span, common.span())).into();
+        networks.push(populate(&mock, workers, settling, idle).await?);
     }
 
     let load = Load { callers: 16, ask: Ask::TINY, is_connection_new: false };
@@ -97,7 +100,12 @@ pub(crate) async fn run(common: &Common, counts: &[usize]) -> Result<Report> {
     Ok(report)
 }
 
-async fn populate(mock: &Mock, workers: usize, idle_span: Duration) -> Result<Populated> {
+async fn populate(
+    mock: &Mock,
+    workers: usize,
+    settling_span: Duration,
+    idle_span: Duration,
+) -> Result<Populated> {
     let settings = Settings { pow_difficulty: Some(0), ..Settings::default() };
     let cocoon = Cocoon::start(mock.port, settings).await?;
     let proxy = [cocoon.proxy_pid];
@@ -106,7 +114,7 @@ async fn populate(mock: &Mock, workers: usize, idle_span: Duration) -> Result<Po
     let idle = IdleWorkers::start(cocoon.workers_port, workers)?;
     let joining = began.elapsed();
     // What joining took for itself is given back meanwhile.
-    sleep(idle_span).await;
+    sleep(settling_span).await;
     let (cpu_before, idle_since) = (measure::cpu(&proxy)?, Instant::now());
     sleep(idle_span).await;
     let idle_cpu = measure::cpu(&proxy)?.saturating_sub(cpu_before);
