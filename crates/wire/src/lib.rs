@@ -30,7 +30,7 @@ mod text;
 
 pub use codec::{Decode, Encode, decode, encode};
 pub use error::DecodeError;
-pub use message::{Message, encode_sharing};
+pub use message::{Message, SHARED_LEN_MIN, encode_sharing};
 pub use messages::{TokensUsed, client, http, key_manager, peer, proxy, stream, tcp, worker};
 pub use status::StatusCode;
 pub use text::TlStr;

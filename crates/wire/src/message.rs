@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use crate::Encode;
 use crate::codec::{Sink, encoded_len};
 
-/// A shorter field is copied: sharing it would cost more.
-pub(crate) const SHARED_LEN_MIN: usize = 2048;
+/// Bytes from which a field is shared. A shorter one is copied: sharing it would cost more.
+pub const SHARED_LEN_MIN: usize = 2048;
 
 /// A boxed object as bytes, of which a long field may be shared with the memory it came from.
 #[derive(Clone, PartialEq, Eq)]

@@ -5,9 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use transport::flow::PART_LEN_MAX;
-
-/// A part below this length is gathered with its neighbours.
-const OWN_PIECE_LEN_MIN: usize = 2048;
+use wire::SHARED_LEN_MIN;
 
 /// A range of a query, from its beginning or from what was dropped.
 #[derive(Clone, Default)]
@@ -23,7 +21,8 @@ pub(super) struct Parts {
 impl Parts {
     /// Appends what came.
     pub(super) fn push(&mut self, part: &[u8]) {
-        if part.len() < OWN_PIECE_LEN_MIN {
+        // A message would copy it anyway.
+        if part.len() < SHARED_LEN_MIN {
             self.gathered.extend_from_slice(part);
             self.end += part.len();
             if self.gathered.len() >= PART_LEN_MAX {
