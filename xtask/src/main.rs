@@ -16,6 +16,7 @@ mod count;
 mod deny;
 mod fuzz;
 mod hostile;
+mod npm;
 mod sdk;
 mod tidy;
 mod ton;
