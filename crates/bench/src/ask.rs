@@ -15,6 +15,8 @@ pub(crate) struct Ask {
     pub(crate) gap: Duration,
     /// Pause before the answer.
     pub(crate) first: Duration,
+    /// Whether that pause begins only when the mock is told to release whom it holds.
+    pub(crate) is_held: bool,
     /// Bytes of a token beside its number and time.
     pub(crate) padding: u32,
     /// Name under which the mock remembers when the caller went away; 0 is no name.
@@ -25,8 +27,15 @@ pub(crate) struct Ask {
 
 impl Ask {
     /// A request of a few words with an answer of a few words.
-    pub(crate) const TINY: Self =
-        Self { tokens: 0, gap: Duration::ZERO, first: Duration::ZERO, padding: 0, id: 0, prompt_len: 0 };
+    pub(crate) const TINY: Self = Self {
+        tokens: 0,
+        gap: Duration::ZERO,
+        first: Duration::ZERO,
+        is_held: false,
+        padding: 0,
+        id: 0,
+        prompt_len: 0,
+    };
 
     /// A streamed answer of `tokens` tokens as fast as they can be written.
     pub(crate) const fn stream(tokens: u32) -> Self {
@@ -36,10 +45,11 @@ impl Ask {
     /// The request's body.
     pub(crate) fn body(&self, model: &str) -> Vec<u8> {
         let mut prompt = format!(
-            "{MARK}{} {} {} {} {} ",
+            "{MARK}{} {} {} {} {} {} ",
             self.tokens,
             self.gap.as_micros(),
             self.first.as_micros(),
+            u8::from(self.is_held),
             self.padding,
             self.id
         );
@@ -67,6 +77,7 @@ impl Ask {
             tokens: u32::try_from(next()?).ok()?,
             gap: Duration::from_micros(next()?),
             first: Duration::from_micros(next()?),
+            is_held: next()? != 0,
             padding: u32::try_from(next()?).ok()?,
             id: next()?,
             prompt_len: 0,
@@ -84,6 +95,7 @@ mod tests {
             tokens: 64,
             gap: Duration::from_millis(20),
             first: Duration::from_micros(7),
+            is_held: true,
             padding: 100,
             id: 9,
             prompt_len: 100_000,

@@ -2,6 +2,7 @@
 //!
 //! Each token of a stream is one event and one HTTP chunk, and carries its number and the wall clock in nanoseconds. A
 //! paced token is one write, as engines do it; without a pause between them, [`BURST`] leave together. `GET /bench/state` tells what is in progress and when callers went away.
+//! `GET /bench/release` lets the requests go on that asked to be held.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until};
 use transport::clock::unix_now;
@@ -38,6 +40,14 @@ pub(crate) struct State {
     pub(crate) gone: BTreeMap<u64, u64>,
 }
 
+/// What the mock's connections share.
+#[derive(Default)]
+struct Shared {
+    state: RefCell<State>,
+    /// Wakes the requests that are held.
+    release: Notify,
+}
+
 /// Serves until killed. Prints the port as its first line.
 ///
 /// # Errors
@@ -45,23 +55,23 @@ pub(crate) struct State {
 pub(crate) async fn serve() -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     println!("{}", listener.local_addr()?.port());
-    let state = Rc::new(RefCell::new(State::default()));
+    let shared = Rc::new(Shared::default());
     let tasks = LocalSet::new();
     tasks
         .run_until(async {
             loop {
                 let (stream, _peer) = listener.accept().await?;
-                let (connection, state) = (Connection::new(stream)?, Rc::clone(&state));
+                let (connection, shared) = (Connection::new(stream)?, Rc::clone(&shared));
                 tokio::task::spawn_local(async move {
                     // A caller that goes away is part of some measurements.
-                    let _gone = converse(connection, &state).await;
+                    let _gone = converse(connection, &shared).await;
                 });
             }
         })
         .await
 }
 
-async fn converse(mut connection: Connection, state: &RefCell<State>) -> Result<()> {
+async fn converse(mut connection: Connection, shared: &Shared) -> Result<()> {
     while let Some((line, body)) = connection.request().await? {
         match line.as_str() {
             "GET /v1/models" => {
@@ -69,12 +79,16 @@ async fn converse(mut connection: Connection, state: &RefCell<State>) -> Result<
                 connection.write(&plain(200, &list)).await?;
             }
             "GET /bench/state" => {
-                let text = serde_json::to_string(&*state.borrow())?;
+                let text = serde_json::to_string(&shared.state)?;
                 connection.write(&plain(200, &text)).await?;
+            }
+            "GET /bench/release" => {
+                shared.release.notify_waiters();
+                connection.write(&plain(200, "{}")).await?;
             }
             _ => match Ask::read(&body) {
                 None => connection.write(&plain(400, r#"{"error":{"message":"no ask"}}"#)).await?,
-                Some(ask) => run(&mut connection, ask, state).await?,
+                Some(ask) => run(&mut connection, ask, shared).await?,
             },
         }
     }
@@ -82,9 +96,12 @@ async fn converse(mut connection: Connection, state: &RefCell<State>) -> Result<
 }
 
 /// Answers, and notices when the caller goes away meanwhile.
-async fn run(connection: &mut Connection, ask: Ask, state: &RefCell<State>) -> Result<()> {
+async fn run(connection: &mut Connection, ask: Ask, Shared { state, release }: &Shared) -> Result<()> {
     let mut progress = Progress { state, ask, is_answered: false };
     state.borrow_mut().in_progress += 1;
+    if ask.is_held {
+        unless_closed(connection, release.notified()).await?;
+    }
     let begin = Instant::now() + ask.first;
     pause(connection, begin).await?;
     match ask.tokens {
@@ -117,8 +134,12 @@ async fn pause(connection: &mut Connection, at: Instant) -> Result<()> {
     if at <= Instant::now() {
         return Ok(());
     }
+    unless_closed(connection, sleep_until(at)).await
+}
+
+async fn unless_closed(connection: &mut Connection, event: impl Future<Output = ()>) -> Result<()> {
     tokio::select! {
-        () = sleep_until(at) => Ok(()),
+        () = event => Ok(()),
         () = connection.closed() => anyhow::bail!("the caller went away"),
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use transport::clock::unix_now;
 
@@ -17,6 +18,9 @@ use crate::targets::{Nginx, Settings};
 
 /// Callers that go away, one after the other, per round.
 const CALLERS: u64 = 20;
+
+/// How long a caller reads its answer before it goes away.
+const UNDER_WAY: Duration = Duration::from_millis(110);
 
 /// Nobody waits longer for the engine to hear of it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -62,11 +66,13 @@ async fn go_away(port: u16, mock_port: u16, id: u64) -> Result<Option<f64>> {
     let ask = Ask { gap: Duration::from_millis(20), id, ..Ask::stream(500) };
     let mut connection = Connection::open(port).await?;
     connection.write(&chat_request(&ask.body(MODEL), true)).await?;
-    let mut len = 0;
-    let reading = connection.answer(|piece| len += piece.len());
-    // Some tokens: the stream is under way everywhere.
-    let _still_streaming = tokio::time::timeout(Duration::from_millis(110), reading).await;
-    anyhow::ensure!(len > 0, "no answer began");
+    let begun = Notify::new();
+    let reading = connection.answer(|_piece| begun.notify_one());
+    tokio::select! {
+        ended = reading => bail!("the answer did not last: {ended:?}"),
+        // Some tokens more: the stream is under way everywhere.
+        () = async { begun.notified().await; sleep(UNDER_WAY).await } => {}
+    }
     let left = nanos(unix_now());
     drop(connection);
     let deadline = Instant::now() + PATIENCE;

@@ -11,6 +11,7 @@ use super::cancel::state;
 use super::{settle, start_targets, versions};
 use crate::Common;
 use crate::ask::Ask;
+use crate::http;
 use crate::load::{self, Load, Sample};
 use crate::measure::{self, SystemCalls};
 use crate::report::{Figure, Report, short, with_spread};
@@ -20,8 +21,11 @@ use crate::targets::{Nginx, Settings, Target};
 /// A prompt of 100 KB.
 const LARGE: Ask = Ask { prompt_len: 100_000, ..Ask::TINY };
 
-/// Streams that wait for their first token while memory is measured, and how long they do.
-const WAITING: (usize, Duration) = (500, Duration::from_secs(8));
+/// Streams that wait for their first token while memory is measured.
+const WAITING: usize = 500;
+
+/// By then they all wait, or never will.
+const WAITING_DEADLINE: Duration = Duration::from_secs(30);
 
 /// One kind of load.
 struct Cell {
@@ -79,7 +83,7 @@ pub(crate) async fn run(common: &Common) -> Result<Report> {
     if nginx.is_none() {
         report.say("nginx is not installed: there is no yardstick, and absolute times are rough.");
     }
-    memory(&mut report, nginx.as_ref(), common.size(WAITING, (8, Duration::from_secs(2)))).await?;
+    memory(&mut report, nginx.as_ref(), common.size(WAITING, 8)).await?;
 
     let running = start_targets(nginx.as_ref(), Settings::default()).await?;
     let targets = &running.targets;
@@ -206,16 +210,12 @@ fn tables(report: &mut Report, targets: &[Target], results: &Results) {
 }
 
 /// Memory of fresh processes, at rest and with many streams that wait for their first token.
-async fn memory(
-    report: &mut Report,
-    nginx: Option<&Nginx>,
-    (streams, wait): (usize, Duration),
-) -> Result<()> {
+async fn memory(report: &mut Report, nginx: Option<&Nginx>, streams: usize) -> Result<()> {
     let running = start_targets(nginx, Settings::default()).await?;
     let mut rows = vec![["", "at rest, MiB", "per waiting stream, KiB"].map(str::to_owned).to_vec()];
     let single = |value| Median { value, lowest: value, highest: value };
     for target in running.targets.iter().filter(|target| !target.pids.is_empty()) {
-        let ask = Ask { first: wait, ..Ask::stream(1) };
+        let ask = Ask { is_held: true, ..Ask::stream(1) };
         // One request first: what is made once, at first use, belongs to no stream.
         load::run(
             target,
@@ -226,15 +226,10 @@ async fn memory(
         let before = measure::memory(&target.pids)?;
         let load = Load { callers: streams, ask, is_connection_new: false };
         let (answered, waiting) = tokio::join!(load::run(target, load, Duration::from_millis(1)), async {
-            // Measured while all of them wait, and said so by the engine.
-            let (mut waiting, began) = (0, Instant::now());
-            while waiting < streams as u64 {
-                ensure!(began.elapsed() < wait * 4, "only {waiting} of {streams} streams wait at once");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                waiting = state(running.mock.port).await?.in_progress;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            measure::memory(&target.pids)
+            let waiting = while_all_wait(target, running.mock.port, streams as u64).await;
+            // In every case, or the load never ends.
+            http::get(running.mock.port, "/bench/release").await?;
+            waiting
         });
         answered?;
         let per_stream = waiting?.saturating_sub(before) as f64 / streams as f64 / 1024.0;
@@ -248,6 +243,18 @@ async fn memory(
     ));
     report.table(&rows);
     Ok(())
+}
+
+/// Memory while so many streams wait at once, as the engine says.
+async fn while_all_wait(target: &Target, mock_port: u16, streams: u64) -> Result<u64> {
+    let (mut waiting, began) = (0, Instant::now());
+    while waiting < streams {
+        ensure!(began.elapsed() < WAITING_DEADLINE, "only {waiting} of {streams} streams wait at once");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        waiting = state(mock_port).await?.in_progress;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    measure::memory(&target.pids)
 }
 
 /// System calls per request, where the kernel lets us count.
