@@ -3,9 +3,11 @@
 use std::fmt;
 
 use tycho_types::boc::Boc;
-use tycho_types::cell::Cell;
+use tycho_types::cell::{Cell, CellBuilder, CellSlice};
+use tycho_types::error::Error as CellError;
 
 use crate::boc::{self, BocError};
+use crate::cells::{Field, FieldError};
 
 /// The code of a contract: part of its address, never run here.
 #[derive(Clone, PartialEq, Eq)]
@@ -88,10 +90,20 @@ impl fmt::Debug for ContractCode {
     }
 }
 
+/// In a reference.
+impl Field for ContractCode {
+    fn store(&self, builder: &mut CellBuilder) -> Result<(), CellError> {
+        builder.store_reference(self.cell())
+    }
+
+    fn load(slice: &mut CellSlice<'_>) -> Result<Self, FieldError> {
+        let cell = slice.load_reference_cloned()?;
+        if cell.depth(0) > Self::DEPTH_MAX { Err(FieldError::Depth) } else { Ok(Self(cell)) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use tycho_types::cell::CellBuilder;
-
     use super::*;
 
     fn chain(depth: u16) -> Cell {

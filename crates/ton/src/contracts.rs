@@ -5,101 +5,124 @@
 //! proxy contract per owner, key, root and version of the params, and one client or worker contract per owner
 //! under it.
 
-use tycho_types::cell::{Cell, CellBuilder};
-use tycho_types::error::Error as CellError;
-use units::{NanoTon, PublicKey};
+use tycho_types::cell::Cell;
+use units::{AdjustedTokens, NanoTon, PublicKey};
 
-use crate::cells::{build, store_address, store_coins, store_key};
+use crate::cells::build;
+use crate::states::{ClientData, ContractState, Parties, ProxyData, WalletData, WorkerData};
 use crate::{Address, CodeMask, ContractCode, RootConfig};
 
-/// `State::Normal` of proxy, client and worker contracts.
-const STATE_NORMAL: u8 = 0;
+/// What a contract is deployed with. Its hash is the contract's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateInit {
+    /// The code.
+    pub code: ContractCode,
+    /// The data before the first message.
+    pub data: Cell,
+}
+
+impl StateInit {
+    /// The cell to send along with the first message.
+    #[must_use]
+    pub fn to_cell(&self) -> Cell {
+        build(|builder| {
+            // No split depth, not special, code present, data present, no library.
+            builder.store_small_uint(0b00110, 5)?;
+            builder.store_reference(self.code.cell())?;
+            builder.store_reference(self.data.clone())
+        })
+    }
+
+    /// The address in workchain 0.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        // Level 0: a code of which only hash and depth are known gives the same address.
+        Address::new(0, self.to_cell().hash(0).0)
+    }
+}
 
 /// The proxy contract of `owner` under the root contract `root`. `key` signs its payments.
 #[must_use]
-pub fn proxy_address(config: &RootConfig, owner: &Address, key: &PublicKey, root: &Address) -> Address {
-    let data = build(|builder| {
-        store_address(builder, owner)?;
-        store_key(builder, key)?;
-        store_address(builder, root)?;
-        builder.store_small_uint(STATE_NORMAL, 2)?;
-        store_coins(builder, NanoTon::ZERO)?; // balance
-        store_coins(builder, NanoTon::ZERO)?; // stake
-        builder.store_u32(0)?; // unlock_ts
-        builder.store_reference(config.params_cell(CodeMask::WorkerAndClient))
-    });
-    deployed_address(&config.params.proxy_code, data)
+pub fn proxy_init(config: &RootConfig, owner: &Address, key: &PublicKey, root: &Address) -> StateInit {
+    let data = ProxyData {
+        owner: *owner,
+        key: *key,
+        root: *root,
+        state: ContractState::Normal,
+        balance: NanoTon::ZERO,
+        stake: NanoTon::ZERO,
+        unlock_at: 0,
+        params: config.params_cell(CodeMask::WorkerAndClient),
+        pool: NanoTon::ZERO,
+    };
+    StateInit { code: config.params.proxy_code.clone(), data: data.to_cell() }
 }
 
 /// The client contract of `owner`, the client's node wallet, with the proxy contract `proxy`.
 #[must_use]
-pub fn client_address(config: &RootConfig, owner: &Address, proxy: &Address, key: &PublicKey) -> Address {
-    let parties = build(|builder| store_parties(builder, owner, proxy, key));
-    let data = build(|builder| {
-        builder.store_small_uint(STATE_NORMAL, 2)?;
-        store_coins(builder, NanoTon::ZERO)?; // balance
-        store_coins(builder, config.params.min_client_stake)?;
-        builder.store_u64(0)?; // tokens_used
-        builder.store_u32(0)?; // unlock_ts
-        builder.store_zeros(256)?; // secret_hash
-        builder.store_reference(parties)?;
-        builder.store_reference(config.params_cell(CodeMask::None))
-    });
-    deployed_address(&config.params.client_code, data)
+pub fn client_init(config: &RootConfig, owner: &Address, proxy: &Address, key: &PublicKey) -> StateInit {
+    let data = ClientData {
+        state: ContractState::Normal,
+        balance: NanoTon::ZERO,
+        stake: config.params.min_client_stake,
+        tokens_used: AdjustedTokens::ZERO,
+        unlock_at: 0,
+        secret_hash: [0; 32],
+        parties: Parties { owner: *owner, proxy: *proxy, key: *key },
+        params: config.params_cell(CodeMask::None),
+        unconfirmed: NanoTon::ZERO,
+    };
+    StateInit { code: config.params.client_code.clone(), data: data.to_cell() }
 }
 
 /// The worker contract of `owner`, who receives the earnings, with the proxy contract `proxy`.
 #[must_use]
-pub fn worker_address(config: &RootConfig, owner: &Address, proxy: &Address, key: &PublicKey) -> Address {
-    let data = build(|builder| {
-        store_parties(builder, owner, proxy, key)?;
-        builder.store_small_uint(STATE_NORMAL, 2)?;
-        builder.store_u64(0)?; // tokens
-        builder.store_reference(config.params_cell(CodeMask::None))
-    });
-    deployed_address(&config.params.worker_code, data)
+pub fn worker_init(config: &RootConfig, owner: &Address, proxy: &Address, key: &PublicKey) -> StateInit {
+    let data = WorkerData {
+        parties: Parties { owner: *owner, proxy: *proxy, key: *key },
+        state: ContractState::Normal,
+        tokens: AdjustedTokens::ZERO,
+        params: config.params_cell(CodeMask::None),
+    };
+    StateInit { code: config.params.worker_code.clone(), data: data.to_cell() }
 }
 
 /// The node wallet that `key` controls and `owner` can empty. `code` is the wallet contract's.
 #[must_use]
+pub fn wallet_init(code: &ContractCode, key: &PublicKey, owner: &Address) -> StateInit {
+    let data = WalletData { seqno: 0, subwallet: 0, key: *key, status: 0, owner: *owner };
+    StateInit { code: code.clone(), data: data.to_cell() }
+}
+
+/// The address of [`proxy_init`].
+#[must_use]
+pub fn proxy_address(config: &RootConfig, owner: &Address, key: &PublicKey, root: &Address) -> Address {
+    proxy_init(config, owner, key, root).address()
+}
+
+/// The address of [`client_init`].
+#[must_use]
+pub fn client_address(config: &RootConfig, owner: &Address, proxy: &Address, key: &PublicKey) -> Address {
+    client_init(config, owner, proxy, key).address()
+}
+
+/// The address of [`worker_init`].
+#[must_use]
+pub fn worker_address(config: &RootConfig, owner: &Address, proxy: &Address, key: &PublicKey) -> Address {
+    worker_init(config, owner, proxy, key).address()
+}
+
+/// The address of [`wallet_init`].
+#[must_use]
 pub fn wallet_address(code: &ContractCode, key: &PublicKey, owner: &Address) -> Address {
-    let data = build(|builder| {
-        builder.store_u32(0)?; // seqno
-        builder.store_u32(0)?; // subwallet
-        store_key(builder, key)?;
-        builder.store_u32(0)?; // status
-        store_address(builder, owner)
-    });
-    deployed_address(code, data)
-}
-
-fn deployed_address(code: &ContractCode, data: Cell) -> Address {
-    let state_init = build(|builder| {
-        // No split depth, not special, code present, data present, no library.
-        builder.store_small_uint(0b00110, 5)?;
-        builder.store_reference(code.cell())?;
-        builder.store_reference(data)
-    });
-    // Level 0: a code of which only hash and depth are known gives the same address.
-    Address::new(0, state_init.hash(0).0)
-}
-
-fn store_parties(
-    builder: &mut CellBuilder,
-    owner: &Address,
-    proxy: &Address,
-    key: &PublicKey,
-) -> Result<(), CellError> {
-    store_address(builder, owner)?;
-    store_address(builder, proxy)?;
-    store_key(builder, key)
+    wallet_init(code, key, owner).address()
 }
 
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
     use tycho_types::boc::Boc;
-    use tycho_types::cell::HashBytes;
+    use tycho_types::cell::{CellBuilder, HashBytes};
     use units::ConfigVersion;
 
     use super::*;

@@ -1,5 +1,5 @@
-//! What Cocoon keeps on TON, as far as it can be said without a chain: addresses, the root configuration, the
-//! addresses of derived contracts, signed payments.
+//! What Cocoon keeps on TON, as far as it can be said without a chain: addresses, the root configuration, derived
+//! contracts, the messages and states of all of them, signed payments, wallets.
 //!
 //! The crate is pure: no clock, no socket, no randomness. It refuses to follow the chain or to send anything
 //! (`chain` will), and it never runs a contract's code. Cells and bags of cells come from `tycho-types`.
@@ -18,13 +18,18 @@ mod boc;
 mod cells;
 mod code;
 pub mod contracts;
+pub mod message;
+pub mod messages;
 mod params;
 pub mod payment;
 mod pseudo;
 mod root;
+pub mod states;
+pub mod wallet;
 
 pub use address::{Address, AddressFlags, AddressParseError};
 pub use boc::{BocError, decode as decode_boc};
+pub use cells::{FieldError, LayoutError};
 pub use code::{CodeError, ContractCode};
 pub use params::{CodeMask, Multipliers, Params, Seconds, StructVersion};
 pub use pseudo::{CLIENT_BALANCE, FieldProblem, NotPseudo, PseudoRootError};

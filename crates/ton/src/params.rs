@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tycho_types::cell::{Cell, CellBuilder};
+use tycho_types::cell::{Cell, CellBuilder, CellSlice};
 use tycho_types::error::Error as CellError;
 use units::{Multiplier, NanoTon};
 
 use crate::ContractCode;
-use crate::cells::{build, store_coins};
+use crate::cells::{Field, FieldError, LayoutError, Reader, build};
 
 /// What the root contract fixes for every contract derived from it (`Params` in `spec/messages.tlb`).
 ///
@@ -119,9 +119,85 @@ pub enum CodeMask {
     None,
 }
 
+impl CodeMask {
+    /// Whether the proxy's code is there, and whether the other two are.
+    const fn kept(self) -> (bool, bool) {
+        match self {
+            Self::All => (true, true),
+            Self::WorkerAndClient => (false, true),
+            Self::None => (false, false),
+        }
+    }
+}
+
+/// What readers assume for both stakes where the layout has none.
+const ASSUMED_STAKE: NanoTon = NanoTon::new(1_000_000_000);
+
 impl Params {
     pub(crate) fn cell(&self, codes: CodeMask) -> Cell {
         build(|builder| self.store(builder, codes))
+    }
+
+    /// Reads a copy of the cell that carries exactly the codes of `codes`; the others become empty.
+    ///
+    /// # Errors
+    /// [`LayoutError`] for another set of codes, a newer layout, or anything else.
+    pub fn from_cell(cell: &Cell, codes: CodeMask) -> Result<Self, LayoutError> {
+        let mut reader = Reader::new("params", cell)?;
+        let struct_version = match reader.field("struct_version")? {
+            0_u8 => StructVersion::V0,
+            1 => StructVersion::V1,
+            2 => StructVersion::V2,
+            3 => StructVersion::V3,
+            _newer => return Err(reader.refuse("struct_version", FieldError::Value)),
+        };
+        let params_version = reader.field("params_version")?;
+        let unique_id = reader.field("unique_id")?;
+        let is_test = reader.field("is_test")?;
+        let price_per_token = reader.field("price_per_token")?;
+        let worker_fee_per_token = reader.field("worker_fee_per_token")?;
+        let mut multiplier = |field, since| {
+            if struct_version < since { Ok(Multiplier::default()) } else { reader.field(field) }
+        };
+        let multipliers = Multipliers {
+            prompt: multiplier("prompt_multiplier", StructVersion::V3)?,
+            cached: multiplier("cached_multiplier", StructVersion::V2)?,
+            completion: multiplier("completion_multiplier", StructVersion::V3)?,
+            reasoning: multiplier("reasoning_multiplier", StructVersion::V2)?,
+        };
+        let proxy_delay_before_close = reader.field("proxy_delay_before_close")?;
+        let client_delay_before_close = reader.field("client_delay_before_close")?;
+        let mut stake = |field| {
+            if struct_version < StructVersion::V1 { Ok(ASSUMED_STAKE) } else { reader.field(field) }
+        };
+        let min_proxy_stake = stake("min_proxy_stake")?;
+        let min_client_stake = stake("min_client_stake")?;
+        let (with_proxy, with_others) = codes.kept();
+        let mut code = |field, is_kept| match (reader.field::<Option<ContractCode>>(field)?, is_kept) {
+            (Some(code), true) => Ok(code),
+            (None, false) => Ok(ContractCode::empty()),
+            _ => Err(reader.refuse(field, FieldError::Value)),
+        };
+        let proxy_code = code("proxy_code", with_proxy)?;
+        let worker_code = code("worker_code", with_others)?;
+        let client_code = code("client_code", with_others)?;
+        reader.end()?;
+        Ok(Self {
+            struct_version,
+            params_version,
+            unique_id,
+            is_test,
+            price_per_token,
+            worker_fee_per_token,
+            multipliers,
+            proxy_delay_before_close,
+            client_delay_before_close,
+            min_proxy_stake,
+            min_client_stake,
+            proxy_code,
+            worker_code,
+            client_code,
+        })
     }
 
     fn store(&self, builder: &mut CellBuilder, codes: CodeMask) -> Result<(), CellError> {
@@ -129,8 +205,8 @@ impl Params {
         builder.store_u32(self.params_version)?;
         builder.store_u32(self.unique_id)?;
         builder.store_bit(self.is_test)?;
-        store_coins(builder, self.price_per_token)?;
-        store_coins(builder, self.worker_fee_per_token)?;
+        self.price_per_token.store(builder)?;
+        self.worker_fee_per_token.store(builder)?;
         let Multipliers { prompt, cached, completion, reasoning } = self.multipliers;
         let multipliers: &[Multiplier] = match self.struct_version {
             StructVersion::V0 | StructVersion::V1 => &[],
@@ -143,14 +219,10 @@ impl Params {
         builder.store_u32(self.proxy_delay_before_close.0)?;
         builder.store_u32(self.client_delay_before_close.0)?;
         if self.struct_version >= StructVersion::V1 {
-            store_coins(builder, self.min_proxy_stake)?;
-            store_coins(builder, self.min_client_stake)?;
+            self.min_proxy_stake.store(builder)?;
+            self.min_client_stake.store(builder)?;
         }
-        let (with_proxy, with_others) = match codes {
-            CodeMask::All => (true, true),
-            CodeMask::WorkerAndClient => (false, true),
-            CodeMask::None => (false, false),
-        };
+        let (with_proxy, with_others) = codes.kept();
         store_code(builder, &self.proxy_code, with_proxy)?;
         store_code(builder, &self.worker_code, with_others)?;
         store_code(builder, &self.client_code, with_others)
@@ -160,6 +232,16 @@ impl Params {
 fn store_code(builder: &mut CellBuilder, code: &ContractCode, is_kept: bool) -> Result<(), CellError> {
     builder.store_bit(is_kept)?;
     if is_kept { builder.store_reference(code.cell()) } else { Ok(()) }
+}
+
+impl Field for Multiplier {
+    fn store(&self, builder: &mut CellBuilder) -> Result<(), CellError> {
+        builder.store_u32(self.get())
+    }
+
+    fn load(slice: &mut CellSlice<'_>) -> Result<Self, FieldError> {
+        Ok(Self::new(slice.load_u32()?))
+    }
 }
 
 #[cfg(test)]

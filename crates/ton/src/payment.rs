@@ -14,7 +14,11 @@ use units::{AdjustedTokens, PublicKey};
 
 use crate::Address;
 use crate::boc::{self, BocError};
-use crate::cells::{build, store_address};
+use crate::cells::{Field as _, build};
+
+mod proxy_order;
+
+pub use proxy_order::{ProxyOrderKind, SignedProxyOrder};
 
 /// What a payment orders. Each kind works only on its kind of contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +44,18 @@ impl PaymentKind {
             Self::WorkerLastPayout => 0xf5f2_6a36,
         }
     }
+
+    /// The kind that `op` orders.
+    #[must_use]
+    pub const fn from_op(op: u32) -> Option<Self> {
+        match op {
+            0xbb63_ff93 => Some(Self::ClientCharge),
+            0xefd7_11e1 => Some(Self::ClientRefund),
+            0xa040_ad28 => Some(Self::WorkerPayout),
+            0xf5f2_6a36 => Some(Self::WorkerLastPayout),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for PaymentKind {
@@ -53,27 +69,120 @@ impl fmt::Display for PaymentKind {
     }
 }
 
+/// A payment as it travels: a signature that may be anybody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignedPayment {
+    /// What is ordered.
+    pub kind: PaymentKind,
+    /// The proxy's number of the payment. Whoever sends it on keeps the number.
+    pub query_id: u64,
+    /// The total since the contract began.
+    pub tokens: AdjustedTokens,
+    /// The contract that the total holds for.
+    pub contract: Address,
+    /// Who gets what is left of the coins that the sender attaches. Not signed: the sender's choice.
+    pub excesses_to: Address,
+    /// Ed25519, over the hash of the order.
+    pub signature: [u8; 64],
+}
+
+impl SignedPayment {
+    /// Signs that `tokens` is the total for `contract`.
+    #[must_use]
+    pub fn sign(
+        key: &SigningKey,
+        kind: PaymentKind,
+        query_id: u64,
+        tokens: AdjustedTokens,
+        contract: &Address,
+        excesses_to: &Address,
+    ) -> Self {
+        let unsigned = Self {
+            kind,
+            query_id,
+            tokens,
+            contract: *contract,
+            excesses_to: *excesses_to,
+            signature: [0; 64],
+        };
+        let signature = key.sign(unsigned.order().repr_hash().as_slice());
+        Self { signature: signature.to_bytes(), ..unsigned }
+    }
+
+    /// The same promise, carried by another sender.
+    #[must_use]
+    pub const fn with_excesses_to(self, excesses_to: Address) -> Self {
+        Self { excesses_to, ..self }
+    }
+
+    /// The body of the message that lands it.
+    #[must_use]
+    pub fn to_cell(&self) -> Cell {
+        let signature = Signature::from_bytes(&self.signature);
+        envelope_cell(self.kind, self.query_id, &self.excesses_to, &signature, self.order())
+    }
+
+    /// [`Self::to_cell`] as a bag of cells: the form in which peers get it.
+    #[must_use]
+    pub fn to_boc(&self) -> Vec<u8> {
+        Boc::encode(self.to_cell())
+    }
+
+    fn order(&self) -> Cell {
+        order_cell(self.kind, self.query_id, self.tokens, &self.contract)
+    }
+
+    /// Reads a payment of the given kind, without a look at its signature.
+    ///
+    /// # Errors
+    /// [`PaymentError`] if the cells are not exactly such a payment.
+    pub fn from_cell(root: &Cell, kind: PaymentKind) -> Result<Self, PaymentError> {
+        let envelope = Envelope::read(root, kind)?;
+        let (tokens, contract) = read_order(&envelope, kind)?;
+        let Envelope { query_id, excesses_to, signature, order: _ } = envelope;
+        Ok(Self { kind, query_id, tokens, contract, excesses_to, signature })
+    }
+
+    /// Checks the payment as its receiver: the owner of `contract`, which belongs to the proxy with `key`.
+    ///
+    /// # Errors
+    /// [`PaymentError::OtherContract`], [`PaymentError::Key`] or [`PaymentError::Signature`].
+    pub fn verify(self, contract: &Address, key: &PublicKey) -> Result<VerifiedPayment, PaymentError> {
+        if self.contract != *contract {
+            return Err(PaymentError::OtherContract);
+        }
+        // The strict check also refuses weak keys, with which one signature would fit many orders.
+        let key = VerifyingKey::from_bytes(key.as_bytes()).map_err(|_not_a_point| PaymentError::Key)?;
+        key.verify_strict(self.order().repr_hash().as_slice(), &Signature::from_bytes(&self.signature))
+            .map_err(|_invalid| PaymentError::Signature)?;
+        Ok(VerifiedPayment(self))
+    }
+}
+
 /// A payment that passed every check of [`verify`].
 ///
 /// It proves that the proxy's key promised the total to the contract. It does not prove that the proxy contract
 /// can pay, nor that this is the newest promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VerifiedPayment {
-    query_id: u64,
-    tokens: AdjustedTokens,
-}
+pub struct VerifiedPayment(SignedPayment);
 
 impl VerifiedPayment {
     /// The proxy's number of the payment. A receiver that sends it on keeps the number.
     #[must_use]
     pub const fn query_id(&self) -> u64 {
-        self.query_id
+        self.0.query_id
     }
 
     /// The total since the contract began.
     #[must_use]
     pub const fn tokens(&self) -> AdjustedTokens {
-        self.tokens
+        self.0.tokens
+    }
+
+    /// The payment itself, to be landed.
+    #[must_use]
+    pub const fn signed(&self) -> &SignedPayment {
+        &self.0
     }
 }
 
@@ -153,17 +262,15 @@ pub fn sign(
     contract: &Address,
     excesses_to: &Address,
 ) -> Vec<u8> {
-    let order = order_cell(kind, query_id, tokens, contract);
-    let signature = key.sign(order.repr_hash().as_slice());
-    Boc::encode(envelope_cell(kind, query_id, excesses_to, &signature, order))
+    SignedPayment::sign(key, kind, query_id, tokens, contract, excesses_to).to_boc()
 }
 
 fn order_cell(kind: PaymentKind, query_id: u64, tokens: AdjustedTokens, contract: &Address) -> Cell {
     build(|builder| {
         builder.store_u32(kind.op())?;
-        builder.store_u64(query_id)?;
-        builder.store_u64(tokens.get())?;
-        store_address(builder, contract)
+        query_id.store(builder)?;
+        tokens.store(builder)?;
+        contract.store(builder)
     })
 }
 
@@ -176,9 +283,9 @@ fn envelope_cell(
 ) -> Cell {
     build(|builder| {
         builder.store_u32(kind.op())?;
-        builder.store_u64(query_id)?;
-        store_address(builder, excesses_to)?;
-        builder.store_raw(&signature.to_bytes(), SIGNATURE_BITS)?;
+        query_id.store(builder)?;
+        excesses_to.store(builder)?;
+        signature.to_bytes().store(builder)?;
         builder.store_reference(order)
     })
 }
@@ -200,19 +307,13 @@ pub fn verify(
     key: &PublicKey,
 ) -> Result<VerifiedPayment, PaymentError> {
     let root = boc::decode(boc, LEN_MAX)?;
-    let envelope = Envelope::read(&root, kind)?;
-    let tokens = read_order(&envelope, kind, contract)?;
-    // The strict check also refuses weak keys, with which one signature would fit many orders.
-    let key = VerifyingKey::from_bytes(key.as_bytes()).map_err(|_not_a_point| PaymentError::Key)?;
-    let order_hash = envelope.order.repr_hash();
-    key.verify_strict(order_hash.as_slice(), &envelope.signature)
-        .map_err(|_invalid| PaymentError::Signature)?;
-    Ok(VerifiedPayment { query_id: envelope.query_id, tokens })
+    SignedPayment::from_cell(&root, kind)?.verify(contract, key)
 }
 
 struct Envelope {
     query_id: u64,
-    signature: Signature,
+    excesses_to: Address,
+    signature: [u8; 64],
     order: Cell,
 }
 
@@ -229,19 +330,16 @@ impl Envelope {
             return Err(PaymentError::EnvelopeOp { expected: kind, found: op });
         }
         let query_id = slice.load_u64().map_err(wrong_size)?;
-        Address::load_from(&mut slice).map_err(|_not_standard| PaymentError::ExcessesAddress)?;
+        let excesses_to =
+            Address::load_from(&mut slice).map_err(|_not_standard| PaymentError::ExcessesAddress)?;
         let mut signature = [0; 64];
         slice.load_raw(&mut signature, SIGNATURE_BITS).map_err(wrong_size)?;
         let order = slice.load_reference_cloned().map_err(wrong_size)?;
-        Ok(Self { query_id, signature: Signature::from_bytes(&signature), order })
+        Ok(Self { query_id, excesses_to, signature, order })
     }
 }
 
-fn read_order(
-    envelope: &Envelope,
-    kind: PaymentKind,
-    contract: &Address,
-) -> Result<AdjustedTokens, PaymentError> {
+fn read_order(envelope: &Envelope, kind: PaymentKind) -> Result<(AdjustedTokens, Address), PaymentError> {
     let (bits, references) = (envelope.order.bit_len(), envelope.order.reference_count());
     let wrong_size = |_error: CellError| PaymentError::OrderSize { bits, references };
     if (bits, references) != (ORDER_BITS, 0) {
@@ -256,12 +354,8 @@ fn read_order(
         return Err(PaymentError::OrderQueryId);
     }
     let tokens = slice.load_u64().map_err(wrong_size)?;
-    let expected_contract =
-        Address::load_from(&mut slice).map_err(|_not_standard| PaymentError::OrderAddress)?;
-    if expected_contract != *contract {
-        return Err(PaymentError::OtherContract);
-    }
-    Ok(AdjustedTokens::new(tokens))
+    let contract = Address::load_from(&mut slice).map_err(|_not_standard| PaymentError::OrderAddress)?;
+    Ok((AdjustedTokens::new(tokens), contract))
 }
 
 #[cfg(test)]
