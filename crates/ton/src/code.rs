@@ -27,7 +27,38 @@ pub enum CodeError {
     },
 }
 
+/// The contracts of a Cocoon network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Contract {
+    /// Lists and prices.
+    Root,
+    /// Holds the money of one proxy.
+    Proxy,
+    /// Counts what a worker was paid.
+    Worker,
+    /// Counts what a client paid in and was charged.
+    Client,
+    /// A node's hot wallet.
+    Wallet,
+}
+
 impl ContractCode {
+    /// The code that this project builds for a contract (`contracts/build`).
+    ///
+    /// A network's own proxy, worker and client codes are those of its root contract; these are for new networks, and
+    /// for node wallets, which nobody derives but their node.
+    #[must_use]
+    pub fn built(contract: Contract) -> Self {
+        let bytes: &[u8] = match contract {
+            Contract::Root => include_bytes!("../../../contracts/build/root.boc"),
+            Contract::Proxy => include_bytes!("../../../contracts/build/proxy.boc"),
+            Contract::Worker => include_bytes!("../../../contracts/build/worker.boc"),
+            Contract::Client => include_bytes!("../../../contracts/build/client.boc"),
+            Contract::Wallet => include_bytes!("../../../contracts/build/wallet.boc"),
+        };
+        Self::from_boc(bytes).expect("a test reads all five")
+    }
+
     /// Longest accepted bag of cells in bytes; the deployed contracts take about 2 KiB each.
     pub const BOC_LEN_MAX: usize = 64 * 1024;
     /// Deepest accepted tree of cells: TON's limit for the state of an account.
@@ -114,6 +145,22 @@ mod tests {
             cell = builder.build().unwrap();
         }
         cell
+    }
+
+    #[test]
+    fn built_codes_have_the_hashes_that_are_committed_with_them() {
+        let hashes = include_str!("../../../contracts/build/hashes.json");
+        let hashes: serde_json::Value = serde_json::from_str(hashes).unwrap();
+        for (contract, name) in [
+            (Contract::Root, "root"),
+            (Contract::Proxy, "proxy"),
+            (Contract::Worker, "worker"),
+            (Contract::Client, "client"),
+            (Contract::Wallet, "wallet"),
+        ] {
+            let hash = hex::encode(ContractCode::built(contract).hash());
+            assert_eq!(hashes["codes"][name], hash.as_str(), "{name}");
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ use units::{ConfigVersion, ImageHash, ModelHash, ModelName};
 
 use crate::{Address, CodeMask, Params};
 
+mod data;
+
 /// What the root contract of a network says.
 ///
 /// The lists fail closed: an empty one allows nothing.
