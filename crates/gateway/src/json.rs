@@ -7,12 +7,12 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use serde_json::value::RawValue;
 
+use self::scan::{DEPTH_MAX, Problem, Scanner};
 use crate::{ApiError, ErrorKind};
 
-/// Deepest accepted nesting. Engines that recurse fail somewhere above; schemas of tools stay far below.
-const DEPTH_MAX: usize = 128;
+mod scan;
+
 /// Most accepted members of the top level.
 const MEMBERS_MAX: usize = 256;
 
@@ -50,42 +50,89 @@ pub(crate) enum Edit {
 /// [`ErrorKind::InvalidJson`] if it is not, or nests too deep or has too many members;
 /// [`ErrorKind::InvalidParameter`] with its name if a member occurs twice.
 pub(crate) fn members(text: &[u8]) -> Result<Vec<Member<Cow<'_, str>>>, ApiError> {
-    // The only use of the parsed value: afterwards every byte is known to be valid JSON, and the scan below
-    // may rely on it. The error's own text is not used because it can quote the body.
-    if let Err(error) = serde_json::from_slice::<&RawValue>(text) {
-        let message =
-            format!("the body is not valid JSON (line {}, column {})", error.line(), error.column());
+    if let Err(error) = std::str::from_utf8(text) {
+        return Err(not_json(text, error.valid_up_to(), Problem::Malformed));
+    }
+    let mut scanner = Scanner::new(text);
+    top_level(text, &mut scanner).map_err(|refusal| match refusal {
+        Refusal::Text(problem) => not_json(text, scanner.at(), problem),
+        Refusal::Member(error) => error,
+    })
+}
+
+/// Why a text has no members for us.
+enum Refusal {
+    /// What is wrong where the scanner stands.
+    Text(Problem),
+    Member(ApiError),
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self::Text(problem)
+    }
+}
+
+fn top_level<'a>(text: &'a [u8], scanner: &mut Scanner<'a>) -> Result<Vec<Member<Cow<'a, str>>>, Refusal> {
+    scanner.space();
+    if scanner.peek() != Some(b'{') {
+        // Another value, if it is one.
+        scanner.value()?;
+        scanner.end()?;
+        let message = "the body must be a JSON object";
+        return Err(Refusal::Member(ApiError::new(ErrorKind::InvalidJson, message)));
+    }
+    scanner.expect(b'{')?;
+    scanner.space();
+    let mut found: Vec<Member<Cow<'_, str>>> = Vec::new();
+    let mut is_more = !scanner.take(b'}');
+    while is_more {
+        let start = scanner.at();
+        scanner.string()?;
+        let key = key_text(&text[start..scanner.at()]);
+        scanner.colon()?;
+        let value_start = scanner.at();
+        scanner.value()?;
+        let value = value_start..scanner.at();
+        admit(&found, &key).map_err(Refusal::Member)?;
+        found.push(Member { key, start, value });
+        scanner.space();
+        is_more = scanner.take(b',');
+        if is_more {
+            scanner.space();
+        } else {
+            scanner.expect(b'}')?;
+        }
+    }
+    scanner.end()?;
+    Ok(found)
+}
+
+/// Whether one more member may have this key.
+fn admit(found: &[Member<Cow<'_, str>>], key: &str) -> Result<(), ApiError> {
+    if found.len() == MEMBERS_MAX {
+        let message = format!("the body has more than {MEMBERS_MAX} members");
         return Err(ApiError::new(ErrorKind::InvalidJson, message));
     }
-    let mut at = skip_space(text, 0);
-    if text[at] != b'{' {
-        return Err(ApiError::new(ErrorKind::InvalidJson, "the body must be a JSON object"));
+    if found.iter().any(|other| other.key == key) {
+        let message = format!("the member \"{}\" occurs twice", printable(key));
+        return Err(ApiError::new(ErrorKind::InvalidParameter, message).with_param(printable(key)));
     }
-    at = skip_space(text, at + 1);
-    let mut found: Vec<Member<Cow<'_, str>>> = Vec::new();
-    while text[at] != b'}' {
-        if found.len() == MEMBERS_MAX {
-            let message = format!("the body has more than {MEMBERS_MAX} members");
-            return Err(ApiError::new(ErrorKind::InvalidJson, message));
+    Ok(())
+}
+
+/// Says where the text stops being what it should be, and nothing of it.
+fn not_json(text: &[u8], at: usize, problem: Problem) -> ApiError {
+    let before = &text[..at];
+    let line = 1 + memchr::memchr_iter(b'\n', before).count();
+    let column = 1 + before.len() - memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
+    let message = match problem {
+        Problem::Malformed => format!("the body is not valid JSON (line {line}, column {column})"),
+        Problem::TooDeep => {
+            format!("the body nests deeper than {DEPTH_MAX} levels (line {line}, column {column})")
         }
-        let start = at;
-        at = skip_string(text, at);
-        let key = key_text(&text[start..at]);
-        at = skip_space(text, at) + 1; // the colon
-        at = skip_space(text, at);
-        let value_start = at;
-        at = skip_value(text, at)?;
-        if found.iter().any(|other| other.key == key) {
-            let message = format!("the member \"{}\" occurs twice", printable(&key));
-            return Err(ApiError::new(ErrorKind::InvalidParameter, message).with_param(printable(&key)));
-        }
-        found.push(Member { key, start, value: value_start..at });
-        at = skip_space(text, at);
-        if text[at] == b',' {
-            at = skip_space(text, at + 1);
-        }
-    }
-    Ok(found)
+    };
+    ApiError::new(ErrorKind::InvalidJson, message)
 }
 
 /// Applies `edit` to each of `members` of `text` and appends `added` members at the end. Copies only where a member is
@@ -154,17 +201,29 @@ fn put(out: &mut BytesMut, mut is_first: bool, added: &[(&str, String)]) {
 /// How many elements `array` has, which is the JSON text of an array within a text that [`members`] accepted.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidJson`] if it nests too deep, which [`members`] excludes.
+/// [`ErrorKind::InvalidJson`] if it is no such text.
 pub(crate) fn count_elements(array: &[u8]) -> Result<usize, ApiError> {
-    let (mut count, mut at) = (0, skip_space(array, 1));
-    while array[at] != b']' {
-        count += 1;
-        at = skip_space(array, skip_value(array, at)?);
-        if array[at] == b',' {
-            at = skip_space(array, at + 1);
-        }
+    let mut scanner = Scanner::new(array);
+    elements(&mut scanner).map_err(|problem| not_json(array, scanner.at(), problem))
+}
+
+fn elements(scanner: &mut Scanner<'_>) -> Result<usize, Problem> {
+    scanner.expect(b'[')?;
+    scanner.space();
+    if scanner.take(b']') {
+        return Ok(0);
     }
-    Ok(count)
+    let mut count = 1;
+    loop {
+        scanner.value()?;
+        scanner.space();
+        if !scanner.take(b',') {
+            scanner.expect(b']')?;
+            return Ok(count);
+        }
+        scanner.space();
+        count += 1;
+    }
 }
 
 /// The first byte of the first element of an array, or its closing bracket.
@@ -186,56 +245,11 @@ fn key_text(quoted: &[u8]) -> Cow<'_, str> {
     }
 }
 
-// The helpers below walk text that is known to be valid JSON: they find what they look for.
-
 fn skip_space(text: &[u8], mut at: usize) -> usize {
     while matches!(text.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
         at += 1;
     }
     at
-}
-
-/// The place after the string that opens at `at`.
-fn skip_string(text: &[u8], at: usize) -> usize {
-    let mut at = at + 1;
-    loop {
-        match memchr::memchr2(b'"', b'\\', &text[at..]) {
-            Some(offset) if text[at + offset] == b'"' => return at + offset + 1,
-            Some(offset) => at += offset + 2,
-            None => return text.len(),
-        }
-    }
-}
-
-/// The place after the value that starts at `at`.
-fn skip_value(text: &[u8], at: usize) -> Result<usize, ApiError> {
-    let (mut at, mut depth) = (at, 0_usize);
-    loop {
-        match text[at] {
-            b'"' => at = skip_string(text, at),
-            b'{' | b'[' => {
-                depth += 1;
-                if depth >= DEPTH_MAX {
-                    let message = format!("the body nests deeper than {DEPTH_MAX} levels");
-                    return Err(ApiError::new(ErrorKind::InvalidJson, message));
-                }
-                at += 1;
-            }
-            b'}' | b']' => {
-                depth -= 1;
-                at += 1;
-            }
-            b',' | b':' | b' ' | b'\t' | b'\n' | b'\r' => at += 1,
-            _ => {
-                let is_scalar =
-                    |byte: &u8| !matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
-                at += text[at..].iter().take_while(|byte| is_scalar(byte)).count();
-            }
-        }
-        if depth == 0 {
-            return Ok(at);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -299,8 +313,8 @@ mod tests {
     #[test]
     fn depth_and_number_of_members_are_bounded() {
         let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
-        assert!(members(nested(DEPTH_MAX - 1).as_bytes()).is_ok());
-        assert_eq!(kind(&nested(DEPTH_MAX)), ErrorKind::InvalidJson);
+        assert!(members(nested(DEPTH_MAX as usize - 1).as_bytes()).is_ok());
+        assert_eq!(kind(&nested(DEPTH_MAX as usize)), ErrorKind::InvalidJson);
         let wide = |count: usize| {
             let members: Vec<String> = (0..count).map(|n| format!("\"{n}\":0")).collect();
             format!("{{{}}}", members.join(","))
