@@ -90,5 +90,16 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     builder.worker_threads(cores.div_ceil(2));
+    keep_freed_memory();
     Ok(builder.enable_all().build()?)
+}
+
+/// Lets the system's allocator keep some MiB that were freed.
+///
+/// glibc gives what is free at the end of its heap back once that is 128 KiB: the body of a long prompt, page by page for
+/// each request. Freeing a block that it had to map raises the mark to twice the block's length (mallopt(3),
+/// `M_MMAP_THRESHOLD`). Other allocators do not care.
+fn keep_freed_memory() {
+    const BLOCK_LEN: usize = 2 << 20;
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(BLOCK_LEN)));
 }
