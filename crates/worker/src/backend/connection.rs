@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use super::chunks::Chunks;
 
 /// Free space for a read, at first and at most: it grows while an engine fills it.
-const READ_LEN: (usize, usize) = (4 * 1024, 64 * 1024);
+const READ_LEN: (usize, usize) = (16 * 1024, 64 * 1024);
 
 /// Longest head of an answer.
 const HEAD_LEN_MAX: usize = 64 * 1024;
