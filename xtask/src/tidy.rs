@@ -16,6 +16,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("cocoon-ledger", 2),
     ("cocoon-market", 2),
     ("cocoon-admin", 3),
+    ("cocoon-chain", 3),
     ("cocoon-devnet", 3),
     ("cocoon-engine", 3),
     ("cocoon-gateway", 3),

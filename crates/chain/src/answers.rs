@@ -1,0 +1,374 @@
+//! Answers of HTTP API v2: bounded bytes in, typed values out.
+//!
+//! Amounts and logical times come as texts or as numbers, depending on the server.
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use num_bigint::BigInt;
+use serde::Deserialize;
+use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use ton::decode_boc;
+use tycho_types::cell::Cell;
+use units::{BlockSeqno, LogicalTime, NanoTon, TransactionHash};
+
+use crate::account::{Account, AccountStatus};
+use crate::transaction::TransactionId;
+
+/// Longest bag of cells with the code or the data of a contract.
+const CELL_LEN_MAX: usize = 2 << 20;
+/// Characters that are kept of a server's own words.
+const WORDS_LEN_MAX: usize = 300;
+
+/// An answer that is none: which part of it, and what is wrong there.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct Malformed {
+    pub(crate) field: &'static str,
+    pub(crate) problem: String,
+}
+
+pub(crate) fn malformed(field: &'static str, problem: impl fmt::Display) -> Malformed {
+    Malformed { field, problem: words(&problem.to_string()) }
+}
+
+/// What a server says in words, short and without control characters.
+pub(crate) fn words(text: &str) -> String {
+    text.chars().take(WORDS_LEN_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// `{"ok":true,"result":…}`, or why not.
+#[derive(Deserialize)]
+pub(crate) struct Envelope<'a> {
+    #[serde(default)]
+    pub(crate) ok: bool,
+    #[serde(borrow, default)]
+    pub(crate) result: Option<&'a RawValue>,
+    #[serde(default)]
+    pub(crate) error: Option<Value>,
+    #[serde(default)]
+    pub(crate) code: Option<i64>,
+}
+
+/// A value that is written as a number or as a text with one.
+struct Number(i128);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, or a text with one")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Number, E> {
+                Ok(Number(number.into()))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Number, E> {
+                Ok(Number(number.into()))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Number, E> {
+                text.parse().map(Number).map_err(|_no_number| E::custom("a text without a number"))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl Number {
+    fn unsigned<T: TryFrom<i128>>(&self, field: &'static str) -> Result<T, Malformed> {
+        T::try_from(self.0).map_err(|_beyond| malformed(field, format_args!("{} is out of range", self.0)))
+    }
+}
+
+#[derive(Deserialize)]
+struct Id {
+    lt: Number,
+    hash: String,
+}
+
+impl Id {
+    fn read(&self) -> Result<Option<TransactionId>, Malformed> {
+        let lt: u64 = self.lt.unsigned("lt")?;
+        let hash = bytes("hash", &self.hash)?;
+        let hash = hash.try_into().map_err(|_other| malformed("hash", "not 32 bytes"))?;
+        let id = TransactionId { lt: LogicalTime::new(lt), hash: TransactionHash::new(hash) };
+        Ok((lt != 0).then_some(id))
+    }
+}
+
+#[derive(Deserialize)]
+struct BlockId {
+    seqno: Number,
+    workchain: Number,
+    shard: Number,
+}
+
+#[derive(Deserialize)]
+struct AccountAnswer {
+    balance: Number,
+    code: String,
+    data: String,
+    last_transaction_id: Id,
+    block_id: BlockId,
+    sync_utime: Number,
+    state: String,
+}
+
+/// `getAddressInformation`.
+pub(crate) fn account(json: &str) -> Result<Account, Malformed> {
+    let answer: AccountAnswer = parse(json)?;
+    let status = match answer.state.as_str() {
+        "active" => {
+            AccountStatus::Active { code: cell("code", &answer.code)?, data: cell("data", &answer.data)? }
+        }
+        "uninitialized" => AccountStatus::Uninit,
+        "frozen" => AccountStatus::Frozen,
+        other => return Err(malformed("state", format_args!("{other:?} is unknown"))),
+    };
+    // Of an account that is not there, some servers say -1.
+    let balance = Number(answer.balance.0.max(0)).unsigned("balance")?;
+    Ok(Account {
+        balance: NanoTon::new(balance),
+        status,
+        last: answer.last_transaction_id.read()?,
+        block: BlockSeqno::new(answer.block_id.seqno.unsigned("seqno")?),
+        block_time: Duration::from_secs(answer.sync_utime.unsigned("sync_utime")?),
+    })
+}
+
+#[derive(Deserialize)]
+struct TransactionAnswer {
+    data: String,
+}
+
+/// `getTransactions`: bags of cells, the newest first.
+pub(crate) fn transactions(json: &str) -> Result<Vec<Vec<u8>>, Malformed> {
+    let answer: Vec<TransactionAnswer> = parse(json)?;
+    answer.iter().map(|transaction| bytes("data", &transaction.data)).collect()
+}
+
+/// `tryLocateResultTx`: a bag of cells.
+pub(crate) fn transaction(json: &str) -> Result<Vec<u8>, Malformed> {
+    let answer: TransactionAnswer = parse(json)?;
+    bytes("data", &answer.data)
+}
+
+/// A block of the masterchain, as `getMasterchainInfo` names it and `getBlockHeader` wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockName {
+    pub(crate) workchain: i32,
+    pub(crate) shard: i64,
+    pub(crate) seqno: u32,
+}
+
+/// `getMasterchainInfo`.
+pub(crate) fn newest_block(json: &str) -> Result<BlockName, Malformed> {
+    #[derive(Deserialize)]
+    struct Answer {
+        last: BlockId,
+    }
+    let Answer { last } = parse(json)?;
+    Ok(BlockName {
+        workchain: last.workchain.unsigned("workchain")?,
+        shard: last.shard.unsigned("shard")?,
+        seqno: last.seqno.unsigned("seqno")?,
+    })
+}
+
+/// `getBlockHeader`: when the block was made, since 1970.
+pub(crate) fn block_time(json: &str) -> Result<Duration, Malformed> {
+    #[derive(Deserialize)]
+    struct Answer {
+        gen_utime: Number,
+    }
+    let Answer { gen_utime } = parse(json)?;
+    Ok(Duration::from_secs(gen_utime.unsigned("gen_utime")?))
+}
+
+/// What a get method answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GetterAnswer {
+    /// 0 or 1 if it ended well; -13 of an account without a contract.
+    pub exit_code: i32,
+    /// Its results, the first one first.
+    pub stack: Vec<StackValue>,
+}
+
+/// A value of the TVM.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StackValue {
+    /// A number of 257 bits.
+    Number(BigInt),
+    /// A cell.
+    Cell(Cell),
+    /// A cell that is read from its beginning.
+    Slice(Cell),
+    /// A null, a tuple, a list or something else that no getter of Cocoon's contracts gives.
+    Other,
+}
+
+/// `runGetMethod`.
+pub(crate) fn getter(json: &str) -> Result<GetterAnswer, Malformed> {
+    #[derive(Deserialize)]
+    struct Answer {
+        exit_code: Number,
+        stack: Vec<Value>,
+    }
+    let answer: Answer = parse(json)?;
+    let stack = answer.stack.iter().map(stack_value).collect::<Result<_, _>>()?;
+    Ok(GetterAnswer { exit_code: answer.exit_code.unsigned("exit_code")?, stack })
+}
+
+fn stack_value(value: &Value) -> Result<StackValue, Malformed> {
+    let pair = value.as_array().map(Vec::as_slice);
+    let Some([Value::String(kind), content]) = pair else { return Ok(StackValue::Other) };
+    let of_cell = || {
+        let text = content.get("bytes").and_then(Value::as_str).unwrap_or_default();
+        cell("stack", text)?.ok_or_else(|| malformed("stack", "a cell without bytes"))
+    };
+    match kind.as_str() {
+        "num" => number(content).map(StackValue::Number).ok_or_else(|| malformed("stack", "no number")),
+        "cell" => of_cell().map(StackValue::Cell),
+        "slice" => of_cell().map(StackValue::Slice),
+        _ => Ok(StackValue::Other),
+    }
+}
+
+/// Hexadecimal with `0x`, perhaps after a sign, or decimal.
+fn number(content: &Value) -> Option<BigInt> {
+    let text = content.as_str().filter(|text| text.len() <= 100)?;
+    let (is_negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
+    let number = match digits.strip_prefix("0x") {
+        Some(digits) => BigInt::parse_bytes(digits.as_bytes(), 16)?,
+        None => BigInt::parse_bytes(digits.as_bytes(), 10)?,
+    };
+    Some(if is_negative { -number } else { number })
+}
+
+/// `estimateFee`: what the account itself pays: import, storage, gas and the way of its messages.
+pub(crate) fn fees(json: &str) -> Result<NanoTon, Malformed> {
+    #[derive(Deserialize)]
+    struct Fees {
+        in_fwd_fee: Number,
+        storage_fee: Number,
+        gas_fee: Number,
+        fwd_fee: Number,
+    }
+    #[derive(Deserialize)]
+    struct Answer {
+        source_fees: Fees,
+    }
+    let Answer { source_fees: fees } = parse(json)?;
+    let mut sum = NanoTon::ZERO;
+    for fee in [fees.in_fwd_fee, fees.storage_fee, fees.gas_fee, fees.fwd_fee] {
+        let fee = NanoTon::new(fee.unsigned("source_fees")?);
+        sum = sum.checked_add(fee).map_err(|error| malformed("source_fees", error))?;
+    }
+    Ok(sum)
+}
+
+fn parse<T: DeserializeOwned>(json: &str) -> Result<T, Malformed> {
+    serde_json::from_str(json).map_err(|error| malformed("result", error))
+}
+
+fn bytes(field: &'static str, text: &str) -> Result<Vec<u8>, Malformed> {
+    STANDARD.decode(text).map_err(|_no_base64| malformed(field, "no base64"))
+}
+
+/// A cell, or none where there is no text.
+fn cell(field: &'static str, text: &str) -> Result<Option<Cell>, Malformed> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let cell = decode_boc(&bytes(field, text)?, CELL_LEN_MAX).map_err(|error| malformed(field, error))?;
+    Ok(Some(cell))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn account_json() -> Value {
+        json!({
+            "balance": "1500000000", "code": "", "data": "", "state": "active", "sync_utime": 1_800_000_000,
+            "last_transaction_id": { "lt": "7", "hash": STANDARD.encode([1; 32]) },
+            "block_id": { "workchain": -1, "shard": "-9223372036854775808", "seqno": 5 },
+        })
+    }
+
+    #[test]
+    fn numbers_are_read_as_numbers_and_as_texts() {
+        let read = account(&account_json().to_string()).unwrap();
+        assert_eq!((read.balance, read.block.get()), (NanoTon::new(1_500_000_000), 5));
+        let mut other = account_json();
+        other["balance"] = json!(1_500_000_000);
+        other["sync_utime"] = json!("1800000000");
+        assert_eq!(account(&other.to_string()).unwrap(), read);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_its_name() {
+        for (field, value, named) in [
+            ("balance", json!("many"), "result"),
+            ("balance", json!("99999999999999999999999"), "balance"),
+            ("sync_utime", json!(-1), "sync_utime"),
+            ("state", json!("asleep"), "state"),
+            ("code", json!("te6"), "code"),
+            ("data", json!("AAAA"), "data"),
+            ("last_transaction_id", json!({ "lt": 7, "hash": "AAAA" }), "hash"),
+            ("block_id", json!(null), "result"),
+        ] {
+            let mut changed = account_json();
+            changed[field] = value;
+            assert_eq!(account(&changed.to_string()).unwrap_err().field, named, "{field}");
+        }
+        assert!(account("[]").is_err() && account("{").is_err() && transactions("[{}]").is_err());
+    }
+
+    #[test]
+    fn an_account_that_is_not_there_has_nothing() {
+        let mut json = account_json();
+        json["balance"] = json!(-1);
+        json["state"] = json!("uninitialized");
+        json["last_transaction_id"]["lt"] = json!("0");
+        let read = account(&json.to_string()).unwrap();
+        assert_eq!((read.balance, read.last, read.status), (NanoTon::ZERO, None, AccountStatus::Uninit));
+    }
+
+    #[test]
+    fn stacks_are_read_in_every_spelling_of_numbers() {
+        let cell = STANDARD.encode(tycho_types::boc::Boc::encode(Cell::default()));
+        let json = json!({ "exit_code": 0, "stack": [
+            ["num", "0x1f"], ["num", "-0x1"], ["num", "12"], ["cell", { "bytes": cell }], ["slice", { "bytes": cell }],
+            ["null", null], "odd",
+        ]});
+        let GetterAnswer { stack, .. } = getter(&json.to_string()).unwrap();
+        let number = |n: i32| StackValue::Number(n.into());
+        let (cell, slice) = (StackValue::Cell(Cell::default()), StackValue::Slice(Cell::default()));
+        let expected =
+            [number(31), number(-1), number(12), cell, slice, StackValue::Other, StackValue::Other];
+        assert_eq!(stack, expected);
+        for wrong in
+            [json!(["num", "0xz"]), json!(["num", 1]), json!(["cell", {}]), json!(["num", "1".repeat(101)])]
+        {
+            assert!(getter(&json!({ "exit_code": 0, "stack": [wrong] }).to_string()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn words_of_servers_are_cut_and_cleaned() {
+        assert_eq!(words("a\nb\u{7}c"), "a b c");
+        assert_eq!(words(&"x".repeat(10_000)).len(), WORDS_LEN_MAX);
+    }
+}

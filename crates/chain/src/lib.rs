@@ -1,0 +1,31 @@
+//! One client of the TON chain for every role: what accounts have, what happened to them, and orders that are carried out.
+//!
+//! The chain is asked through a server of HTTP API v2 ([`Provider`]): the devnet's, or a public one. No server proves what it
+//! says, so nothing it says is taken for more than it can be: a transaction is its cell, and an account's
+//! transactions are a chain of hashes ([`Follower`]).
+//!
+//! It refuses to know prices, contracts or roles: it carries cells.
+//!
+//! Invariants:
+//! - Between what was seen of an account and what a server calls its newest transaction nothing can be left out,
+//!   reordered or invented unnoticed.
+//! - Every answer has a bound in bytes and a deadline; nothing a server says can panic or hold unbounded memory.
+//! - A transaction's success is read from its phases, never assumed.
+#![forbid(unsafe_code)]
+
+mod account;
+mod answers;
+pub mod clock;
+mod endpoint;
+mod follow;
+mod history;
+mod provider;
+mod transaction;
+
+pub use account::{Account, AccountStatus};
+pub use answers::{GetterAnswer, Malformed, StackValue};
+pub use endpoint::{Endpoint, EndpointError, Trust};
+pub use follow::{FollowError, Follower, News};
+pub use history::{Lie, TooMany};
+pub use provider::{Head, Limits, Provider, ProviderError};
+pub use transaction::{Effect, Message, NotRun, Route, Transaction, TransactionError, TransactionId};
