@@ -2,7 +2,8 @@
 //!
 //! The chain is asked through a server of HTTP API v2 ([`Provider`]): the devnet's, or a public one. No server proves what it
 //! says, so nothing it says is taken for more than it can be: a transaction is its cell, and an account's
-//! transactions are a chain of hashes ([`Follower`]).
+//! transactions are a chain of hashes ([`Follower`]). A node's [`Wallet`] carries out orders, each once ([`outbox`]), and
+//! [`RootWatch`] says when the root contract changes.
 //!
 //! It refuses to know prices, contracts or roles: it carries cells.
 //!
@@ -10,6 +11,7 @@
 //! - Between what was seen of an account and what a server calls its newest transaction nothing can be left out,
 //!   reordered or invented unnoticed.
 //! - Every answer has a bound in bytes and a deadline; nothing a server says can panic or hold unbounded memory.
+//! - Of all messages ever signed for an order at most one can run; what was signed is kept before it is handed in.
 //! - A transaction's success is read from its phases, never assumed.
 #![forbid(unsafe_code)]
 
@@ -19,8 +21,11 @@ pub mod clock;
 mod endpoint;
 mod follow;
 mod history;
+pub mod outbox;
 mod provider;
+mod root;
 mod transaction;
+mod wallet;
 
 pub use account::{Account, AccountStatus};
 pub use answers::{GetterAnswer, Malformed, StackValue};
@@ -28,4 +33,6 @@ pub use endpoint::{Endpoint, EndpointError, Trust};
 pub use follow::{FollowError, Follower, News};
 pub use history::{Lie, TooMany};
 pub use provider::{Head, Limits, Provider, ProviderError};
+pub use root::{RootNews, RootWatch, RootWatchError};
 pub use transaction::{Effect, Message, NotRun, Route, Transaction, TransactionError, TransactionId};
+pub use wallet::{Runner, StepError, Wallet, WalletView};

@@ -9,8 +9,10 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use cocoon_chain::{Endpoint, Limits, Provider};
-use devnet::{Devnet, Genesis, NetworkConfig, Node, Pace};
+use devnet::{Devnet, ExternalMessage, Genesis, NetworkConfig, Node, Pace};
 use http::StatusCode;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -47,6 +49,7 @@ pub(crate) struct World {
     pub(crate) node: Node,
     now: Arc<AtomicU64>,
     questions: Arc<AtomicUsize>,
+    handed_in: Arc<Mutex<Vec<String>>>,
     meddle: Arc<Mutex<Arc<Meddle>>>,
     endpoint: Endpoint,
     _stop: Arc<tokio_util::sync::DropGuard>,
@@ -68,6 +71,7 @@ impl World {
             node,
             now,
             questions: Arc::default(),
+            handed_in: Arc::default(),
             meddle: Arc::new(Mutex::new(honest)),
             endpoint,
             _stop: Arc::new(stop.clone().drop_guard()),
@@ -75,6 +79,7 @@ impl World {
         let server = Server {
             api: devnet::http::router(world.node.clone()),
             questions: Arc::clone(&world.questions),
+            handed_in: Arc::clone(&world.handed_in),
             meddle: Arc::clone(&world.meddle),
         };
         let routes = Router::new().route("/api/v2/jsonRPC", post(answer)).with_state(server);
@@ -127,6 +132,17 @@ impl World {
         self.meddle(|_asked, answer| Answer::Json(answer));
     }
 
+    /// Messages that clients handed in, in base64, whatever became of them.
+    pub(crate) fn handed_in(&self) -> Vec<String> {
+        self.handed_in.lock().unwrap().clone()
+    }
+
+    /// Hands in a message once more, as anybody may. The chain says no, or takes it.
+    pub(crate) fn hand_in(&self, message: &str) {
+        let bytes = STANDARD.decode(message).unwrap();
+        let _refused = self.node.submit(ExternalMessage::from_boc(&bytes).unwrap());
+    }
+
     /// Questions since the last time that was asked.
     pub(crate) fn questions(&self) -> usize {
         self.questions.swap(0, Ordering::SeqCst)
@@ -137,6 +153,7 @@ impl World {
 struct Server {
     api: Router,
     questions: Arc<AtomicUsize>,
+    handed_in: Arc<Mutex<Vec<String>>>,
     meddle: Arc<Mutex<Arc<Meddle>>>,
 }
 
@@ -147,11 +164,17 @@ async fn answer(State(mut server): State<Server>, request: Request) -> Response 
     let question: Value = serde_json::from_slice(&body).unwrap();
     let asked =
         Asked { method: question["method"].as_str().unwrap().to_owned(), params: question["params"].clone() };
-    // The answer to a message that is dropped on its way is made up without asking.
     let request = Request::post("/api/v2/jsonRPC").body(Body::from(body)).unwrap();
-    let is_dropped = asked.method == "sendBoc" && matches!(meddle(&asked, Value::Null), Answer::Never);
-    if is_dropped {
-        return std::future::pending().await;
+    if asked.method == "sendBoc" {
+        server.handed_in.lock().unwrap().push(asked.params["boc"].as_str().unwrap().to_owned());
+        // A message may be lost before the chain has it.
+        match meddle(&asked, Value::Null) {
+            Answer::Never => return std::future::pending().await,
+            Answer::Text(status, text) => {
+                return Response::builder().status(status).body(Body::from(text)).unwrap();
+            }
+            Answer::Json(_) | Answer::Cut => {}
+        }
     }
     let response = server.api.call(request).await.unwrap();
     let status = response.status();

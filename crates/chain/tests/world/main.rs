@@ -3,3 +3,4 @@
 
 mod hostile;
 mod reading;
+mod sending;
