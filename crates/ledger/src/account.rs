@@ -1,6 +1,9 @@
 //! One client's and one worker's side of the book.
 
+use ton::states::ContractState;
 use units::{AdjustedTokens, NanoTon};
+
+use crate::facts::{ClientContract, WorkerContract};
 
 /// What the chain says about a client: facts that the caller has verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +48,10 @@ const TOKENS_WHEN_FREE: AdjustedTokens = AdjustedTokens::new(1_000_000_000_000);
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ClientAccount {
     pub(crate) funds: ClientFunds,
+    pub(crate) state: ContractState,
+    pub(crate) secret_hash: [u8; 32],
+    /// The chain has shown the contract.
+    pub(crate) is_on_chain: bool,
     /// Known from the chain when the account was opened, not charged by this ledger.
     pub(crate) brought_forward: AdjustedTokens,
     pub(crate) charged: AdjustedTokens,
@@ -61,15 +68,31 @@ impl ClientAccount {
             .expect("a hold is refused when the total it could lead to does not fit")
     }
 
+    pub(crate) const fn contract(&self) -> ClientContract {
+        ClientContract { funds: self.funds, state: self.state, secret_hash: self.secret_hash }
+    }
+
+    /// Tokens that the chain counts and this ledger does not.
+    pub(crate) fn bring_forward(&mut self) {
+        let unknown_here = self.funds.tokens_used.saturating_sub(self.charged);
+        self.brought_forward = self.brought_forward.max(unknown_here);
+    }
+
     /// The two limits of the deployed network: a client cannot run more than it paid for, nor more than its
-    /// stake beyond the last charge on chain. Both divisions round down, in favour of the worker.
+    /// stake beyond the last charge on chain. Both divisions round down, in favour of the worker. A client that
+    /// leaves can run nothing new.
     pub(crate) fn limits(&self, price: NanoTon) -> ClientLimits {
         let reach = |amount: NanoTon| {
             let tokens = amount.buys(price).unwrap_or(TOKENS_WHEN_FREE);
             tokens.checked_add(self.funds.tokens_used).unwrap_or(AdjustedTokens::new(u64::MAX))
         };
         let (payed, staked) = (reach(self.funds.balance), reach(self.funds.stake));
-        let available = payed.min(staked).saturating_sub(self.reserved).saturating_sub(self.used());
+        let available = match self.state {
+            ContractState::Normal => {
+                payed.min(staked).saturating_sub(self.reserved).saturating_sub(self.used())
+            }
+            ContractState::Closing | ContractState::Closed => AdjustedTokens::ZERO,
+        };
         ClientLimits {
             payed,
             staked,
@@ -84,14 +107,31 @@ impl ClientAccount {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct WorkerAccount {
     pub(crate) earned: AdjustedTokens,
+    /// Paid out on chain, not earned by this ledger.
+    pub(crate) brought_forward: AdjustedTokens,
+    /// `None` until the chain has shown it.
+    pub(crate) contract: Option<WorkerContract>,
     pub(crate) running: u32,
     /// As in [`ClientAccount`].
     pub(crate) number: Option<u32>,
 }
 
 impl WorkerAccount {
+    /// Everything that the worker was ever owed.
+    pub(crate) fn total(&self) -> AdjustedTokens {
+        self.brought_forward
+            .checked_add(self.earned)
+            .expect("a hold is refused when the total it could lead to does not fit")
+    }
+
     pub(crate) fn totals(&self) -> WorkerTotals {
-        WorkerTotals { earned: self.earned, running: self.running }
+        WorkerTotals { earned: self.total(), running: self.running }
+    }
+
+    /// As for clients.
+    pub(crate) fn bring_forward(&mut self) {
+        let paid = self.contract.map_or(AdjustedTokens::ZERO, |contract| contract.paid);
+        self.brought_forward = self.brought_forward.max(paid.saturating_sub(self.earned));
     }
 }
 
@@ -110,8 +150,7 @@ mod tests {
             brought_forward: tokens(used_on_chain),
             charged: tokens(charged),
             reserved: tokens(reserved),
-            running: 0,
-            number: None,
+            ..ClientAccount::default()
         }
     }
 
@@ -135,6 +174,16 @@ mod tests {
     #[test]
     fn a_debt_leaves_nothing_available() {
         assert_eq!(account(10, 10, 0, 6, 0).limits(NanoTon::new(2)).available, AdjustedTokens::ZERO);
+    }
+
+    #[test]
+    fn a_client_that_leaves_has_nothing_available() {
+        for (state, available) in
+            [(ContractState::Normal, 500), (ContractState::Closing, 0), (ContractState::Closed, 0)]
+        {
+            let leaving = ClientAccount { state, ..account(1000, 1000, 0, 0, 0) };
+            assert_eq!(leaving.limits(NanoTon::new(2)).available.get(), available, "{state:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use ton::Address;
 use units::{AdjustedTokens, NanoTon};
 
 use crate::account::{ClientAccount, WorkerAccount};
+use crate::anchor::Anchors;
+use crate::facts::Followed;
 use crate::journal::Bill;
 use crate::recorder::Recorder;
 use crate::{ClientFunds, ClientLimits, PriceTable, WorkerTotals};
@@ -22,6 +24,8 @@ pub struct Ledger {
     pub(crate) next_hold: u64,
     pub(crate) sums: Sums,
     pub(crate) recorder: Recorder,
+    pub(crate) anchors: Anchors,
+    pub(crate) followed: Option<Followed>,
 }
 
 /// The right to end one pending transfer. It cannot be copied and `post` and `void` take it away, so a transfer
@@ -103,8 +107,8 @@ pub enum ReassignError {
     /// The worker has no account.
     #[error("the worker has no account")]
     UnknownWorker,
-    /// The worker runs as many requests as can be counted.
-    #[error("the worker's running requests cannot be counted any more")]
+    /// The worker runs as many requests as can be counted, or has earned as much.
+    #[error("the worker's requests or earnings cannot be counted any more")]
     Exhausted,
 }
 
@@ -136,6 +140,8 @@ impl Ledger {
             next_hold: 0,
             sums: Sums::default(),
             recorder: Recorder::default(),
+            anchors: Anchors::default(),
+            followed: None,
         }
     }
 
@@ -151,17 +157,18 @@ impl Ledger {
         let account = self.clients.entry(client).or_default();
         let (before, used_before) = (account.funds, account.used());
         account.funds = funds;
-        let unknown_here = funds.tokens_used.saturating_sub(account.charged);
-        account.brought_forward = account.brought_forward.max(unknown_here);
+        account.bring_forward();
         // Who neither owes nor ever owed anything leaves no trace in the journal.
         if account.used() > AdjustedTokens::ZERO && (funds != before || account.number.is_none()) {
             self.recorder.note_funds(&client, account, used_before);
         }
     }
 
-    /// Forgets a client that owes nothing and runs nothing. Returns whether it was forgotten.
+    /// Forgets a client that owes nothing, runs nothing and is not in the journal. Returns whether it was forgotten.
     pub fn forget_idle_client(&mut self, client: Address) -> bool {
-        let idle = |account: &ClientAccount| account.used() == AdjustedTokens::ZERO && account.running == 0;
+        let idle = |account: &ClientAccount| {
+            account.used() == AdjustedTokens::ZERO && account.running == 0 && account.number.is_none()
+        };
         self.clients.get(&client).is_some_and(idle) && self.clients.remove(&client).is_some()
     }
 
@@ -170,9 +177,10 @@ impl Ledger {
         self.workers.entry(worker).or_default();
     }
 
-    /// Forgets a worker that earned nothing and runs nothing. Returns whether it was forgotten.
+    /// Forgets a worker that earned nothing, runs nothing and is not in the journal. Returns whether it was forgotten.
     pub fn forget_idle_worker(&mut self, worker: Address) -> bool {
-        let idle = |account: &WorkerAccount| account.totals() == WorkerTotals::default();
+        let idle =
+            |account: &WorkerAccount| account.totals() == WorkerTotals::default() && account.number.is_none();
         self.workers.get(&worker).is_some_and(idle) && self.workers.remove(&worker).is_some()
     }
 
@@ -212,7 +220,8 @@ impl Ledger {
         self.prices.price_per_token().charge(promised).map_err(exhausted)?;
         let next_hold = self.next_hold.checked_add(1).ok_or(ReserveError::Exhausted)?;
         let client_running = limits.running.checked_add(1).ok_or(ReserveError::Exhausted)?;
-        if limits.used.checked_add(promised).map_err(exhausted)? > TOTAL_MAX {
+        let worker_before = self.workers.get(&worker).map_or(AdjustedTokens::ZERO, WorkerAccount::total);
+        if limits.used.max(worker_before).checked_add(promised).map_err(exhausted)? > TOTAL_MAX {
             return Err(ReserveError::Exhausted);
         }
 
@@ -236,6 +245,10 @@ impl Ledger {
         let pending =
             self.pending.get_mut(&hold.id).ok_or(ReassignError::UnknownHold(UnknownHold { id: hold.id }))?;
         let account = self.workers.get_mut(&worker).ok_or(ReassignError::UnknownWorker)?;
+        let promised = sum(self.sums.clients_charged, self.sums.held);
+        if account.total().checked_add(promised).map_or(true, |total| total > TOTAL_MAX) {
+            return Err(ReassignError::Exhausted);
+        }
         account.running = account.running.checked_add(1).ok_or(ReassignError::Exhausted)?;
         let first = self.workers.get_mut(&pending.worker).expect(PARTIES_STAY);
         first.running = first.running.checked_sub(1).expect(HELD_IS_SUM);
@@ -265,7 +278,7 @@ impl Ledger {
         }
         client.charged = sum(client.charged, charged);
         worker.earned = sum(worker.earned, charged);
-        let (client_used, worker_earned) = (client.used(), worker.earned);
+        let (client_used, worker_earned) = (client.used(), worker.total());
         self.note_charge(charged);
         Ok(Posted { charged, capped: counted.saturating_sub(charged), client_used, worker_earned })
     }

@@ -8,30 +8,48 @@ use units::AdjustedTokens;
 
 use crate::Ledger;
 use crate::account::{ClientAccount, WorkerAccount};
+use crate::anchor::{Anchor, Anchors};
 use crate::book::Sums;
+use crate::facts::{Followed, Party, WorkerContract};
 use crate::journal::{
-    Bill, Books, CommitNumber, JournalError, put_charge, put_client, put_funds, put_worker,
+    Bill, Books, CommitNumber, JournalError, put_anchor, put_anchored, put_charge, put_client,
+    put_client_contract, put_followed, put_funds, put_worker, put_worker_contract,
 };
 
-/// Records that wait for their commit, and the totals before commits that are not durable yet.
+/// Records that wait for their commit, and the totals before commits that may not be signed for yet.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     records: Vec<u8>,
     clients: u32,
     workers: u32,
-    /// Commits that are not durable, the one being collected last.
+    /// Commits that are not durable, or not protected by an anchor, the one being collected last.
     commits: VecDeque<Commit>,
+    /// The newest durable one.
+    durable: Option<CommitNumber>,
+    /// The sum of charges up to which commits count as protected.
+    limit: AdjustedTokens,
+    /// Whose totals may be signed higher than before; kept only where a chain is followed.
+    settled: Option<Vec<Party>>,
 }
 
 #[derive(Debug)]
 struct Commit {
     number: CommitNumber,
+    /// The sum of all charges after the commit.
+    tokens: AdjustedTokens,
     /// Totals before the first record of the commit.
-    totals_before: HashMap<Party, AdjustedTokens>,
+    totals_before: HashMap<Entry, (Party, AdjustedTokens)>,
 }
 
+impl Commit {
+    fn collecting(number: CommitNumber) -> Self {
+        Self { number, tokens: AdjustedTokens::ZERO, totals_before: HashMap::default() }
+    }
+}
+
+/// An account by its number in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Party {
+enum Entry {
     Client(u32),
     Worker(u32),
 }
@@ -44,8 +62,15 @@ impl Default for Recorder {
 
 impl Recorder {
     fn new(next: CommitNumber, clients: u32, workers: u32) -> Self {
-        let commits = VecDeque::from([Commit { number: next, totals_before: HashMap::default() }]);
-        Self { records: Vec::new(), clients, workers, commits }
+        Self {
+            records: Vec::new(),
+            clients,
+            workers,
+            commits: VecDeque::from([Commit::collecting(next)]),
+            durable: None,
+            limit: AdjustedTokens::new(u64::MAX),
+            settled: None,
+        }
     }
 
     /// Newer facts about a client that owes something, which owed `used_before`.
@@ -62,7 +87,79 @@ impl Recorder {
             }
             None => self.open_client(client, account),
         };
-        self.note_total(Party::Client(number), used_before);
+        self.note_total(Entry::Client(number), Party::Client(*client), used_before);
+    }
+
+    /// What the chain says about a client's contract.
+    pub(crate) fn note_client(
+        &mut self,
+        client: &Address,
+        account: &mut ClientAccount,
+        used_before: AdjustedTokens,
+    ) {
+        self.note_funds(client, account, used_before);
+        let number = account.number.expect("its funds are on record");
+        put_client_contract(&mut self.records, number, account.state, &account.secret_hash);
+    }
+
+    /// What the chain says about a worker's contract.
+    pub(crate) fn note_worker(
+        &mut self,
+        worker: &Address,
+        account: &mut WorkerAccount,
+        earned_before: AdjustedTokens,
+        contract: WorkerContract,
+    ) {
+        let number = match account.number {
+            Some(number) => number,
+            None => self.open_worker(worker, account),
+        };
+        put_worker_contract(&mut self.records, number, &contract);
+        self.note_total(Entry::Worker(number), Party::Worker(*worker), earned_before);
+    }
+
+    pub(crate) fn note_followed(&mut self, transaction: &Followed) {
+        put_followed(&mut self.records, transaction);
+    }
+
+    /// Returns the commit that will hold it.
+    pub(crate) fn note_anchor(&mut self, anchor: &Anchor) -> CommitNumber {
+        put_anchor(&mut self.records, anchor);
+        self.commits.back().expect(COLLECTING).number
+    }
+
+    pub(crate) fn note_anchored(&mut self, number: u32) {
+        put_anchored(&mut self.records, number);
+    }
+
+    /// From now on commits count only up to `limit`, and whose totals they settle is kept.
+    pub(crate) fn follow(&mut self, limit: AdjustedTokens) {
+        self.limit = limit;
+        self.settled.get_or_insert_default();
+    }
+
+    pub(crate) fn raise_limit(&mut self, limit: AdjustedTokens) {
+        self.limit = self.limit.max(limit);
+        self.settle();
+    }
+
+    pub(crate) fn is_commit_durable(&self, commit: CommitNumber) -> bool {
+        self.durable.is_some_and(|durable| commit <= durable)
+    }
+
+    /// Lets go of commits whose totals may be signed now.
+    fn settle(&mut self) {
+        // The last one is still being collected, so nobody can have written it.
+        while self.commits.len() > 1
+            && let Some(first) = self.commits.front()
+            && self.durable.is_some_and(|durable| first.number <= durable)
+            && first.tokens <= self.limit
+        {
+            let first = self.commits.pop_front();
+            if let (Some(settled), Some(first)) = (&mut self.settled, first) {
+                settled.extend(first.totals_before.into_values().map(|(party, _)| party));
+            }
+        }
     }
 
     /// One record for both parties.
@@ -83,8 +180,9 @@ impl Recorder {
             Some(number) => number,
             None => self.open_worker(worker, worker_account),
         };
-        self.note_total(Party::Client(client_number), client_account.used());
-        self.note_total(Party::Worker(worker_number), worker_account.earned);
+        let (client_party, worker_party) = (Party::Client(*client), Party::Worker(*worker));
+        self.note_total(Entry::Client(client_number), client_party, client_account.used());
+        self.note_total(Entry::Worker(worker_number), worker_party, worker_account.total());
         put_charge(&mut self.records, (client_number, worker_number), tokens, bill);
     }
 
@@ -102,15 +200,15 @@ impl Recorder {
         number
     }
 
-    fn note_total(&mut self, party: Party, total: AdjustedTokens) {
+    fn note_total(&mut self, entry: Entry, party: Party, total: AdjustedTokens) {
         let collecting = self.commits.back_mut().expect(COLLECTING);
-        collecting.totals_before.entry(party).or_insert(total);
+        collecting.totals_before.entry(entry).or_insert((party, total));
     }
 
-    /// The total of `party` that is durable, if it is not `total`.
-    fn settled(&self, party: Option<Party>, total: AdjustedTokens) -> AdjustedTokens {
-        let before = |party| self.commits.iter().find_map(|commit| commit.totals_before.get(&party));
-        party.and_then(before).copied().unwrap_or(total)
+    /// The total of `entry` that may be signed, if it is not `total`.
+    fn settled(&self, entry: Option<Entry>, total: AdjustedTokens) -> AdjustedTokens {
+        let before = |entry| self.commits.iter().find_map(|commit| commit.totals_before.get(&entry));
+        entry.and_then(before).map_or(total, |(_, before)| *before)
     }
 }
 
@@ -126,8 +224,10 @@ impl Ledger {
         }
         into.clear();
         std::mem::swap(into, &mut recorder.records);
-        let number = recorder.commits.back().expect(COLLECTING).number;
-        recorder.commits.push_back(Commit { number: number.next(), totals_before: HashMap::default() });
+        let commit = recorder.commits.back_mut().expect(COLLECTING);
+        commit.tokens = self.sums.clients_charged;
+        let number = commit.number;
+        recorder.commits.push_back(Commit::collecting(number.next()));
         Some(number)
     }
 
@@ -140,30 +240,44 @@ impl Ledger {
     /// Whether everything that happened is durable.
     #[must_use]
     pub fn is_durable(&self) -> bool {
-        self.recorder.records.is_empty() && self.recorder.commits.len() == 1
+        let recorder = &self.recorder;
+        // The commit before the one being collected is the newest that was taken.
+        let mut taken = recorder.commits.iter().rev().skip(1);
+        recorder.records.is_empty()
+            && taken.next().is_none_or(|newest| recorder.is_commit_durable(newest.number))
     }
 
     /// The commit and all before it are durable now.
     pub fn committed(&mut self, commit: CommitNumber) {
-        let commits = &mut self.recorder.commits;
-        // The last one is still being collected, so nobody can have written it.
-        while commits.len() > 1 && commits.front().is_some_and(|first| first.number <= commit) {
-            commits.pop_front();
+        let recorder = &mut self.recorder;
+        let collecting = recorder.commits.back().expect(COLLECTING).number;
+        if commit < collecting {
+            recorder.durable = recorder.durable.max(Some(commit));
         }
+        recorder.settle();
     }
 
-    /// What a client's requests have cost, as far as it is durable; `None` without an account.
+    /// What a client's requests have cost, as far as it may be signed: it is durable, and where a chain is followed an
+    /// anchor protects it. `None` without an account.
     #[must_use]
     pub fn settled_client(&self, client: Address) -> Option<AdjustedTokens> {
         let account = self.clients.get(&client)?;
-        Some(self.recorder.settled(account.number.map(Party::Client), account.used()))
+        Some(self.recorder.settled(account.number.map(Entry::Client), account.used()))
     }
 
-    /// What a worker has earned, as far as it is durable; `None` without an account.
+    /// What a worker has earned, as far as it may be signed; `None` without an account.
     #[must_use]
     pub fn settled_worker(&self, worker: Address) -> Option<AdjustedTokens> {
         let account = self.workers.get(&worker)?;
-        Some(self.recorder.settled(account.number.map(Party::Worker), account.earned))
+        Some(self.recorder.settled(account.number.map(Entry::Worker), account.total()))
+    }
+
+    /// Moves to `into` whose totals may be signed higher than when it was called last, some of them more than once.
+    /// Nobody, where no chain is followed.
+    pub fn take_settled(&mut self, into: &mut Vec<Party>) {
+        if let Some(settled) = &mut self.recorder.settled {
+            into.append(settled);
+        }
     }
 
     /// The ledger that goes on from recovered books. Nothing is held in it: what was pending has ended.
@@ -182,6 +296,9 @@ impl Ledger {
                 funds: entry.funds,
                 brought_forward: entry.brought_forward,
                 charged: entry.charged,
+                state: entry.state,
+                secret_hash: entry.secret_hash,
+                is_on_chain: entry.is_on_chain,
                 number: Some(number(index)?),
                 ..ClientAccount::default()
             };
@@ -190,7 +307,13 @@ impl Ledger {
             }
         }
         for (index, entry) in books.workers.iter().enumerate() {
-            let account = WorkerAccount { earned: entry.earned, running: 0, number: Some(number(index)?) };
+            let account = WorkerAccount {
+                earned: entry.earned,
+                brought_forward: entry.brought_forward,
+                contract: entry.contract,
+                running: 0,
+                number: Some(number(index)?),
+            };
             if ledger.workers.insert(entry.owner, account).is_some() {
                 return Err(failed("a worker has two accounts"));
             }
@@ -206,6 +329,8 @@ impl Ledger {
             workers_paid: paid(ledger.prices.worker_fee_per_token())?,
             proxy_fees: paid(ledger.prices.proxy_fee_per_token())?,
         };
+        ledger.followed = books.followed;
+        ledger.anchors = Anchors::recovered(books.confirmed, books.pending.clone());
         ledger.recorder = Recorder::new(
             books.position().commit,
             number(books.clients.len())?,
@@ -224,6 +349,9 @@ impl Books {
         let earned = self.workers.iter().map(|entry| entry.earned).try_fold(AdjustedTokens::ZERO, add);
         if self.clients.iter().any(|entry| entry.brought_forward.checked_add(entry.charged).is_err()) {
             return Err(failed("a client's total does not fit 64 bits"));
+        }
+        if self.workers.iter().any(|entry| entry.brought_forward.checked_add(entry.earned).is_err()) {
+            return Err(failed("a worker's total does not fit 64 bits"));
         }
         match (charged, earned) {
             (Some(charged), Some(earned)) if charged == earned => Ok(charged),

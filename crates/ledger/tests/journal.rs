@@ -362,9 +362,9 @@ fn files_of_others_are_refused_by_name() {
     assert!(matches!(error, JournalError::Signature { .. }), "{error}");
 
     let mut newer = segment.clone();
-    newer[8] = 2;
+    newer[8] = 3;
     let error = Books::new(ours).replay(&newer, &public()).unwrap_err();
-    assert_eq!(error, JournalError::NewerFormat { found: 2, known: 1 });
+    assert_eq!(error, JournalError::NewerFormat { found: 3, known: 2 });
     let error = Books::new(ours).replay(b"{\"clients\":[]}", &public()).unwrap_err();
     assert!(matches!(error, JournalError::Magic { .. }), "{error}");
     let error = Books::from_snapshot(&segment, ours, &public()).unwrap_err();
@@ -413,21 +413,51 @@ fn accounts_without_business_leave_no_record() {
     assert_eq!(desk.recovered().accounts_len(), (1, 0));
 }
 
-/// The format: whoever changes it sees this fail and raises the version.
-#[test]
-fn the_format_is_the_one_that_was_released() {
+/// One client, one worker, one charge, in one segment and the snapshot of it.
+fn released() -> (Vec<u8>, Vec<u8>) {
     let mut desk = Desk::new();
     desk.fund(1, 5);
     desk.charge(1, 2, 300);
     desk.commit().unwrap();
     desk.rotate();
     desk.compact();
-    let digest = |bytes: &[u8]| -> String {
-        Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-    };
-    let (_, snapshot) = desk.snapshot.as_ref().unwrap();
+    (desk.segments.remove(0), desk.snapshot.unwrap().1)
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The format: whoever changes it sees this fail and raises the version.
+#[test]
+fn the_format_is_the_one_that_was_released() {
+    let (segment, snapshot) = released();
     assert_eq!(
-        (digest(&desk.segments[0]), digest(snapshot)),
-        ("4cebc90b4746c7c2".to_owned(), "5effd5c5c57f8d9f".to_owned())
+        (digest(&segment), digest(&snapshot)),
+        ("04510f94669e6d27".to_owned(), "09fd3b86fe88fa7e".to_owned())
     );
+}
+
+#[test]
+fn books_of_version_1_are_read_and_go_on_in_a_new_segment() {
+    let (segment, _) = released();
+    let old_segment = include_bytes!("../../../spec/vectors/books/segment-v1.bin").as_slice();
+    let old_snapshot = include_bytes!("../../../spec/vectors/books/snapshot-v1.bin").as_slice();
+    let mut books = Books::new(identity());
+    let replayed = books.replay(old_segment, &public()).unwrap();
+    assert!(replayed.is_old);
+    assert_eq!(Books::from_snapshot(old_snapshot, identity(), &public()).unwrap(), books);
+
+    let mut new = Books::new(identity());
+    assert!(!new.replay(&segment, &public()).unwrap().is_old);
+    let state = |books: &Books| durable_state(&Ledger::from_books(books).unwrap());
+    assert_eq!(state(&books), state(&new));
+
+    let mut desk = Desk { ledger: Ledger::from_books(&books).unwrap(), ..Desk::new() };
+    let (header, chain) = Chain::begin(&identity(), &replayed.chain.end(), &key());
+    (desk.segments, desk.chain) = (vec![header], chain);
+    desk.charge(1, 2, 7);
+    desk.commit().unwrap();
+    books.replay(&desk.segments[0], &public()).unwrap();
+    assert_eq!(books.tokens(), tokens(307));
 }

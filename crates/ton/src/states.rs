@@ -11,9 +11,10 @@ use crate::Address;
 use crate::cells::{Field, FieldError, LayoutError, Reader, build, store_trailing_amount};
 
 /// How far a contract is on its way. A worker contract never closes slowly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ContractState {
     /// It works.
+    #[default]
     Normal,
     /// Its delay runs.
     Closing,

@@ -1,13 +1,15 @@
 //! The books as the journal tells them: totals of every account, and where the journal continues.
 
 use ton::Address;
+use ton::states::ContractState;
 use units::AdjustedTokens;
 
 use super::header::hexadecimal;
 use super::record::Record;
 use super::{CommitNumber, Identity, JournalError, SegmentNumber};
-use crate::ClientFunds;
+use crate::anchor::Intent;
 use crate::book::TOTAL_MAX;
+use crate::{ClientFunds, Followed, WorkerContract};
 
 /// Where a segment or a snapshot stands in the life of the books.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,14 +20,12 @@ pub struct Position {
     pub commit: CommitNumber,
     /// The chain head after everything before.
     pub head: [u8; 32],
-    /// What the chain knows of these books; zero while there is none.
-    pub anchor: [u8; 32],
 }
 
 impl Position {
     /// Before the first commit.
     pub const GENESIS: Self =
-        Self { segment: SegmentNumber::new(0), commit: CommitNumber::FIRST, head: [0; 32], anchor: [0; 32] };
+        Self { segment: SegmentNumber::new(0), commit: CommitNumber::FIRST, head: [0; 32] };
 }
 
 /// All accounts at one position of the journal, in the order in which they were opened.
@@ -38,6 +38,9 @@ pub struct Books {
     pub(crate) clients: Vec<ClientEntry>,
     pub(crate) workers: Vec<WorkerEntry>,
     pub(crate) tokens: AdjustedTokens,
+    pub(crate) followed: Option<Followed>,
+    pub(crate) confirmed: Option<Intent>,
+    pub(crate) pending: Vec<Intent>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +49,17 @@ pub(crate) struct ClientEntry {
     pub(crate) funds: ClientFunds,
     pub(crate) brought_forward: AdjustedTokens,
     pub(crate) charged: AdjustedTokens,
+    pub(crate) state: ContractState,
+    pub(crate) secret_hash: [u8; 32],
+    pub(crate) is_on_chain: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WorkerEntry {
     pub(crate) owner: Address,
     pub(crate) earned: AdjustedTokens,
+    pub(crate) brought_forward: AdjustedTokens,
+    pub(crate) contract: Option<WorkerContract>,
 }
 
 impl Books {
@@ -62,7 +70,16 @@ impl Books {
     }
 
     pub(super) const fn at(identity: Identity, at: Position) -> Self {
-        Self { identity, at, clients: Vec::new(), workers: Vec::new(), tokens: AdjustedTokens::ZERO }
+        Self {
+            identity,
+            at,
+            clients: Vec::new(),
+            workers: Vec::new(),
+            tokens: AdjustedTokens::ZERO,
+            followed: None,
+            confirmed: None,
+            pending: Vec::new(),
+        }
     }
 
     /// Whose books these are.
@@ -113,8 +130,15 @@ impl Books {
     pub(super) fn apply(&mut self, record: &Record) -> Result<(), &'static str> {
         match *record {
             Record::Client { client, funds, brought_forward } => {
-                let charged = AdjustedTokens::ZERO;
-                self.clients.push(ClientEntry { owner: client, funds, brought_forward, charged });
+                self.clients.push(ClientEntry {
+                    owner: client,
+                    funds,
+                    brought_forward,
+                    charged: AdjustedTokens::ZERO,
+                    state: ContractState::Normal,
+                    secret_hash: [0; 32],
+                    is_on_chain: false,
+                });
             }
             Record::Funds { client, funds } => {
                 let entry =
@@ -124,7 +148,34 @@ impl Books {
                 entry.brought_forward = entry.brought_forward.max(unknown_here);
             }
             Record::Worker { worker } => {
-                self.workers.push(WorkerEntry { owner: worker, earned: AdjustedTokens::ZERO });
+                let (earned, brought_forward) = (AdjustedTokens::ZERO, AdjustedTokens::ZERO);
+                self.workers.push(WorkerEntry { owner: worker, earned, brought_forward, contract: None });
+            }
+            Record::ClientContract { client, state, secret_hash } => {
+                let entry =
+                    entry(&mut self.clients, client).ok_or("the contract of a client that was not opened")?;
+                (entry.state, entry.secret_hash, entry.is_on_chain) = (state, secret_hash, true);
+            }
+            Record::WorkerContract { worker, contract } => {
+                let entry =
+                    entry(&mut self.workers, worker).ok_or("the contract of a worker that was not opened")?;
+                entry.contract = Some(contract);
+                let unknown_here = contract.paid.saturating_sub(entry.earned);
+                entry.brought_forward = entry.brought_forward.max(unknown_here);
+            }
+            Record::Followed(transaction) => self.followed = Some(transaction),
+            Record::Anchor { anchor } => {
+                let newest = self.pending.last().or(self.confirmed.as_ref());
+                if newest.is_some_and(|newest| newest.anchor.number >= anchor.number) {
+                    return Err("an anchor that is not newer than the one before");
+                }
+                self.pending.push(Intent { anchor, tokens: self.tokens });
+            }
+            Record::Anchored { number } => {
+                let intent = self.pending.iter().find(|intent| intent.anchor.number == number);
+                let intent = *intent.ok_or("the confirmation of an anchor that was not recorded")?;
+                self.pending.retain(|pending| pending.anchor.number > number);
+                self.confirmed = Some(intent);
             }
             Record::Charge { client, worker, tokens } => {
                 let client = entry(&mut self.clients, client).ok_or("a charge to a client not opened")?;

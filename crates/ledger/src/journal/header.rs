@@ -24,12 +24,16 @@ pub(super) enum FileKind {
     Snapshot,
 }
 
-/// Version of the format that this crate writes, and the only one there is.
-const VERSION: u32 = 1;
+/// Version of the format that this crate writes.
+pub(super) const VERSION: u32 = 2;
+/// The oldest one that it reads.
+const VERSION_MIN: u32 = 1;
 
 const MAGIC_LEN: usize = 8;
 const PRICES_LEN: usize = 2 * 8 + 4 * 4;
-const POSITION_LEN: usize = 8 + 8 + 32 + 32;
+/// The zeros are the room that version 1 left for an anchor, which became a record.
+const POSITION_LEN: usize = 8 + 8 + 32 + ZEROS_LEN;
+const ZEROS_LEN: usize = 32;
 
 /// Bytes of a header, without the signature that follows it in a segment.
 pub(super) const HEADER_LEN: usize = MAGIC_LEN + 4 + ADDRESS_LEN + PRICES_LEN + POSITION_LEN;
@@ -64,15 +68,15 @@ pub(super) fn put_header(into: &mut Vec<u8>, kind: FileKind, identity: &Identity
     into.extend(at.segment.get().to_le_bytes());
     into.extend(at.commit.get().to_le_bytes());
     into.extend(at.head);
-    into.extend(at.anchor);
+    into.extend([0; ZEROS_LEN]);
 }
 
-/// Reads a header that must belong to `identity`. Whether it is genuine only a signature tells.
+/// Reads a header that must belong to `identity`, and its version. Whether it is genuine only a signature tells.
 pub(super) fn read_header(
     bytes: &[u8],
     kind: FileKind,
     identity: &Identity,
-) -> Result<Position, JournalError> {
+) -> Result<(Position, u32), JournalError> {
     let magic = kind.magic().as_slice();
     // A file that is something else says so even if it is short.
     let found = &bytes[..bytes.len().min(MAGIC_LEN)];
@@ -87,7 +91,7 @@ pub(super) fn read_header(
     if version > VERSION {
         return Err(JournalError::NewerFormat { found: version, known: VERSION });
     }
-    if version != VERSION {
+    if version < VERSION_MIN {
         return Err(JournalError::Damaged { what: "the format version", offset: MAGIC_LEN as u64 });
     }
     let (contract, prices, at) = read_rest(&mut reader).ok_or(short)?;
@@ -100,7 +104,7 @@ pub(super) fn read_header(
             |(price, fee, multipliers): PriceFields| format!("{price} (workers {fee}) × {multipliers:?}");
         return Err(JournalError::ForeignPrices { expected: text(ours), found: text(prices) });
     }
-    Ok(at)
+    Ok((at, version))
 }
 
 /// Price, worker fee and multipliers as they stand in a header.
@@ -122,8 +126,8 @@ fn read_rest(reader: &mut Reader<'_>) -> Option<(Address, PriceFields, Position)
         segment: SegmentNumber::new(reader.u64()?),
         commit: CommitNumber::new(reader.u64()?),
         head: reader.array()?,
-        anchor: reader.array()?,
     };
+    let _zeros: [u8; ZEROS_LEN] = reader.array()?;
     Some((contract, (price, fee, multipliers), at))
 }
 

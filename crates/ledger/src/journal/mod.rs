@@ -7,10 +7,13 @@
 //! recorded. A hold that was pending when a process died has simply ended: nothing was charged, nobody was told
 //! otherwise, and the client's tokens are free again.
 //!
+//! Where a chain is followed, also what it says about contracts, how far it was read, and every [`crate::Anchor`] twice:
+//! before it is sent, and when the chain has it.
+//!
 //! # Segment
 //! ```text
 //! header     magic 8, version 4, contract 33, price 8, worker fee 8, multipliers 4 × 4, segment 8, first commit 8,
-//!            chain head before 32, anchor 32
+//!            chain head before 32, zeros 32
 //! signature  64
 //! commits    length 4, commit 8, check 4, records …, signature 64
 //! ```
@@ -30,9 +33,13 @@
 //! off and reports: no signature was ever given for what it holds. Everything else that is not as it was written
 //! is damage and an error, never cut off silently.
 //!
-//! # What this cannot notice
-//! A disk put back to an older state is a valid journal of that time. The `anchor` of a header has room for what
-//! the chain knows of these books; it is zero while there is no chain to ask.
+//! # Older and copied
+//! A disk put back to an older state is a valid journal of that time. Only the chain can tell, by an anchor that the
+//! journal does not hold; see [`crate::Anchor`].
+//!
+//! # Versions
+//! Version 2 added the records of the chain. Files of version 1 are read, and a journal that ends with one goes on in a
+//! new segment.
 
 mod books;
 mod bytes;
@@ -48,7 +55,10 @@ pub use header::Identity;
 pub use record::{Bill, BillingKind};
 pub use segment::{Chain, Replayed, SIGNED_PREFIX};
 
-pub(crate) use record::{put_charge, put_client, put_funds, put_worker};
+pub(crate) use record::{
+    put_anchor, put_anchored, put_charge, put_client, put_client_contract, put_followed, put_funds,
+    put_worker, put_worker_contract,
+};
 
 /// The number of a commit, from 1 over the life of the books.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,10 +4,11 @@
 //! repeat addresses. A charge of the four token kinds takes about 60 bytes, 32 of them the request's id.
 
 use ton::Address;
-use units::{AdjustedTokens, AdjustedUsage, NanoTon, RequestId};
+use ton::states::ContractState;
+use units::{AdjustedTokens, AdjustedUsage, LogicalTime, NanoTon, RequestId, TransactionHash};
 
 use super::bytes::{Reader, put_address, put_number};
-use crate::ClientFunds;
+use crate::{Anchor, ClientFunds, Followed, WorkerContract};
 
 /// What a request is billed by. The numbers are those of the format and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +76,12 @@ const CLIENT: u8 = 1;
 const FUNDS: u8 = 2;
 const WORKER: u8 = 3;
 const CHARGE: u8 = 4;
+// Since version 2.
+const CLIENT_CONTRACT: u8 = 5;
+const WORKER_CONTRACT: u8 = 6;
+const FOLLOWED: u8 = 7;
+const ANCHOR: u8 = 8;
+const ANCHORED: u8 = 9;
 
 /// A record as it is read back. What a charge is billed by is checked and not kept: the books hold totals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +90,11 @@ pub(super) enum Record {
     Funds { client: u64, funds: ClientFunds },
     Worker { worker: Address },
     Charge { client: u64, worker: u64, tokens: AdjustedTokens },
+    ClientContract { client: u64, state: ContractState, secret_hash: [u8; 32] },
+    WorkerContract { worker: u64, contract: WorkerContract },
+    Followed(Followed),
+    Anchor { anchor: Anchor },
+    Anchored { number: u32 },
 }
 
 /// Appends that a client's account is on the books from now on, under the next free number.
@@ -131,6 +143,47 @@ pub(crate) fn put_charge(
     into.push(END_OF_ITEMS);
 }
 
+/// Appends what else than its funds the chain says about a client's contract.
+pub(crate) fn put_client_contract(
+    into: &mut Vec<u8>,
+    client: u32,
+    state: ContractState,
+    secret_hash: &[u8; 32],
+) {
+    into.push(CLIENT_CONTRACT);
+    put_number(into, client.into());
+    into.push(state.number());
+    into.extend(secret_hash);
+}
+
+/// Appends what the chain says about a worker's contract.
+pub(crate) fn put_worker_contract(into: &mut Vec<u8>, worker: u32, contract: &WorkerContract) {
+    into.push(WORKER_CONTRACT);
+    put_number(into, worker.into());
+    into.push(contract.state.number());
+    put_number(into, contract.paid.get());
+}
+
+/// Appends that everything up to a transaction of the proxy's contract is in the books.
+pub(crate) fn put_followed(into: &mut Vec<u8>, transaction: &Followed) {
+    into.push(FOLLOWED);
+    put_number(into, transaction.lt.get());
+    into.extend(transaction.hash.as_bytes());
+}
+
+/// Appends an anchor that will be sent.
+pub(crate) fn put_anchor(into: &mut Vec<u8>, anchor: &Anchor) {
+    into.push(ANCHOR);
+    put_number(into, anchor.number.into());
+    into.extend(anchor.hash);
+}
+
+/// Appends that the chain has an anchor.
+pub(crate) fn put_anchored(into: &mut Vec<u8>, number: u32) {
+    into.push(ANCHORED);
+    put_number(into, number.into());
+}
+
 /// No kind has this number.
 const END_OF_ITEMS: u8 = 0;
 
@@ -162,6 +215,26 @@ impl Record {
                     };
                 }
             }
+            CLIENT_CONTRACT => Some(Self::ClientContract {
+                client: reader.number()?,
+                state: ContractState::from_number(reader.byte()?)?,
+                secret_hash: reader.array()?,
+            }),
+            WORKER_CONTRACT => {
+                let worker = reader.number()?;
+                let state = ContractState::from_number(reader.byte()?)?;
+                let contract = WorkerContract { state, paid: AdjustedTokens::new(reader.number()?) };
+                Some(Self::WorkerContract { worker, contract })
+            }
+            FOLLOWED => {
+                let lt = LogicalTime::new(reader.number()?);
+                Some(Self::Followed(Followed { lt, hash: TransactionHash::new(reader.array()?) }))
+            }
+            ANCHOR => {
+                let number = u32::try_from(reader.number()?).ok()?;
+                Some(Self::Anchor { anchor: Anchor { number, hash: reader.array()? } })
+            }
+            ANCHORED => Some(Self::Anchored { number: u32::try_from(reader.number()?).ok()? }),
             _ => None,
         }
     }
@@ -186,17 +259,30 @@ mod tests {
             ClientFunds { balance: NanoTon::new(5), stake: NanoTon::new(700), tokens_used: tokens(9) };
         let (client, worker) = (Address::new(0, [1; 32]), Address::new(-1, [2; 32]));
         let items = [(BillingKind::Prompt, 30), (BillingKind::Cached, 0), (BillingKind::Pixel, 1 << 40)];
-        let mut written: [Vec<u8>; 4] = Default::default();
+        let mut written: [Vec<u8>; 9] = Default::default();
         put_client(&mut written[0], &client, &funds, tokens(300));
         put_funds(&mut written[1], 200, &funds);
         put_worker(&mut written[2], &worker);
         let bill = Bill { request: RequestId::new([3; 32]), items: &items };
         put_charge(&mut written[3], (200, 7), tokens(1000), &bill);
+        let contract = WorkerContract { paid: tokens(1 << 40), state: ContractState::Closed };
+        let anchor = Anchor { number: 300, hash: [4; 32] };
+        put_client_contract(&mut written[4], 200, ContractState::Closing, &[6; 32]);
+        put_worker_contract(&mut written[5], 7, &contract);
+        let followed = Followed { lt: LogicalTime::new(1 << 50), hash: TransactionHash::new([5; 32]) };
+        put_followed(&mut written[6], &followed);
+        put_anchor(&mut written[7], &anchor);
+        put_anchored(&mut written[8], 300);
         let expected = [
             Record::Client { client, funds, brought_forward: tokens(300) },
             Record::Funds { client: 200, funds },
             Record::Worker { worker },
             Record::Charge { client: 200, worker: 7, tokens: tokens(1000) },
+            Record::ClientContract { client: 200, state: ContractState::Closing, secret_hash: [6; 32] },
+            Record::WorkerContract { worker: 7, contract },
+            Record::Followed(followed),
+            Record::Anchor { anchor },
+            Record::Anchored { number: 300 },
         ];
         for (bytes, record) in written.iter().zip(expected) {
             let mut reader = Reader::new(bytes);
@@ -210,7 +296,10 @@ mod tests {
         *unknown_kind.last_mut().unwrap() = 9;
         unknown_kind.extend([1, 0]);
         assert_eq!(Record::read(&mut Reader::new(&unknown_kind)), None);
-        assert_eq!(Record::read(&mut Reader::new(&[5, 0, 0])), None);
+        assert_eq!(Record::read(&mut Reader::new(&[10, 0, 0])), None);
+        let mut unknown_state = written[5].clone();
+        unknown_state[2] = 3;
+        assert_eq!(Record::read(&mut Reader::new(&unknown_state)), None);
     }
 
     /// The bound that the design counts with: a large proxy, a long answer.

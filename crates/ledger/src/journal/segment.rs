@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::books::{Books, Position};
 use super::bytes::Reader;
-use super::header::{FileKind, HEADER_LEN, put_header, read_header};
+use super::header::{FileKind, HEADER_LEN, VERSION, put_header, read_header};
 use super::record::Record;
 use super::{CommitNumber, Identity, JournalError, SegmentNumber};
 
@@ -29,7 +29,6 @@ pub struct Chain {
     signature: [u8; SIGNATURE_LEN],
     next: CommitNumber,
     segment: SegmentNumber,
-    anchor: [u8; 32],
 }
 
 impl Chain {
@@ -41,8 +40,8 @@ impl Chain {
         let head = Sha256::digest(&bytes).into();
         let signature = sign(key, &head);
         bytes.extend(signature);
-        let Position { commit, segment, anchor, .. } = *at;
-        (bytes, Self { head, signature, next: commit, segment, anchor })
+        let Position { commit, segment, .. } = *at;
+        (bytes, Self { head, signature, next: commit, segment })
     }
 
     /// Appends a commit with `records` to `into`, and returns its number.
@@ -76,7 +75,7 @@ impl Chain {
     /// Where the next segment continues.
     #[must_use]
     pub const fn end(&self) -> Position {
-        Position { segment: self.segment.next(), commit: self.next, head: self.head, anchor: self.anchor }
+        Position { segment: self.segment.next(), commit: self.next, head: self.head }
     }
 
     fn commit_header(&self, length: u32, number: CommitNumber) -> [u8; COMMIT_HEADER_LEN] {
@@ -129,6 +128,8 @@ pub struct Replayed {
     pub len: u64,
     /// The bytes after it: what an interrupted write left. Zero in every segment but the last.
     pub torn_len: u64,
+    /// It is of an older version: the next commit goes to a new segment.
+    pub is_old: bool,
 }
 
 /// A commit as it stands in a file.
@@ -152,7 +153,7 @@ impl Books {
     /// # Errors
     /// [`JournalError`] if it is not what was written. The books are good for nothing then.
     pub fn replay(&mut self, segment: &[u8], key: &VerifyingKey) -> Result<Replayed, JournalError> {
-        let at = read_header(segment, FileKind::Segment, self.identity())?;
+        let (at, version) = read_header(segment, FileKind::Segment, self.identity())?;
         self.expect_at(&at)?;
         let (header, rest) = segment.split_at(HEADER_LEN);
         let needed = HEADER_LEN.saturating_add(SIGNATURE_LEN) as u64;
@@ -163,8 +164,8 @@ impl Books {
             return Err(JournalError::Signature { offset: HEADER_LEN as u64 });
         }
 
-        let Position { commit, segment: number, anchor, .. } = at;
-        let mut chain = Chain { head, signature, next: commit, segment: number, anchor };
+        let Position { commit, segment: number, .. } = at;
+        let mut chain = Chain { head, signature, next: commit, segment: number };
         let mut offset = HEADER_LEN.saturating_add(SIGNATURE_LEN);
         let (mut last, mut commits) = (offset, 0_u64);
         let torn_len = loop {
@@ -195,7 +196,8 @@ impl Books {
             return Err(JournalError::Signature { offset: offset.saturating_sub(SIGNATURE_LEN) as u64 });
         }
         self.continue_at(chain.end());
-        Ok(Replayed { chain, commits, len: offset as u64, torn_len: torn_len as u64 })
+        let (len, torn_len, is_old) = (offset as u64, torn_len as u64, version < VERSION);
+        Ok(Replayed { chain, commits, len, torn_len, is_old })
     }
 
     fn apply_all(&mut self, records: &[u8]) -> Result<(), &'static str> {

@@ -31,7 +31,8 @@ pub(crate) struct Store {
     /// A sealed commit that is not durable yet, by its number.
     sealed: Option<CommitNumber>,
     unwritten: Vec<u8>,
-    /// A new segment was tried and may or may not be there: nothing more may go to the old one.
+    /// A new segment was tried and may or may not be there, or the open one is of an older version: nothing more may
+    /// go to it.
     must_begin: bool,
     /// Bytes of closed segments since the last snapshot, and of that snapshot.
     closed_len: u64,
@@ -57,6 +58,8 @@ impl Store {
             .map_err(|source| BooksError::File { path: folder.to_owned(), source })?;
         remove_unfinished(folder).map_err(at(folder))?;
 
+        // Older programs must not meet records that they do not know.
+        let must_begin = last.as_ref().is_some_and(|last| last.is_old);
         let (chain, len) = match last {
             Some(last) => {
                 cut(&segment_path(folder, last.chain.segment()), last.len, last.torn_len)?;
@@ -82,7 +85,7 @@ impl Store {
             len,
             sealed: None,
             unwritten: Vec::new(),
-            must_begin: false,
+            must_begin,
             closed_len: segments_len.saturating_sub(len),
             snapshot_len,
             segment_len_max: failpoint::number("segment-len").unwrap_or(SEGMENT_LEN_MAX),

@@ -114,6 +114,23 @@ fn an_unfinished_commit_is_cut_off_and_the_rest_goes_on() {
 }
 
 #[test]
+fn books_of_version_1_go_on_in_a_new_segment() {
+    let old_segment = include_bytes!("../../../../spec/vectors/books/segment-v1.bin");
+    let folder = tempfile::tempdir().unwrap();
+    let first = folder.path().join("segment-0000000000");
+    fs::write(&first, old_segment).unwrap();
+    let (mut store, mut ledger) = open(folder.path()).unwrap();
+    assert_eq!(used(&ledger, 1), 305);
+    assert_eq!(list(folder.path()).unwrap().segments.len(), 1, "looking changes nothing");
+    charge(&mut store, &mut ledger, 1, 7);
+    charge(&mut store, &mut ledger, 1, 1);
+    drop(store);
+    assert_eq!(fs::read(&first).unwrap(), old_segment);
+    assert_eq!(list(folder.path()).unwrap().segments.len(), 2);
+    assert_eq!(used(&open(folder.path()).unwrap().1, 1), 313);
+}
+
+#[test]
 fn what_is_missing_or_changed_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let (store, mut ledger) = open(folder.path()).unwrap();
