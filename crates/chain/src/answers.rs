@@ -17,6 +17,7 @@ use tycho_types::cell::Cell;
 use units::{BlockSeqno, LogicalTime, NanoTon, TransactionHash};
 
 use crate::account::{Account, AccountStatus};
+use crate::network::Network;
 use crate::transaction::TransactionId;
 
 /// Longest bag of cells with the code or the data of a contract.
@@ -184,6 +185,20 @@ pub(crate) fn newest_block(json: &str) -> Result<BlockName, Malformed> {
     })
 }
 
+/// `getMasterchainInfo`: the network that began with its first block.
+pub(crate) fn network(json: &str) -> Result<Network, Malformed> {
+    #[derive(Deserialize)]
+    struct Answer {
+        init: First,
+    }
+    #[derive(Deserialize)]
+    struct First {
+        root_hash: String,
+    }
+    let Answer { init } = parse(json)?;
+    Ok(Network::of_first_block(&init.root_hash))
+}
+
 /// `getBlockHeader`: when the block was made, since 1970.
 pub(crate) fn block_time(json: &str) -> Result<Duration, Malformed> {
     #[derive(Deserialize)]
@@ -315,6 +330,15 @@ mod tests {
         other["balance"] = json!(1_500_000_000);
         other["sync_utime"] = json!("1800000000");
         assert_eq!(account(&other.to_string()).unwrap(), read);
+    }
+
+    #[test]
+    fn networks_are_told_apart_by_their_first_block() {
+        let of = |root_hash: &str| network(&json!({ "init": { "root_hash": root_hash } }).to_string());
+        assert_eq!(of("F6OpKZKqvqeFp6CQmFomXNMfMj2EnaUSOXN+Mh+wVWk="), Ok(Network::Mainnet));
+        assert_eq!(of("gj+B8wb/AmlPk1z1AhVI484rhrUpgSr2oSFIh56VoSg="), Ok(Network::Testnet));
+        assert_eq!(of("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), Ok(Network::Other));
+        assert!(network("{}").is_err());
     }
 
     #[test]

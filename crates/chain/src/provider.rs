@@ -26,6 +26,7 @@ use units::{BlockSeqno, LogicalTime, NanoTon};
 use crate::account::Account;
 use crate::answers::{self, Envelope, GetterAnswer, Malformed};
 use crate::endpoint::Endpoint;
+use crate::network::Network;
 use crate::transaction::{Transaction, TransactionId};
 
 /// Bounds of talking to a server.
@@ -192,6 +193,14 @@ impl Provider {
         });
         let time = self.ask("getBlockHeader", &params, answers::block_time).await?;
         Ok(Head { seqno: BlockSeqno::new(block.seqno), time })
+    }
+
+    /// Which network the server says it serves.
+    ///
+    /// # Errors
+    /// [`ProviderError`].
+    pub async fn network(&self) -> Result<Network, ProviderError> {
+        self.ask("getMasterchainInfo", &json!({}), answers::network).await
     }
 
     /// Up to `count` transactions of an account from `from` on, the newest first, as bags of cells: what they are worth is

@@ -10,10 +10,13 @@ mod devnet;
 mod http;
 mod instance;
 mod logs;
+mod on_chain;
 mod role;
+mod root;
 mod signals;
 mod status;
 mod up;
+mod wallet;
 
 use std::process::ExitCode;
 
@@ -48,6 +51,11 @@ enum Command {
     /// Run a TON of one node on this machine, with a faucet, for contracts and tools.
     #[cfg(feature = "devnet")]
     Devnet(devnet::DevnetArguments),
+    /// Wallets of people: make, look at, and pay from them.
+    #[command(subcommand)]
+    Wallet(wallet::WalletCommand),
+    /// The root contract of a network: who takes part, and on which terms.
+    Root(root::RootArguments),
     /// Measure what the path costs on this machine, beside plain forwarders.
     Bench(bench::Arguments),
 }
@@ -74,6 +82,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Config(command) => role::config(&command),
         #[cfg(feature = "devnet")]
         Command::Devnet(devnet) => devnet::run(&devnet, &logs),
+        Command::Wallet(command) => wallet::run(&command),
+        Command::Root(root) => root::run(&root),
         Command::Bench(bench) => bench::run(&bench),
     }
 }

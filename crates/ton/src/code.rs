@@ -104,7 +104,9 @@ impl ContractCode {
         self.0.is_empty()
     }
 
-    pub(crate) fn cell(&self) -> Cell {
+    /// The cell.
+    #[must_use]
+    pub fn cell(&self) -> Cell {
         self.0.clone()
     }
 }

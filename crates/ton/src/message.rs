@@ -104,6 +104,40 @@ impl InternalMessage {
     }
 }
 
+/// A text longer than any wallet shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the comment has {found} bytes, {COMMENT_LEN_MAX} are allowed")]
+pub struct CommentTooLong {
+    found: usize,
+}
+
+/// Longest comment in bytes.
+pub const COMMENT_LEN_MAX: usize = 1024;
+
+/// A body that wallets show as a text: op 0 and UTF-8, as much as fits a cell, the rest in a chain of references (TEP-64's
+/// snake format).
+///
+/// # Errors
+/// [`CommentTooLong`] beyond [`COMMENT_LEN_MAX`].
+pub fn comment(text: &str) -> Result<Cell, CommentTooLong> {
+    const CELL_LEN: usize = 127;
+    if text.len() > COMMENT_LEN_MAX {
+        return Err(CommentTooLong { found: text.len() });
+    }
+    let bytes: Vec<u8> = [0; 4].into_iter().chain(text.bytes()).collect();
+    // From the end: a cell holds the ones after it.
+    let chain = bytes.chunks(CELL_LEN).rev().fold(None, |after: Option<Cell>, bytes| {
+        Some(build(|builder| {
+            builder.store_raw(
+                bytes,
+                u16::try_from(bytes.len() * 8).map_err(|_longer| CellError::IntOverflow)?,
+            )?;
+            after.map_or(Ok(()), |after| builder.store_reference(after))
+        }))
+    });
+    Ok(chain.unwrap_or_default())
+}
+
 /// A message from outside to `to`, such as a signed order to a wallet. `state_init` goes along while the wallet is not
 /// deployed.
 #[must_use]

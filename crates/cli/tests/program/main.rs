@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 mod engines;
+#[cfg(feature = "devnet")]
+mod money;
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};

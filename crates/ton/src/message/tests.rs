@@ -73,3 +73,28 @@ fn only_modes_of_a_node_wallet_are_known() {
         assert_eq!(SendMode::from_number(refused), None);
     }
 }
+
+/// The text in a chain of cells, and how many there are.
+fn comment_in(cell: &Cell) -> (Vec<u8>, usize) {
+    let mut slice = cell.as_slice().unwrap();
+    let mut bytes = vec![0; usize::from(slice.size_bits() / 8)];
+    slice.load_raw(&mut bytes, slice.size_bits()).unwrap();
+    match cell.reference_cloned(0) {
+        None => (bytes, 1),
+        Some(after) => {
+            let (rest, cells) = comment_in(&after);
+            ([bytes, rest].concat(), cells + 1)
+        }
+    }
+}
+
+#[test]
+fn comments_of_any_length_are_texts_in_a_chain_of_cells() {
+    for (len, cells) in [(0, 1), (1, 1), (123, 1), (124, 2), (250, 2), (251, 3), (COMMENT_LEN_MAX, 9)] {
+        let text = "é".repeat(len / 2) + &"x".repeat(len % 2);
+        let (found, found_cells) = comment_in(&comment(&text).unwrap());
+        assert_eq!((&found[..4], &found[4..]), (&[0; 4][..], text.as_bytes()));
+        assert_eq!(found_cells, cells, "{len}");
+    }
+    assert_eq!(comment(&"x".repeat(COMMENT_LEN_MAX + 1)), Err(CommentTooLong { found: 1025 }));
+}

@@ -1,0 +1,257 @@
+//! Money on its way: what it would cost is said before anything is signed, and what became of it after.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use chain::{Account, Effect, Follower, Message, Network, NotRun, Provider, Route, Transaction};
+use ed25519_dalek::SigningKey;
+use rand::Rng as _;
+use ton::ExitCode;
+use ton::human::HumanWallet;
+use ton::message::{InternalMessage, SendMode, external};
+use tycho_types::boc::Boc;
+use tycho_types::cell::{Cell, HashBytes};
+use units::NanoTon;
+
+use super::Chain;
+use crate::wallet::WalletFile;
+
+/// How long a signed transfer may be taken by the chain.
+const VALID: Duration = Duration::from_secs(60);
+/// How long after that it is still looked for: blocks carry the time of their beginning.
+const LATE: Duration = Duration::from_secs(15);
+/// How long the chain may take to bring a message to its receiver.
+const DELIVERY: Duration = Duration::from_secs(90);
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(400);
+
+/// A message that a person sends, and what it is for.
+pub(crate) struct Transfer {
+    pub(crate) message: InternalMessage,
+    pub(crate) what: String,
+}
+
+impl Transfer {
+    /// What arrives is what was said: fees come on top.
+    fn to_send(&self) -> (SendMode, Cell) {
+        (SendMode::FEES_APART, self.message.to_cell())
+    }
+}
+
+/// Says what the transfers cost; then, unless this is a dry run, signs and sends them, and waits until they have arrived.
+///
+/// # Errors
+/// If the wallet cannot pay for them, or one of them did not do what it was for.
+pub(crate) async fn carry_out(
+    chain: &Chain,
+    file: &WalletFile,
+    transfers: &[Transfer],
+    is_dry_run: bool,
+) -> Result<()> {
+    let wallet = file.wallet(chain.of_wallets());
+    let account = chain.provider.account(&wallet.address()).await?;
+    let plan = Plan { chain, wallet, account, transfers };
+    plan.say().await?;
+    if is_dry_run {
+        println!("dry run: nothing was signed");
+        return Ok(());
+    }
+    plan.send(&file.key()).await
+}
+
+/// Prints the transfers for somebody else to sign.
+pub(crate) fn print_for_others(chain: &Chain, transfers: &[Transfer]) {
+    for Transfer { message, what } in transfers {
+        let to = chain.text(&message.to, message.bounce);
+        let amount = message.value.get();
+        println!("{what}\nto       {to}\namount   {} ({amount} nanotons)", message.value);
+        let mut link = format!("ton://transfer/{to}?amount={amount}");
+        if let Some(body) = &message.body {
+            let boc = Boc::encode(body);
+            println!("body     {}", STANDARD.encode(&boc));
+            link.push_str(&format!("&bin={}", URL_SAFE_NO_PAD.encode(&boc)));
+        }
+        if let Some(init) = &message.state_init {
+            let boc = Boc::encode(init.to_cell());
+            println!("init     {}", STANDARD.encode(&boc));
+            link.push_str(&format!("&init={}", URL_SAFE_NO_PAD.encode(&boc)));
+        }
+        println!("link     {link}");
+    }
+}
+
+struct Plan<'a> {
+    chain: &'a Chain,
+    wallet: HumanWallet,
+    account: Account,
+    transfers: &'a [Transfer],
+}
+
+impl Plan<'_> {
+    fn seqno(&self) -> Result<u32> {
+        self.account.data().map_or(Ok(0), |data| Ok(self.wallet.seqno(data)?))
+    }
+
+    fn body(&self, key: &SigningKey, valid_until: u32) -> Result<Cell> {
+        let messages: Vec<_> = self.transfers.iter().map(Transfer::to_send).collect();
+        Ok(self.wallet.transfer(key, valid_until, self.seqno()?, &messages)?)
+    }
+
+    /// Prints what is to happen and what it costs, and refuses what the wallet cannot pay.
+    async fn say(&self) -> Result<()> {
+        let Self { chain, wallet, account, transfers } = self;
+        let sum = transfers
+            .iter()
+            .try_fold(NanoTon::ZERO, |sum, transfer| sum.checked_add(transfer.message.value))?;
+        println!("network  {}", chain.network);
+        println!("from     {}, which has {}", chain.text(&wallet.address(), false), account.balance);
+        for Transfer { message, what } in *transfers {
+            println!("to       {}: {} to {what}", chain.text(&message.to, message.bounce), message.value);
+        }
+        ensure!(
+            account.balance > sum,
+            "the wallet has {} and is to send {sum}: put more on it, or send less",
+            account.balance
+        );
+        let fees = self.fees().await?;
+        println!("fees     about {fees} on top");
+        let needed = sum.checked_add(fees)?;
+        ensure!(
+            account.balance >= needed,
+            "the wallet has {} and needs {needed} with fees: put more on it, or send less",
+            account.balance
+        );
+        println!("left     about {}", account.balance.saturating_sub(needed));
+        if chain.network == Network::Mainnet {
+            println!("MAINNET  this is real money");
+        }
+        Ok(())
+    }
+
+    /// Estimated for the same transfers with a key that nobody has: the wallet's own signs nothing for it.
+    async fn fees(&self) -> Result<NanoTon> {
+        let mut seed = [0; 32];
+        rand::rng().fill_bytes(&mut seed);
+        let body = self.body(&SigningKey::from_bytes(&seed), self.valid_until().await?)?;
+        let init = self.account.data().is_none().then(|| self.wallet.init());
+        let init = init.as_ref().map(|init| (init.code.cell(), &init.data));
+        let init = init.as_ref().map(|(code, data)| (code, *data));
+        Ok(self.chain.provider.estimate(&self.wallet.address(), init, &body).await?)
+    }
+
+    async fn valid_until(&self) -> Result<u32> {
+        let valid = u32::try_from(VALID.as_secs())?;
+        Ok(self.chain.now().await?.saturating_add(valid))
+    }
+
+    async fn send(&self, key: &SigningKey) -> Result<()> {
+        let valid_until = self.valid_until().await?;
+        let body = self.body(key, valid_until)?;
+        let init = self.account.data().is_none().then(|| self.wallet.init());
+        let message = external(&self.wallet.address(), init.as_ref(), &body);
+        match self.chain.provider.send(&message).await {
+            // It may have been taken all the same.
+            Err(error) if error.is_passing() => println!("sent     perhaps: {error}"),
+            Err(error) => return Err(error).context("nothing was sent"),
+            Ok(()) => println!("sent     waiting for the chain …"),
+        }
+        let transaction = self.taken(body.repr_hash(), valid_until).await?;
+        self.arrived(&transaction).await
+    }
+
+    /// The wallet's transaction with our order in it.
+    async fn taken(&self, body: &HashBytes, valid_until: u32) -> Result<Transaction> {
+        let address = self.wallet.address();
+        let mut follower = match self.account.last {
+            Some(last) => Follower::after(address, last),
+            None => Follower::from_first(address),
+        };
+        let late = u32::try_from(LATE.as_secs())?;
+        loop {
+            // Asked before the look: what is not seen after that time will never be there.
+            let now = self.chain.now().await?;
+            for transaction in follower.look(&self.chain.provider).await?.transactions {
+                let is_ours =
+                    |message: &Message| message.route == Route::In && message.body.repr_hash() == body;
+                if transaction.incoming.as_ref().is_some_and(is_ours) {
+                    return Ok(transaction);
+                }
+            }
+            ensure!(
+                now <= valid_until.saturating_add(late),
+                "the chain has not taken the order, and cannot any more: nothing was sent, it is safe to try again"
+            );
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Follows what the wallet sent to where it went, and says what became of it.
+    async fn arrived(&self, transaction: &Transaction) -> Result<()> {
+        let mut failed = 0;
+        for Transfer { message, what } in self.transfers {
+            // Wallets leave out what they cannot send.
+            let is_it = |sent: &&Message| matches!(sent.route, Route::Internal { to, value, .. } if to == message.to && value == message.value);
+            let outcome = match transaction.outgoing.iter().find(is_it) {
+                None => Err("the wallet did not send it: is there enough on it?".to_owned()),
+                Some(sent) => outcome(&delivered(&self.chain.provider, sent).await?, message),
+            };
+            match outcome {
+                Ok(said) => println!("done     {what}: {said}"),
+                Err(said) => {
+                    failed += 1;
+                    println!("failed   {what}: {said}");
+                }
+            }
+        }
+        if failed > 0 {
+            bail!("{failed} of {} did not do what they were for", self.transfers.len());
+        }
+        Ok(())
+    }
+}
+
+/// The transaction of a message where it went.
+async fn delivered(provider: &Provider, message: &Message) -> Result<Transaction> {
+    let Route::Internal { from, to, created_lt, .. } = message.route else {
+        bail!("the message went nowhere")
+    };
+    let found = async {
+        loop {
+            if let Some(found) = provider.transaction_of_message(&from, &to, created_lt).await? {
+                return anyhow::Ok(found);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let found = tokio::time::timeout(DELIVERY, found).await;
+    found.with_context(|| format!("the wallet sent it, and within {DELIVERY:?} it was not seen at {to}"))?
+}
+
+/// Whether a message did what it was for, in words.
+fn outcome(transaction: &Transaction, message: &InternalMessage) -> Result<String, String> {
+    let back = transaction.bounced().map_or_else(
+        || "the money stayed there".to_owned(),
+        |bounced| format!("{} comes back", bounced.value()),
+    );
+    match transaction.effect {
+        Effect::Done => Ok("arrived".to_owned()),
+        // A payment, which needs none.
+        Effect::NotRun(NotRun::NoContract | NotRun::NoGas)
+            if !message.bounce && message.state_init.is_none() =>
+        {
+            Ok("arrived; no contract ran".to_owned())
+        }
+        Effect::NotRun(NotRun::NoContract) => Err(format!("there is no contract; {back}")),
+        Effect::NotRun(reason) => Err(format!("no contract ran ({reason:?}); {back}")),
+        Effect::Refused { exit_code } => {
+            let advice = ExitCode::new(exit_code).advice();
+            let advice = advice.map_or_else(String::new, |(what, next)| format!(": {what}; {next}"));
+            Err(format!("refused with exit code {exit_code}{advice}; {back}"))
+        }
+        Effect::ActionFailed { result_code } => {
+            Err(format!("the contract could not send what it wanted (result {result_code}); {back}"))
+        }
+    }
+}
