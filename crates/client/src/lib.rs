@@ -36,6 +36,7 @@ mod debug;
 mod link;
 mod program;
 mod session;
+pub mod settlement;
 mod shared;
 mod stats;
 #[cfg(test)]

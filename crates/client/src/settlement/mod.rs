@@ -1,0 +1,412 @@
+//! Paying one proxy: what is deployed, paid in, charged, withdrawn and closed, and when.
+//!
+//! A [`Settlement`] is a value to feed. It belongs to one client contract, that is to one proxy and one version of the
+//! network's params; when these change, the contract before is closed by its own settlement while the next one works. Facts
+//! go in, [`Action`]s come out; there is no socket, no clock and no randomness. Times are since 1970.
+//!
+//! Invariants:
+//! - At most one order that moves money or changes the contract is on its way, and the contract is read after it
+//!   before the next one goes: nothing is paid in twice because the chain is slow.
+//! - What fails is tried again, each time later, up to an hour. A proxy that takes no deposits costs a fee each time, so
+//!   what it sends back counts as a failure.
+//! - Once the contract closes, nothing is paid in any more, and it is closed by force as soon as it may be: the owner
+//!   gets out whatever the proxy does.
+//! - A charge is landed only if the proxy signed it and it counts more than the chain does.
+
+mod order;
+mod policy;
+mod steps;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use ton::payment::VerifiedPayment;
+use ton::states::{ClientData, ContractState};
+use units::{AdjustedTokens, NanoTon};
+
+pub use order::{ATTACHED, Duty, Order, OrderId, Terms};
+pub use policy::Policy;
+use policy::{Funds, Need, Pace};
+
+/// What has to be done, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Have the wallet send an order, and say with [`Settlement::order_ended`] what became of it.
+    Send(Order),
+    /// Read the contract, and say with [`Settlement::looked`] what is there.
+    Look,
+}
+
+/// What became of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderEnd {
+    /// The contract did what it says.
+    Done,
+    /// The contract refused, or nobody can say what became of it; what the contract shows counts.
+    Refused,
+    /// It never left the wallet, and never will.
+    NotSent,
+}
+
+/// How far the contract is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The contract was not read yet.
+    Unknown,
+    /// There is none yet.
+    NotDeployed,
+    /// It works.
+    Open,
+    /// It closes: the proxy may pay at once, and after the client's delay this side takes it.
+    Closing {
+        /// From when it can be taken without the proxy, in seconds since 1970; none while our request to close is on its way.
+        unlock_at: Option<u32>,
+    },
+    /// It is closed: everything has been paid back. Under these params this proxy cannot be used any more.
+    Closed,
+}
+
+/// A contract at a glance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// How far it is.
+    pub stage: Stage,
+    /// Paid in and not charged on the chain.
+    pub balance: NanoTon,
+    /// The floor that withdrawing leaves.
+    pub stake: NanoTon,
+    /// Paid in and not used, as far as the proxy told.
+    pub left: NanoTon,
+    /// What the node wallet lacks to pay in; none if it does not matter now.
+    pub missing: Option<NanoTon>,
+    /// Orders in a row that failed.
+    pub failures: u32,
+}
+
+/// Why nothing can be withdrawn or closed now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The contract was not read yet.
+    #[error("the client contract was not read yet: try again in a few seconds")]
+    Unknown,
+    /// There is none.
+    #[error("there is no client contract with this proxy: nothing was paid in")]
+    NotDeployed,
+    /// It closes already.
+    #[error("the client contract is closing: what is in it comes without asking")]
+    Closing,
+    /// It is closed.
+    #[error("the client contract is closed: everything has been paid back")]
+    Closed,
+    /// Nothing is above the stake.
+    #[error(
+        "the balance is {balance} and the stake {stake}: only what is above the stake can be withdrawn, the rest by closing"
+    )]
+    Stake {
+        /// What is in the contract.
+        balance: NanoTon,
+        /// What stays.
+        stake: NanoTon,
+    },
+}
+
+/// How long after a failure an order is tried again; doubled with each.
+const RETRY_MIN: Duration = Duration::from_secs(30);
+const RETRY_MAX: Duration = Duration::from_secs(3600);
+/// How often the contract is read while something about it is awaited, and while it closes.
+const LOOK_SOON: Duration = Duration::from_secs(2);
+const LOOK_CLOSING: Duration = Duration::from_secs(30);
+/// How long an order that was done may not show before it counts as undone.
+const SHOWS_WITHIN: Duration = Duration::from_secs(120);
+/// How long a closed contract is looked at: what the proxy contract cannot pay comes back to it within seconds.
+const CLOSED_FOR: Duration = Duration::from_secs(60);
+/// Connections that wait to be registered. A proxy gives each connection one number.
+const NONCES_MAX: usize = 64;
+
+/// What a client knows of its contract with one proxy, and does about it.
+#[derive(Debug)]
+pub struct Settlement {
+    terms: Terms,
+    policy: Policy,
+    /// `None` until it was read; then what is there, if anything.
+    contract: Option<Option<ClientData>>,
+    wallet: NanoTon,
+    used: AdjustedTokens,
+    pace: Pace,
+    charge: Option<VerifiedPayment>,
+    /// Somebody wants to use the proxy.
+    is_wanted: bool,
+    wishes: Wishes,
+    /// The order that moves money or changes the contract.
+    on_its_way: Option<OnItsWay>,
+    /// The last order that was done, while its effect does not show yet.
+    awaited: Option<Awaited>,
+    /// Since when the contract is closed: what it sent may still come back to it.
+    closed_since: Option<Duration>,
+    registrations: BTreeMap<u64, Registration>,
+    missing: Option<NanoTon>,
+    failures: u32,
+    not_before: Duration,
+    look_at: Option<Duration>,
+    /// What was due until then is done.
+    advanced_to: Duration,
+    next_order: u64,
+    outbox: VecDeque<Action>,
+}
+
+#[derive(Debug, Default)]
+struct Wishes {
+    withdraw: bool,
+    close: bool,
+    /// When the params changed.
+    outdated_since: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OnItsWay {
+    order: Order,
+    before: Before,
+}
+
+/// What an order's effect is told by.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    /// What was paid in over the contract's life.
+    paid_in: u128,
+    unlock_at: u32,
+}
+
+/// An order was done, and its effect does not show in the contract.
+#[derive(Clone, Copy, Debug)]
+struct Awaited {
+    duty: Duty,
+    before: Before,
+    since: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Registration {
+    order: Option<OrderId>,
+    failures: u32,
+    not_before: Duration,
+    is_done: bool,
+}
+
+impl Settlement {
+    /// The settlement of the contract of `terms`. Orders are numbered from `first_order` on; numbers of two lives of a
+    /// client must not meet, and of the life before no order may be on its way any more: it would not be known, and be
+    /// given again.
+    #[must_use]
+    pub fn new(terms: Terms, policy: Policy, first_order: OrderId) -> Self {
+        Self {
+            terms,
+            policy,
+            contract: None,
+            wallet: NanoTon::ZERO,
+            used: AdjustedTokens::ZERO,
+            pace: Pace::default(),
+            charge: None,
+            is_wanted: false,
+            wishes: Wishes::default(),
+            on_its_way: None,
+            awaited: None,
+            closed_since: None,
+            registrations: BTreeMap::new(),
+            missing: None,
+            failures: 0,
+            not_before: Duration::ZERO,
+            look_at: Some(Duration::ZERO),
+            advanced_to: Duration::ZERO,
+            next_order: first_order.0,
+            outbox: VecDeque::new(),
+        }
+    }
+
+    /// The contract's terms, which make messages of orders.
+    #[must_use]
+    pub const fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The contract as it is now; `None` if there is none.
+    pub fn looked(&mut self, contract: Option<ClientData>, now: Duration) {
+        self.look_at = None;
+        self.contract = Some(contract);
+        self.check_awaited(now);
+        self.advance(now);
+    }
+
+    /// What the node wallet has.
+    pub fn wallet(&mut self, balance: NanoTon, now: Duration) {
+        self.wallet = balance;
+        self.advance(now);
+    }
+
+    /// What was used since the contract began, as the proxy says, and the largest charge that it signed. Both only grow.
+    pub fn used(&mut self, used: AdjustedTokens, charge: Option<VerifiedPayment>, now: Duration) {
+        self.used = self.used.max(used);
+        self.pace.take(self.used, now);
+        let known = self.charge.map(|charge| charge.tokens());
+        if let Some(charge) = charge.filter(|charge| known.is_none_or(|known| charge.tokens() > known)) {
+            self.charge = Some(charge);
+        }
+        self.advance(now);
+    }
+
+    /// The proxy shall be used: the contract is opened if there is none.
+    pub fn want(&mut self, now: Duration) {
+        self.is_wanted = true;
+        self.advance(now);
+    }
+
+    /// A connection must be registered under the proxy's number for it: the long way to be authorised. Asked for again,
+    /// nothing happens.
+    pub fn register(&mut self, nonce: u64, now: Duration) {
+        self.is_wanted = true;
+        if self.registrations.len() < NONCES_MAX {
+            self.registrations.entry(nonce).or_default();
+        }
+        self.advance(now);
+    }
+
+    /// The connection is authorised, or gone.
+    pub fn forget(&mut self, nonce: u64) {
+        self.registrations.remove(&nonce);
+    }
+
+    /// The owner wants what is above the stake.
+    ///
+    /// # Errors
+    /// [`Refused`] if there is nothing to be had.
+    pub fn withdraw(&mut self, now: Duration) -> Result<(), Refused> {
+        let data = self.open_contract()?;
+        let (balance, stake) = (available(data), data.stake);
+        if balance <= stake {
+            return Err(Refused::Stake { balance, stake });
+        }
+        self.wishes.withdraw = true;
+        self.not_before = now;
+        self.advance(now);
+        Ok(())
+    }
+
+    /// The owner wants everything: the contract closes, with the proxy's help or, after the client's delay, without.
+    ///
+    /// # Errors
+    /// [`Refused`] if there is nothing to close.
+    pub fn close(&mut self, now: Duration) -> Result<(), Refused> {
+        self.open_contract()?;
+        self.wishes = Wishes { close: true, ..Wishes::default() };
+        self.not_before = now;
+        self.advance(now);
+        Ok(())
+    }
+
+    /// The network's params have changed at `now`: this contract is used no more. A proxy pays its clients back by itself
+    /// when it moves to new contracts; if it does not in time, this side closes. Said again, nothing changes.
+    pub fn outdated(&mut self, now: Duration) {
+        self.wishes.outdated_since.get_or_insert(now);
+        self.advance(now);
+    }
+
+    fn open_contract(&self) -> Result<&ClientData, Refused> {
+        let data = self.contract.as_ref().ok_or(Refused::Unknown)?.as_ref().ok_or(Refused::NotDeployed)?;
+        match data.state {
+            ContractState::Normal if self.wishes.close => Err(Refused::Closing),
+            ContractState::Normal => Ok(data),
+            ContractState::Closing => Err(Refused::Closing),
+            ContractState::Closed => Err(Refused::Closed),
+        }
+    }
+
+    /// What became of an order. One that is not known changes nothing.
+    pub fn order_ended(&mut self, id: OrderId, end: OrderEnd, now: Duration) {
+        if let Some(OnItsWay { order, before }) = self.on_its_way.filter(|sent| sent.order.id == id) {
+            self.on_its_way = None;
+            match end {
+                OrderEnd::Done => self.awaited = Some(Awaited { duty: order.duty, before, since: now }),
+                OrderEnd::Refused | OrderEnd::NotSent => self.failed(now),
+            }
+            // Whatever it says, the contract tells.
+            self.look_at = Some(now);
+        }
+        for registration in self.registrations.values_mut().filter(|known| known.order == Some(id)) {
+            registration.order = None;
+            match end {
+                OrderEnd::Done => registration.is_done = true,
+                OrderEnd::Refused | OrderEnd::NotSent => {
+                    registration.not_before = now + pause(registration.failures);
+                    registration.failures = registration.failures.saturating_add(1);
+                }
+            }
+        }
+        self.advance(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.outbox.pop_front()
+    }
+
+    /// When [`Self::advance`] has something to do again, if nothing else happens before.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.registrations
+            .values()
+            .map(|known| known.not_before)
+            .chain(self.look_at)
+            .chain([self.not_before])
+            .chain(self.outdated_at())
+            .chain(self.unlocks_at())
+            .filter(|at| *at > self.advanced_to)
+            .min()
+    }
+
+    /// How the contract is.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let data = self.contract_data();
+        let stage = match (&self.contract, data.map(|data| (data.state, data))) {
+            (None, _) => Stage::Unknown,
+            (Some(_), None) => Stage::NotDeployed,
+            (Some(_), Some((ContractState::Normal, _))) if self.is_leaving() => {
+                Stage::Closing { unlock_at: None }
+            }
+            (Some(_), Some((ContractState::Normal, _))) => Stage::Open,
+            (Some(_), Some((ContractState::Closing, data))) => {
+                Stage::Closing { unlock_at: Some(data.unlock_at) }
+            }
+            (Some(_), Some((ContractState::Closed, _))) => Stage::Closed,
+        };
+        View {
+            stage,
+            balance: data.map_or(NanoTon::ZERO, |data| data.balance),
+            stake: data.map_or(self.terms.stake(), |data| data.stake),
+            left: data.map_or(NanoTon::ZERO, |data| self.left(data)),
+            missing: self.missing,
+            failures: self.failures,
+        }
+    }
+
+    /// Whether nothing can happen to the contract any more: it can be forgotten.
+    #[must_use]
+    pub fn is_finished(&self, now: Duration) -> bool {
+        self.closed_since.is_some_and(|since| since + CLOSED_FOR <= now)
+    }
+
+    fn contract_data(&self) -> Option<&ClientData> {
+        self.contract.as_ref().and_then(Option::as_ref)
+    }
+}
+
+fn available(data: &ClientData) -> NanoTon {
+    data.balance.saturating_sub(data.unconfirmed)
+}
+
+/// How long to wait after so many failures before.
+fn pause(failures: u32) -> Duration {
+    RETRY_MIN.saturating_mul(1 << failures.min(10)).min(RETRY_MAX)
+}
+
+#[cfg(test)]
+mod tests;

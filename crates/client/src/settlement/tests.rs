@@ -1,0 +1,655 @@
+use ed25519_dalek::SigningKey;
+use proptest::prelude::*;
+use ton::messages::ClientMessage;
+use ton::payment::{PaymentKind, SignedPayment};
+use ton::states::Parties;
+use ton::{Address, CodeMask, RootConfig, Seconds};
+use units::PublicKey;
+
+use super::*;
+
+const TON: u64 = 1_000_000_000;
+const PRICE: u64 = 20;
+const WALLET: Address = Address::new(0, [1; 32]);
+const PROXY: Address = Address::new(0, [2; 32]);
+const SECRET: [u8; 32] = [3; 32];
+
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
+fn config() -> RootConfig {
+    let mut config = RootConfig::pseudo(WALLET);
+    config.params.price_per_token = NanoTon::new(PRICE);
+    config.params.min_client_stake = NanoTon::new(TON);
+    config.params.proxy_delay_before_close = Seconds::new(600);
+    config.params.client_delay_before_close = Seconds::new(200);
+    config
+}
+
+fn public() -> PublicKey {
+    PublicKey::new(key().verifying_key().to_bytes())
+}
+
+fn terms() -> Terms {
+    Terms::new(&config(), &WALLET, &PROXY, &public(), SECRET)
+}
+
+/// A settlement, and the chain as far as it matters to it: one contract that does what it is told.
+struct World {
+    settlement: Settlement,
+    now: Duration,
+    /// `None` until it is opened.
+    contract: Option<ClientData>,
+    wallet: u64,
+    /// Paid back to the wallet by the proxy contract.
+    paid_back: u64,
+    /// Whether the proxy contract takes deposits.
+    takes_deposits: bool,
+    sent: Vec<Duty>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(Policy::default())
+    }
+
+    fn with(policy: Policy) -> Self {
+        let mut world = Self {
+            settlement: Settlement::new(terms(), policy, OrderId(100)),
+            now: Duration::from_secs(1_800_000_000),
+            contract: None,
+            wallet: 50 * TON,
+            paid_back: 0,
+            takes_deposits: true,
+            sent: Vec::new(),
+        };
+        world.settlement.wallet(NanoTon::new(world.wallet), world.now);
+        world
+    }
+
+    /// A world with an open contract.
+    fn open() -> Self {
+        let mut world = Self::new();
+        world.settlement.want(world.now);
+        world.settle();
+        assert_eq!(world.settlement.view().stage, Stage::Open);
+        world.sent.clear();
+        world
+    }
+
+    /// Does everything that is asked for, as it is asked, until nothing is.
+    fn settle(&mut self) {
+        self.settlement.advance(self.now);
+        while let Some(action) = self.settlement.poll_action() {
+            match action {
+                Action::Look => self.settlement.looked(self.contract.clone(), self.now),
+                Action::Send(order) => {
+                    let end = self.carry_out(&order);
+                    self.settlement.wallet(NanoTon::new(self.wallet), self.now);
+                    self.settlement.order_ended(order.id, end, self.now);
+                }
+            }
+        }
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        let end = self.now + Duration::from_secs(seconds);
+        self.settle();
+        while let Some(at) = self.settlement.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.settle();
+        }
+        self.now = end;
+        self.settle();
+    }
+
+    fn data(&self) -> &ClientData {
+        self.contract.as_ref().unwrap()
+    }
+
+    /// What the contracts do.
+    fn carry_out(&mut self, order: &Order) -> OrderEnd {
+        self.sent.push(order.duty);
+        let message = self.settlement.terms().message(order);
+        assert_eq!(message.to, self.settlement.terms().contract());
+        assert_eq!(message.value.get(), order.duty.amount().get() + ATTACHED.get());
+        assert!(self.wallet >= message.value.get() + 2 * TON, "the wallet would be stuck");
+        if let Some(init) = message.state_init {
+            let fresh = ClientData::from_cell(&init.data).unwrap();
+            self.contract.get_or_insert(fresh);
+        }
+        let Some(data) = &mut self.contract else { return OrderEnd::Refused };
+        if data.state == ContractState::Closed {
+            return OrderEnd::Refused;
+        }
+        let body = message.body.unwrap();
+        if let Duty::Charge(payment) = order.duty {
+            assert_eq!(
+                SignedPayment::from_cell(&body, PaymentKind::ClientCharge).unwrap().excesses_to,
+                WALLET
+            );
+            return self.charge(payment.tokens.get());
+        }
+        let now_s = u32::try_from(self.now.as_secs()).unwrap();
+        let message = ClientMessage::from_cell(&body).unwrap();
+        assert_eq!(message.query_id(), order.id.0);
+        let mut paid_out = 0;
+        match message {
+            ClientMessage::TopUp { amount, .. } | ClientMessage::ChangeSecretAndTopUp { amount, .. }
+                if data.state == ContractState::Normal =>
+            {
+                if let ClientMessage::ChangeSecretAndTopUp { secret_hash, .. } = message {
+                    data.secret_hash = secret_hash;
+                }
+                if self.takes_deposits {
+                    self.wallet -= amount.get();
+                    data.balance = data.balance.checked_add(amount).unwrap();
+                }
+            }
+            ClientMessage::ChangeSecret { secret_hash, .. } => data.secret_hash = secret_hash,
+            ClientMessage::Register { .. } => {}
+            ClientMessage::Withdraw { .. } => {
+                paid_out = data.balance.get() - data.stake.get();
+                data.balance = data.stake;
+            }
+            ClientMessage::RequestRefund { .. } if data.state == ContractState::Normal => {
+                paid_out = data.balance.saturating_sub(data.stake).get();
+                data.balance = data.balance.min(data.stake);
+                data.state = ContractState::Closing;
+                data.unlock_at = now_s + 200;
+            }
+            ClientMessage::RequestRefund { .. } if data.unlock_at < now_s => {
+                paid_out = data.balance.get();
+                data.balance = NanoTon::ZERO;
+                data.state = ContractState::Closed;
+            }
+            _ => return OrderEnd::Refused,
+        }
+        self.wallet += paid_out;
+        self.paid_back += paid_out;
+        OrderEnd::Done
+    }
+
+    fn charge(&mut self, tokens: u64) -> OrderEnd {
+        let data = self.contract.as_mut().unwrap();
+        let Some(more) = tokens.checked_sub(data.tokens_used.get()).filter(|more| *more > 0) else {
+            return OrderEnd::Refused;
+        };
+        data.balance = data.balance.saturating_sub(NanoTon::new(more * PRICE));
+        data.tokens_used = AdjustedTokens::new(tokens);
+        OrderEnd::Done
+    }
+
+    /// The proxy lands the last order.
+    fn grant(&mut self) {
+        let data = self.contract.as_mut().unwrap();
+        self.paid_back += data.balance.get();
+        self.wallet += data.balance.get();
+        (data.balance, data.state, data.unlock_at) = (NanoTon::ZERO, ContractState::Closed, 0);
+    }
+
+    fn uses(&mut self, used: u64, signed: u64) {
+        let charge = (signed > 0).then(|| charge(signed));
+        self.settlement.used(AdjustedTokens::new(used), charge, self.now);
+        self.settle();
+    }
+}
+
+fn charge(tokens: u64) -> VerifiedPayment {
+    let (contract, tokens) = (terms().contract(), AdjustedTokens::new(tokens));
+    let payment =
+        SignedPayment::sign(&key(), PaymentKind::ClientCharge, tokens.get(), tokens, &contract, &PROXY);
+    payment.verify(&contract, &public()).unwrap()
+}
+
+#[test]
+fn nothing_is_sent_for_a_proxy_that_nobody_uses() {
+    let mut world = World::new();
+    world.pass(3600);
+    assert!(world.sent.is_empty());
+    assert_eq!(world.settlement.view().stage, Stage::NotDeployed);
+}
+
+#[test]
+fn one_message_makes_the_contract_with_secret_and_stake() {
+    let mut world = World::new();
+    world.settlement.want(world.now);
+    world.settle();
+    assert_eq!(world.sent, [Duty::Open { amount: NanoTon::new(TON) }]);
+    let expected = ClientData {
+        state: ContractState::Normal,
+        balance: NanoTon::new(TON),
+        stake: NanoTon::new(TON),
+        tokens_used: AdjustedTokens::ZERO,
+        unlock_at: 0,
+        secret_hash: SECRET,
+        parties: Parties { owner: WALLET, proxy: PROXY, key: public() },
+        params: config().params_cell(CodeMask::None),
+        unconfirmed: NanoTon::ZERO,
+    };
+    assert_eq!(*world.data(), expected);
+    world.pass(24 * 3600);
+    assert_eq!(world.sent.len(), 1, "an idle client sends nothing");
+}
+
+#[test]
+fn a_new_contract_is_registered_in_the_same_breath() {
+    let mut world = World::new();
+    world.settle();
+    world.settlement.register(77, world.now);
+    world.settlement.register(77, world.now);
+    let actions: Vec<_> = std::iter::from_fn(|| world.settlement.poll_action()).collect();
+    let duties: Vec<_> = actions
+        .into_iter()
+        .map(|action| match action {
+            Action::Send(order) => order.duty,
+            Action::Look => panic!("nobody needs to look"),
+        })
+        .collect();
+    assert_eq!(duties, [Duty::Open { amount: NanoTon::new(TON) }, Duty::Register { nonce: 77 }]);
+}
+
+#[test]
+fn a_known_contract_is_registered_and_nothing_else() {
+    let mut world = World::open();
+    world.settlement.register(5, world.now);
+    world.settle();
+    assert_eq!(world.sent, [Duty::Register { nonce: 5 }]);
+    world.settlement.register(5, world.now);
+    world.pass(3600);
+    assert_eq!(world.sent.len(), 1, "once is enough");
+    world.settlement.forget(5);
+    world.settlement.register(5, world.now);
+    world.settle();
+    assert_eq!(world.sent.len(), 2, "another proxy may draw the same number");
+}
+
+#[test]
+fn a_registration_that_fails_is_tried_again_while_it_is_wanted() {
+    let mut world = World::open();
+    world.settlement.register(5, world.now);
+    let fail = |world: &mut World| {
+        let Some(Action::Send(order)) = world.settlement.poll_action() else { panic!("it was not sent") };
+        assert_eq!(order.duty, Duty::Register { nonce: 5 });
+        world.settlement.order_ended(order.id, OrderEnd::NotSent, world.now);
+        assert_eq!(world.settlement.poll_action(), None);
+    };
+    fail(&mut world);
+    assert_eq!(world.settlement.poll_timeout(), Some(world.now + RETRY_MIN));
+    world.now += RETRY_MIN;
+    world.settlement.advance(world.now);
+    fail(&mut world);
+    assert_eq!(world.settlement.poll_timeout(), Some(world.now + 2 * RETRY_MIN));
+    world.settlement.forget(5);
+    assert_eq!(world.settlement.poll_timeout(), None);
+}
+
+#[test]
+fn connections_that_wait_have_a_bound() {
+    let mut world = World::open();
+    for nonce in 0..1_000 {
+        world.settlement.register(nonce, world.now);
+    }
+    world.settle();
+    assert_eq!(world.sent.len(), NONCES_MAX);
+}
+
+#[test]
+fn the_balance_is_topped_up_before_it_ends() {
+    let mut world = World::open();
+    let half = TON / 2 / PRICE;
+    world.uses(half, 0);
+    assert!(world.sent.is_empty(), "half of the stake is enough");
+    world.uses(half + 1, 0);
+    // Everything used in one minute: ten times as much is wanted.
+    let [Duty::TopUp { amount }] = world.sent[..] else { panic!("{:?}", world.sent) };
+    assert!(amount.get() > TON / 2 && amount.get() % PRICE == 0, "{amount}");
+}
+
+#[test]
+fn another_secret_is_replaced_and_along_with_a_top_up_if_one_is_due() {
+    let mut world = World::open();
+    world.contract.as_mut().unwrap().secret_hash = [9; 32];
+    world.settlement.looked(world.contract.clone(), world.now);
+    world.settle();
+    assert_eq!(world.sent, [Duty::ChangeSecret]);
+    assert_eq!(world.data().secret_hash, SECRET);
+
+    let data = world.contract.as_mut().unwrap();
+    (data.secret_hash, data.balance) = ([9; 32], NanoTon::ZERO);
+    world.settlement.looked(world.contract.clone(), world.now);
+    world.settle();
+    assert_eq!(world.sent[1..], [Duty::TopUpWithSecret { amount: NanoTon::new(TON) }]);
+    assert_eq!(world.data().secret_hash, SECRET);
+}
+
+#[test]
+fn a_charge_is_landed_when_half_of_the_stake_waits_for_it() {
+    let mut world = World::open();
+    let stake = TON / PRICE;
+    world.uses(stake / 2, stake / 2);
+    assert!(world.sent.is_empty());
+    // Signed too little to be worth the fee.
+    let mut poor = World::open();
+    poor.uses(stake / 2 + 1, stake / 4 - 1);
+    assert!(!poor.sent.iter().any(|duty| matches!(duty, Duty::Charge(_))), "{:?}", poor.sent);
+    world.uses(stake / 2 + 1, stake / 2 + 1);
+    assert!(matches!(world.sent[0], Duty::Charge(payment) if payment.tokens.get() == stake / 2 + 1));
+    assert_eq!(world.data().tokens_used.get(), stake / 2 + 1);
+    let landed = world.sent.len();
+    world.uses(stake / 2 + 1, stake / 2 + 1);
+    assert_eq!(world.sent.len(), landed, "what the chain counts is not landed again");
+}
+
+#[test]
+fn totals_and_charges_never_shrink() {
+    let mut world = World::open();
+    world.uses(1_000, 900);
+    world.uses(10, 10);
+    assert_eq!(world.settlement.used.get(), 1_000);
+    assert_eq!(world.settlement.charge.unwrap().tokens().get(), 900);
+}
+
+#[test]
+fn a_proxy_that_sends_deposits_back_is_asked_less_and_less() {
+    let mut world = World::new();
+    world.takes_deposits = false;
+    world.settlement.want(world.now);
+    world.pass(24 * 3600);
+    // 30 s, doubled up to an hour, and two minutes of waiting each.
+    assert!((20..40).contains(&world.sent.len()), "{} deposits in a day", world.sent.len());
+    assert!(world.settlement.view().failures > 10);
+    assert_eq!(world.wallet, 50 * TON, "nothing was lost but fees");
+    world.takes_deposits = true;
+    world.pass(3 * 3600);
+    assert_eq!((world.settlement.view().failures, world.data().balance.get()), (0, TON));
+}
+
+#[test]
+fn nothing_more_goes_while_an_order_does_not_show() {
+    let mut world = World::open();
+    world.contract.as_mut().unwrap().balance = NanoTon::ZERO;
+    let old = world.contract.clone();
+    world.settlement.looked(old.clone(), world.now);
+    let Some(Action::Send(order)) = world.settlement.poll_action() else { panic!("nothing was sent") };
+    world.settlement.order_ended(order.id, OrderEnd::Done, world.now);
+    for _look in 0..10 {
+        assert_eq!(world.settlement.poll_action(), Some(Action::Look));
+        world.settlement.looked(old.clone(), world.now);
+        assert_eq!(world.settlement.poll_action(), None);
+        world.now = world.settlement.poll_timeout().unwrap();
+        world.settlement.advance(world.now);
+    }
+    // Unconfirmed is not there yet either.
+    let mut shown = old.unwrap();
+    (shown.balance, shown.unconfirmed) = (NanoTon::new(TON), NanoTon::new(TON));
+    world.settlement.looked(Some(shown.clone()), world.now);
+    assert!(world.settlement.awaited.is_some());
+    shown.unconfirmed = NanoTon::ZERO;
+    world.settlement.looked(Some(shown), world.now);
+    assert!(world.settlement.awaited.is_none());
+    assert_eq!(world.settlement.view().failures, 0);
+}
+
+#[test]
+fn an_order_that_shows_before_it_is_told_counts() {
+    let mut world = World::open();
+    world.contract.as_mut().unwrap().balance = NanoTon::ZERO;
+    world.settlement.looked(world.contract.clone(), world.now);
+    let Some(Action::Send(order)) = world.settlement.poll_action() else { panic!("nothing was sent") };
+    world.carry_out(&order);
+    world.settlement.looked(world.contract.clone(), world.now);
+    assert_eq!(world.settlement.poll_action(), None, "one order at a time");
+    world.settlement.order_ended(order.id, OrderEnd::Done, world.now);
+    world.settle();
+    assert_eq!((world.settlement.view().failures, world.data().balance.get()), (0, TON));
+    assert_eq!(world.sent.len(), 1);
+}
+
+#[test]
+fn a_poor_wallet_is_told_of() {
+    let mut world = World::new();
+    world.wallet = 2 * TON;
+    world.settlement.wallet(NanoTon::new(world.wallet), world.now);
+    world.settlement.want(world.now);
+    world.settle();
+    assert!(world.sent.is_empty());
+    let kept = Policy::default().wallet_reserve.get() + ATTACHED.get();
+    assert_eq!(world.settlement.view().missing, Some(NanoTon::new(kept + TON - 2 * TON)));
+    world.wallet = 10 * TON;
+    world.settlement.wallet(NanoTon::new(world.wallet), world.now);
+    world.settle();
+    assert_eq!((world.sent.len(), world.settlement.view().missing), (1, None));
+}
+
+#[test]
+fn what_is_above_the_stake_can_be_withdrawn() {
+    let mut world = World::open();
+    let refused = world.settlement.withdraw(world.now).unwrap_err();
+    assert_eq!(refused, Refused::Stake { balance: NanoTon::new(TON), stake: NanoTon::new(TON) });
+    world.contract.as_mut().unwrap().balance = NanoTon::new(TON + 1);
+    world.settlement.looked(world.contract.clone(), world.now);
+    world.settlement.withdraw(world.now).unwrap();
+    world.settle();
+    assert_eq!((world.sent.as_slice(), world.paid_back), (&[Duty::Withdraw][..], 1));
+}
+
+#[test]
+fn what_is_unconfirmed_cannot_be_withdrawn() {
+    let mut world = World::open();
+    let data = world.contract.as_mut().unwrap();
+    (data.balance, data.unconfirmed) = (NanoTon::new(2 * TON), NanoTon::new(TON));
+    world.settlement.looked(world.contract.clone(), world.now);
+    assert!(matches!(world.settlement.withdraw(world.now), Err(Refused::Stake { .. })));
+}
+
+#[test]
+fn closing_with_the_proxys_help_takes_one_order() {
+    let mut world = World::open();
+    world.settlement.close(world.now).unwrap();
+    world.settle();
+    assert_eq!(world.sent, [Duty::RequestRefund]);
+    assert!(matches!(world.settlement.view().stage, Stage::Closing { unlock_at: Some(_) }));
+    assert_eq!(world.settlement.close(world.now), Err(Refused::Closing));
+    world.grant();
+    world.pass(120);
+    assert_eq!((world.sent.len(), world.paid_back), (1, TON));
+    assert_eq!(world.settlement.view().stage, Stage::Closed);
+    assert_eq!(world.settlement.close(world.now), Err(Refused::Closed));
+    assert!(world.settlement.is_finished(world.now));
+    assert_eq!(world.settlement.poll_timeout(), None);
+}
+
+#[test]
+fn closing_without_the_proxy_takes_the_clients_delay() {
+    let mut world = World::open();
+    world.settlement.close(world.now).unwrap();
+    world.pass(204);
+    assert_eq!((world.sent.as_slice(), world.paid_back), (&[Duty::RequestRefund][..], 0));
+    world.pass(1);
+    assert_eq!(world.sent, [Duty::RequestRefund, Duty::ForceRefund]);
+    assert_eq!(world.paid_back, TON);
+    world.pass(120);
+    assert!(world.settlement.is_finished(world.now));
+}
+
+#[test]
+fn what_comes_back_to_a_closed_contract_is_taken_again() {
+    let mut world = World::open();
+    world.settlement.close(world.now).unwrap();
+    world.pass(206);
+    assert_eq!(world.settlement.view().stage, Stage::Closed);
+    // The proxy's stake covered half.
+    let unlock_at = u32::try_from(world.now.as_secs()).unwrap() + 200;
+    let data = world.contract.as_mut().unwrap();
+    (data.state, data.balance, data.unlock_at) = (ContractState::Closing, NanoTon::new(TON / 2), unlock_at);
+    world.pass(300);
+    assert_eq!(world.sent.last(), Some(&Duty::ForceRefund));
+    assert_eq!(world.paid_back, TON + TON / 2);
+    world.pass(120);
+    assert!(world.settlement.is_finished(world.now));
+}
+
+#[test]
+fn a_contract_that_closes_is_paid_into_no_more() {
+    let mut world = World::open();
+    world.contract.as_mut().unwrap().state = ContractState::Closing;
+    world.contract.as_mut().unwrap().unlock_at = u32::MAX;
+    world.settlement.looked(world.contract.clone(), world.now);
+    world.settlement.register(4, world.now);
+    world.uses(TON / PRICE, TON / PRICE);
+    world.pass(3600);
+    assert!(world.sent.is_empty(), "{:?}", world.sent);
+}
+
+#[test]
+fn nothing_can_be_had_from_a_contract_that_is_not_there() {
+    let mut world = World::new();
+    assert_eq!(world.settlement.close(world.now), Err(Refused::Unknown));
+    world.settle();
+    assert_eq!(world.settlement.close(world.now), Err(Refused::NotDeployed));
+    assert_eq!(world.settlement.withdraw(world.now), Err(Refused::NotDeployed));
+}
+
+#[test]
+fn an_outdated_contract_waits_for_the_proxy_and_then_closes() {
+    let mut world = World::open();
+    world.settlement.outdated(world.now);
+    world.uses(TON / PRICE, 0);
+    world.pass(199);
+    world.settlement.outdated(world.now);
+    assert!(world.sent.is_empty(), "{:?}", world.sent);
+    // Half of what 600 s exceed 200 s by.
+    world.pass(1);
+    assert_eq!(world.sent, [Duty::RequestRefund]);
+    world.pass(206);
+    assert_eq!(world.sent, [Duty::RequestRefund, Duty::ForceRefund]);
+
+    let mut world = World::open();
+    world.settlement.outdated(world.now);
+    world.grant();
+    world.settlement.looked(world.contract.clone(), world.now);
+    world.pass(3600);
+    assert!(world.sent.is_empty(), "the proxy paid");
+    let mut world = World::new();
+    world.settlement.outdated(world.now);
+    world.settlement.want(world.now);
+    world.pass(3600);
+    assert!(world.sent.is_empty(), "no new contract under old params");
+}
+
+#[test]
+fn refused_orders_are_tried_later_each_time() {
+    let mut world = World::open();
+    world.settlement.close(world.now).unwrap();
+    let mut waits = Vec::new();
+    for _attempt in 0..9 {
+        let Some(Action::Send(order)) = world.settlement.poll_action() else { panic!("nothing was sent") };
+        world.settlement.order_ended(order.id, OrderEnd::Refused, world.now);
+        assert_eq!(world.settlement.poll_action(), Some(Action::Look));
+        world.settlement.looked(world.contract.clone(), world.now);
+        assert_eq!(world.settlement.poll_action(), None);
+        let at = world.settlement.poll_timeout().unwrap();
+        waits.push((at - world.now).as_secs());
+        world.now = at;
+        world.settlement.advance(world.now);
+    }
+    assert_eq!(waits, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+}
+
+#[test]
+fn orders_that_nobody_gave_change_nothing() {
+    let mut world = World::open();
+    let before = world.settlement.view();
+    world.settlement.order_ended(OrderId(1), OrderEnd::Refused, world.now);
+    assert_eq!((world.settlement.view(), world.settlement.poll_action()), (before, None));
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Use { tokens: u64, signed: bool },
+    Register(u64),
+    Forget(u64),
+    Withdraw,
+    Close,
+    Outdated,
+    Grant,
+    TakesDeposits(bool),
+    Secret,
+    Give(u64),
+    Pass(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => (0..TON / PRICE, any::<bool>()).prop_map(|(tokens, signed)| Event::Use { tokens, signed }),
+        2 => (0..4_u64).prop_map(Event::Register),
+        1 => (0..4_u64).prop_map(Event::Forget),
+        2 => Just(Event::Withdraw),
+        1 => Just(Event::Close),
+        1 => Just(Event::Outdated),
+        1 => Just(Event::Grant),
+        2 => any::<bool>().prop_map(Event::TakesDeposits),
+        1 => Just(Event::Secret),
+        2 => (0..20 * TON).prop_map(Event::Give),
+        6 => (0..600_u64).prop_map(Event::Pass),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: money is where it should be, the wallet is never stuck, and the owner gets out.
+    #[test]
+    fn any_life_ends_with_the_money_back(events in prop::collection::vec(event(), 0..60)) {
+        let mut world = World::new();
+        let mut given = world.wallet;
+        let mut used = 0;
+        world.settlement.want(world.now);
+        world.settle();
+        for event in events {
+            match event {
+                Event::Use { tokens, signed } => {
+                    // A proxy serves what is paid in, and no more than the stake beyond the last charge.
+                    let (balance, landed) = world.contract.as_ref().map_or((0, 0), |data| (data.balance.get(), data.tokens_used.get()));
+                    let room = (balance.min(TON) / PRICE).saturating_sub(used - landed);
+                    used += tokens.min(room);
+                    world.uses(used, if signed { used } else { 0 });
+                }
+                Event::Register(nonce) => world.settlement.register(nonce, world.now),
+                Event::Forget(nonce) => world.settlement.forget(nonce),
+                Event::Withdraw => { let _refused = world.settlement.withdraw(world.now); }
+                Event::Close => { let _refused = world.settlement.close(world.now); }
+                Event::Outdated => world.settlement.outdated(world.now),
+                Event::Grant => {
+                    if world.contract.as_ref().is_some_and(|data| data.state == ContractState::Closing) {
+                        world.grant();
+                    }
+                }
+                Event::TakesDeposits(takes) => world.takes_deposits = takes,
+                Event::Secret => {
+                    if let Some(data) = &mut world.contract {
+                        data.secret_hash = [0x55; 32];
+                    }
+                }
+                Event::Give(more) => {
+                    given += more;
+                    world.wallet += more;
+                    world.settlement.wallet(NanoTon::new(world.wallet), world.now);
+                }
+                Event::Pass(seconds) => world.pass(seconds),
+            }
+            world.settle();
+            let in_contract = world.contract.as_ref().map_or(0, |data| data.balance.get());
+            let charged = world.contract.as_ref().map_or(0, |data| data.tokens_used.get()) * PRICE;
+            prop_assert_eq!(world.wallet + in_contract + charged, given);
+        }
+        if world.contract.is_some() {
+            let _closing_already = world.settlement.close(world.now);
+            world.pass(3 * 3600);
+            prop_assert_eq!(world.data().state, ContractState::Closed);
+            prop_assert!(world.settlement.is_finished(world.now));
+            prop_assert_eq!(world.wallet + world.data().tokens_used.get() * PRICE, given);
+            prop_assert_eq!(world.settlement.poll_timeout(), None);
+        }
+    }
+}
