@@ -1,6 +1,7 @@
 //! The proxy's role: it admits clients and workers, routes requests, meters them and keeps the accounts.
 //!
-//! [`core`] decides everything and does nothing: it is fed with events and yields actions. [`start`] puts the shell
+//! [`core`] decides everything and does nothing: it is fed with events and yields actions. [`settlement`] does the same for
+//! what has to happen on a chain. [`start`] puts the shell
 //! around it: listeners, links, timers, the journal, statistics, the operator's HTTP port. The protocol is that of the
 //! deployed network, versions 0 to 2, whose peers may be on either side, and our own version 3 (`docs/protocol.md`).
 //!
@@ -21,6 +22,7 @@ mod face;
 mod journal;
 mod network;
 mod program;
+pub mod settlement;
 mod shell;
 mod stats;
 

@@ -1,0 +1,220 @@
+//! What the chain shows: transactions of the proxy contract, and contracts that were read.
+
+use ledger::{Anchor, ClientContract, ClientFunds, Followed, Ledger, Party, WorkerContract};
+use ton::Address;
+use ton::messages::{self, ClientPayload, ClientRequest, WorkerRequest};
+use ton::states::{ClientData, ProxyData, WorkerData};
+use tycho_types::cell::Cell;
+use units::{AdjustedTokens, LogicalTime};
+
+use super::{Action, Foreign, NOTICE_MAX, Settlement, Stage, Wake};
+use crate::core::Now;
+
+/// A transaction of the proxy contract that a message of another account caused.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// Which one.
+    pub at: Followed,
+    /// Who sent the message.
+    pub from: Address,
+    /// What it said.
+    pub body: &'a Cell,
+    /// Whether the contract ran and did what it wanted.
+    pub is_done: bool,
+}
+
+/// Totals travel as signed numbers; a larger one is nonsense.
+const TOKENS_MAX: AdjustedTokens = AdjustedTokens::new(i64::MAX as u64 / 2);
+/// Clients and workers in the books; who comes later can still get his money back from the chain.
+const ACCOUNTS_MAX: usize = 2_000_000;
+
+impl Settlement {
+    /// The chain was asked about the own contract, and has answered.
+    pub fn heard(&mut self, now: Now) {
+        self.heard = Some(now.instant);
+    }
+
+    /// The own contract as it is after all transactions that were seen; `None` if it is not deployed.
+    pub fn own_contract(&mut self, own: Option<ProxyData>) {
+        self.own.contract = Some(own);
+        if self.own.failures == 0 && !self.orders.values().any(super::Duty::is_to_own_contract) {
+            // Nothing is on its way, so this is what it did.
+            self.own.is_busy = false;
+            self.wakes.retain(|(_, wake)| *wake != Wake::Own);
+        }
+    }
+
+    /// A transaction of the own contract. To be called for each, oldest first; one that was seen before changes nothing.
+    pub fn seen(&mut self, books: &mut Ledger, seen: &Seen<'_>, now: Now) {
+        if self.foreign.is_some() || books.followed().is_some_and(|followed| followed.lt >= seen.at.lt) {
+            return;
+        }
+        if let Ok(request) = ClientRequest::from_cell(seen.body) {
+            self.client_seen(books, seen, &request, now);
+        } else if let Ok(request) = WorkerRequest::from_cell(seen.body) {
+            self.worker_seen(books, seen, &request, now);
+        } else if let Some(anchor) = messages::Anchor::from_cell(seen.body)
+            && seen.from == self.desk.wallet()
+        {
+            self.anchor_seen(books, seen.at.lt, Anchor { number: anchor.seqno, hash: anchor.hash });
+        }
+        // What shows older books must show it again at the next start.
+        if self.foreign.is_none() {
+            books.followed_to(seen.at);
+        }
+    }
+
+    fn anchor_seen(&mut self, books: &mut Ledger, lt: LogicalTime, anchor: Anchor) {
+        match books.anchor_seen(anchor) {
+            Ok(()) => {
+                // The one that was on its way is there. Another one, if it is wanted, can go.
+                self.own.anchors &= books.anchor_to_send().is_some();
+            }
+            Err(_foreign) if lt <= self.accepted => {}
+            Err(_foreign) => self.stop(Foreign::Anchor { anchor, lt }),
+        }
+    }
+
+    fn client_seen(&mut self, books: &mut Ledger, seen: &Seen<'_>, request: &ClientRequest, now: Now) {
+        let party = Party::Client(request.owner);
+        let state = &request.state;
+        let before = books.client_contract(request.owner);
+        let is_full = before.is_none() && books.accounts_len().0 >= ACCOUNTS_MAX;
+        let is_older = before.is_some_and(|before| before.funds.tokens_used > state.tokens_used);
+        if is_full || is_older || state.tokens_used > TOKENS_MAX || seen.from != self.desk.contract_of(party)
+        {
+            self.ignored = self.ignored.saturating_add(1);
+            return;
+        }
+        let known = books.client(request.owner).map_or(AdjustedTokens::ZERO, |limits| limits.used);
+        if self.is_foreign_total(party, state.tokens_used, known, seen.at.lt) {
+            return;
+        }
+        let moves_money = !matches!(request.payload, None | Some(ClientPayload::Register { .. }));
+        if moves_money && !seen.is_done {
+            // It comes back, and the client's contract undoes what it says here.
+            self.look_soon(party, now);
+            return;
+        }
+        let funds =
+            ClientFunds { balance: state.balance, stake: state.stake, tokens_used: state.tokens_used };
+        let contract = ClientContract { funds, state: state.state, secret_hash: state.secret_hash };
+        books.client_on_chain(request.owner, contract);
+        self.changed(party);
+        if matches!(request.payload, Some(ClientPayload::RefundForced { .. })) {
+            // If the stake did not cover it, the client is owed the rest.
+            self.look_soon(party, now);
+        }
+        if let Some(ClientPayload::Register { nonce }) = request.payload {
+            self.outbox.push_back(Action::Registered { client: request.owner, nonce });
+        }
+    }
+
+    fn worker_seen(&mut self, books: &mut Ledger, seen: &Seen<'_>, request: &WorkerRequest, now: Now) {
+        let party = Party::Worker(request.owner);
+        let before = books.worker_contract(request.owner);
+        let is_full = books.worker(request.owner).is_none() && books.accounts_len().1 >= ACCOUNTS_MAX;
+        let is_older = before.is_some_and(|before| before.paid > request.tokens);
+        if is_full || is_older || request.tokens > TOKENS_MAX || seen.from != self.desk.contract_of(party) {
+            self.ignored = self.ignored.saturating_add(1);
+            return;
+        }
+        let known = books.worker(request.owner).map_or(AdjustedTokens::ZERO, |totals| totals.earned);
+        if self.is_foreign_total(party, request.tokens, known, seen.at.lt) {
+            return;
+        }
+        if request.payload.is_some() && !seen.is_done {
+            self.look_soon(party, now);
+            return;
+        }
+        let contract = WorkerContract { paid: request.tokens, state: request.state };
+        books.worker_on_chain(request.owner, contract);
+        self.changed(party);
+    }
+
+    /// A client's contract was read; `None` if it is not deployed.
+    pub fn looked_at_client(
+        &mut self,
+        books: &mut Ledger,
+        client: Address,
+        data: Option<&ClientData>,
+        now: Now,
+    ) {
+        let party = Party::Client(client);
+        if let Some(data) = data.filter(|data| data.tokens_used <= TOKENS_MAX) {
+            let before = books.client_contract(client);
+            let known = books.client(client).map_or(AdjustedTokens::ZERO, |limits| limits.used);
+            let is_older = before.is_some_and(|before| before.funds.tokens_used > data.tokens_used);
+            if is_older || before.is_none() || data.tokens_used > known {
+                // Its transactions will say it in order.
+                return self.changed(party);
+            }
+            // What the proxy contract has not confirmed may be gone in a moment.
+            let balance = data.balance.saturating_sub(data.unconfirmed);
+            let funds = ClientFunds { balance, stake: data.stake, tokens_used: data.tokens_used };
+            let contract = ClientContract { funds, state: data.state, secret_hash: data.secret_hash };
+            books.client_on_chain(client, contract);
+            self.changed(party);
+            if balance < data.balance {
+                self.look_soon(party, now);
+            }
+            return;
+        }
+        self.changed(party);
+    }
+
+    /// A worker's contract was read; `None` if it is not deployed.
+    pub fn looked_at_worker(&mut self, books: &mut Ledger, worker: Address, data: Option<&WorkerData>) {
+        if let Some(data) = data {
+            let known = books.worker(worker).map_or(AdjustedTokens::ZERO, |totals| totals.earned);
+            if data.tokens <= known {
+                // A payout that came back is taken off the total, so it may fall.
+                let contract = WorkerContract { paid: data.tokens, state: data.state };
+                books.worker_on_chain(worker, contract);
+            }
+        }
+        self.changed(Party::Worker(worker));
+    }
+
+    /// The chain has shown a party's contract anew.
+    fn changed(&mut self, party: Party) {
+        if let Some(side) = self.sides.get_mut(&party) {
+            side.awaits_notice = false;
+            if side.order.is_none() && side.not_before.is_none() {
+                self.sides.remove(&party);
+            }
+        }
+        self.wakes.retain(|(_, wake)| *wake != Wake::Look(party));
+        if let Stage::Closing { leaving } = &mut self.stage {
+            leaving.insert(party);
+        }
+        self.due.insert(party);
+    }
+
+    fn look_soon(&mut self, party: Party, now: Now) {
+        if !self.wakes.iter().any(|(_, wake)| *wake == Wake::Look(party)) {
+            self.wakes.insert((now.instant + NOTICE_MAX, Wake::Look(party)));
+        }
+    }
+
+    /// The books are not the ones that the chain knows. Nothing more is signed or sent.
+    fn stop(&mut self, foreign: Foreign) {
+        self.foreign = Some(foreign);
+        self.outbox.clear();
+    }
+
+    /// Only this proxy signs totals, and what it signs is in its books.
+    fn is_foreign_total(
+        &mut self,
+        party: Party,
+        on_chain: AdjustedTokens,
+        known: AdjustedTokens,
+        lt: LogicalTime,
+    ) -> bool {
+        let is_foreign = on_chain > known && lt > self.accepted;
+        if is_foreign {
+            self.stop(Foreign::Total { party, on_chain, known, lt });
+        }
+        is_foreign
+    }
+}

@@ -1,0 +1,489 @@
+//! Settling with the chain: what is deployed, staked, charged, paid out, anchored and closed, and when.
+//!
+//! A [`Settlement`] is a value to feed, as the core is: facts from the chain and the books go in, [`Action`]s come out. It
+//! belongs to one proxy contract and to that contract's books; when the params of the network change, the contract before is
+//! closed by its own settlement while the next one works. There is no socket, no clock and no randomness but the seed.
+//!
+//! Invariants:
+//! - Orders carry totals that the ledger lets be signed, and nothing else: durable, and protected by an anchor.
+//! - What a client may spend is what the chain showed last and what its contract cannot take back before this proxy has
+//!   answered: the lower of balance and stake beyond the last charge that the chain confirmed. Orders on their way count
+//!   for nothing.
+//! - At most one order is on its way to each contract. One that fails is tried again, each time later.
+//! - The contract is closed for good only after its delay, when every client and worker with something to get has got it.
+//! - An anchor or a total on the chain that the books do not hold ends all signing: [`Unready::Foreign`].
+//! - Nothing that strangers send to the contract can do more than be counted.
+
+mod chain_facts;
+mod due;
+mod order;
+mod policy;
+mod unready;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use ahash::{HashMap, HashSet};
+use ledger::{Ledger, Party};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use ton::Address;
+use ton::states::{ContractState, ProxyData};
+use units::{AdjustedTokens, LogicalTime, NanoTon};
+
+use crate::core::Now;
+
+pub use chain_facts::Seen;
+pub use order::{Desk, Duty, Order, OrderId};
+pub use policy::Policy;
+pub use unready::{Foreign, Unready};
+
+/// What has to be done, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Have the wallet send an order, and say with [`Settlement::order_ended`] what became of it.
+    Send(Order),
+    /// Read the contract of a party, and say with [`Settlement::looked_at_client`] or
+    /// [`Settlement::looked_at_worker`] what is there.
+    Look(Party),
+    /// A client has shown on the chain that it knows the number of a connection.
+    Registered {
+        /// Its wallet.
+        client: Address,
+        /// The number.
+        nonce: u64,
+    },
+    /// The contract is closed for good, and nobody has anything to get from it that we owe.
+    Ended,
+}
+
+/// What became of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderEnd {
+    /// The contract that it went to did what it says; a notice has arrived.
+    Done,
+    /// That contract refused, or something it wanted to send could not be sent.
+    Refused {
+        /// The code that the transaction ended with.
+        code: i32,
+    },
+    /// It never left the wallet, and never will.
+    NotSent,
+}
+
+/// What the settlement of one proxy contract knows and does.
+#[derive(Debug)]
+pub struct Settlement {
+    desk: Desk,
+    policy: Policy,
+    random: StdRng,
+    /// What the chain shows up to here is taken as it is, whatever the books say.
+    accepted: LogicalTime,
+    own: Own,
+    stage: Stage,
+    wallet: Option<NanoTon>,
+    heard: Option<Instant>,
+    foreign: Option<Foreign>,
+    /// Parties with an order on its way, or one that failed.
+    sides: HashMap<Party, Side>,
+    /// Parties to look at in the books.
+    due: BTreeSet<Party>,
+    /// Parties whose dues are settled however small they are.
+    demanded: HashSet<Party>,
+    wakes: BTreeSet<(Instant, Wake)>,
+    orders: HashMap<OrderId, Duty>,
+    next_order: u64,
+    outbox: VecDeque<Action>,
+    ignored: u64,
+}
+
+/// The proxy contract itself.
+#[derive(Debug, Default)]
+struct Own {
+    /// `None` until it was read; then what is there, if anything.
+    contract: Option<Option<ProxyData>>,
+    /// An order to it is on its way, or was done and does not show yet.
+    is_busy: bool,
+    /// The same for an anchor.
+    anchors: bool,
+    failures: u32,
+    anchor_failures: u32,
+    /// The operator wants the earnings now.
+    withdraws: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    Closing {
+        /// Who has not got everything yet.
+        leaving: BTreeSet<Party>,
+    },
+    Ended,
+}
+
+/// What is under way with one party.
+#[derive(Debug, Default)]
+struct Side {
+    order: Option<OrderId>,
+    /// Its order was done, and its contract's state after it was not seen yet.
+    awaits_notice: bool,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+/// What time brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Wake {
+    Own,
+    Anchor,
+    Try(Party),
+    Look(Party),
+}
+
+/// Orders to others on their way at once: two full messages of the wallet.
+const ORDERS_MAX: usize = 8;
+/// How long after a failure an order is tried again; doubled with each.
+const RETRY_MIN: Duration = Duration::from_secs(30);
+const RETRY_MAX: Duration = Duration::from_secs(3600);
+/// How long the notice of an order that was done may take before the contract is read instead.
+const NOTICE_MAX: Duration = Duration::from_secs(30);
+/// How long after a request was still running, or its charge not signable, its parties are looked at again.
+const LATER: Duration = Duration::from_secs(2);
+/// Attempts to let a party leave, before a contract closes without it.
+const ATTEMPTS_MAX: u32 = 6;
+
+impl Settlement {
+    /// The settlement of the contract of `desk`, whose books are to be given to all methods, and follow the chain from
+    /// now on. What the chain shows up to `accepted` is taken as it is, even if the books do not hold it.
+    #[must_use]
+    pub fn new(
+        desk: Desk,
+        policy: Policy,
+        accepted: LogicalTime,
+        books: &mut Ledger,
+        seed: [u8; 32],
+    ) -> Self {
+        let price = books.prices().price_per_token();
+        books.follow_chain(policy.at_risk_max.buys(price).unwrap_or(AdjustedTokens::new(u64::MAX)));
+        // What was left undone when the process ended.
+        let due = parties(books).collect();
+        Self {
+            desk,
+            policy,
+            random: StdRng::from_seed(seed),
+            accepted,
+            own: Own::default(),
+            stage: Stage::Serving,
+            wallet: None,
+            heard: None,
+            foreign: None,
+            sides: HashMap::default(),
+            due,
+            demanded: HashSet::default(),
+            wakes: BTreeSet::new(),
+            orders: HashMap::default(),
+            next_order: 0,
+            outbox: VecDeque::new(),
+            ignored: 0,
+        }
+    }
+
+    /// How orders are written and signed.
+    #[must_use]
+    pub const fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
+    /// Does what is due. To be called after every other method, and when [`Self::poll_timeout`] has passed.
+    pub fn advance(&mut self, books: &mut Ledger, now: Now) {
+        if self.foreign.is_some() {
+            return;
+        }
+        while let Some((at, wake)) = self.wakes.first().copied()
+            && at <= now.instant
+        {
+            self.wakes.pop_first();
+            match wake {
+                Wake::Own => self.own.is_busy = self.orders.values().any(Duty::is_to_own_contract),
+                Wake::Anchor => {
+                    self.own.anchors = self.orders.values().any(|duty| matches!(duty, Duty::Anchor(_)));
+                }
+                Wake::Try(party) => {
+                    self.due.insert(party);
+                }
+                Wake::Look(party) => self.outbox.push_back(Action::Look(party)),
+            }
+        }
+        let mut settled = Vec::new();
+        books.take_settled(&mut settled);
+        self.due.extend(settled);
+        // Nothing is sent to others before the own contract was read: it may be closing.
+        if self.own.contract.is_none() {
+            return;
+        }
+        self.advance_anchor(books);
+        self.advance_own(books, now);
+        self.advance_parties(books, now);
+    }
+
+    /// When [`Self::advance`] has something to do if nothing else happens.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.wakes.first().map(|(at, _)| *at).filter(|_| self.foreign.is_none())
+    }
+
+    /// The next thing to do. To be called until it returns `None`, after [`Self::advance`].
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.outbox.pop_front()
+    }
+
+    /// What became of an order.
+    pub fn order_ended(&mut self, books: &Ledger, order: OrderId, end: OrderEnd, now: Now) {
+        let Some(duty) = self.orders.remove(&order) else { return };
+        match duty.party() {
+            Some(party) => self.order_to_party_ended(books, party, &duty, end, now),
+            None if matches!(duty, Duty::Anchor(_)) => {
+                self.own.anchor_failures = failures(self.own.anchor_failures, end);
+                // It stays the same anchor, so that it does no harm if both arrive.
+                self.wake(Wake::Anchor, self.own.anchor_failures, now);
+            }
+            None => {
+                self.own.failures = failures(self.own.failures, end);
+                self.wake(Wake::Own, self.own.failures, now);
+            }
+        }
+    }
+
+    fn order_to_party_ended(&mut self, books: &Ledger, party: Party, duty: &Duty, end: OrderEnd, now: Now) {
+        let shows = due::shows(books, duty);
+        let side = self.sides.entry(party).or_default();
+        side.order = None;
+        side.failures = failures(side.failures, end);
+        match end {
+            OrderEnd::Done if shows => {
+                self.sides.remove(&party);
+                self.due.insert(party);
+            }
+            OrderEnd::Done => {
+                side.awaits_notice = true;
+                self.wakes.insert((now.instant + NOTICE_MAX, Wake::Look(party)));
+            }
+            OrderEnd::Refused { .. } | OrderEnd::NotSent => {
+                let at = now.instant + delay(side.failures);
+                side.not_before = Some(at);
+                self.wakes.insert((at, Wake::Try(party)));
+                if matches!(end, OrderEnd::Refused { .. }) {
+                    // Perhaps its owner was faster, and there is nothing left to do.
+                    self.outbox.push_back(Action::Look(party));
+                }
+            }
+        }
+    }
+
+    /// Settles a party's dues now, however small they are.
+    pub fn demand(&mut self, party: Party) {
+        self.demanded.insert(party);
+        self.due.insert(party);
+    }
+
+    /// Pays out the proxy's own earnings now, however small they are.
+    pub fn demand_withdrawal(&mut self) {
+        self.own.withdraws = true;
+    }
+
+    /// Closes the contract: everybody gets what is his, and the proxy's owner the rest after the delay. Nothing may run
+    /// under it any more, or be begun.
+    pub fn begin_close(&mut self, books: &Ledger) {
+        if self.stage == Stage::Serving {
+            let leaving: BTreeSet<_> = parties(books).collect();
+            self.due.extend(leaving.iter().copied());
+            self.stage = Stage::Closing { leaving };
+        }
+    }
+
+    /// Whether the contract closes or is closed.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        self.stage != Stage::Serving
+    }
+
+    /// The wallet's balance.
+    pub fn wallet_seen(&mut self, balance: NanoTon) {
+        self.wallet = Some(balance);
+    }
+
+    /// Messages to the own contract that looked like a client's or worker's and were not.
+    #[must_use]
+    pub const fn ignored(&self) -> u64 {
+        self.ignored
+    }
+
+    /// How many orders are on their way.
+    #[must_use]
+    pub fn orders_len(&self) -> usize {
+        self.orders.len()
+    }
+
+    /// Whether an order to the party is on its way.
+    #[must_use]
+    pub fn is_settling(&self, party: Party) -> bool {
+        self.sides.get(&party).is_some_and(|side| side.order.is_some())
+    }
+
+    /// The proxy contract, as it was read last; `None` if it is not there, or was not read yet.
+    #[must_use]
+    pub fn contract(&self) -> Option<&ProxyData> {
+        self.own.contract.as_ref().and_then(Option::as_ref)
+    }
+
+    /// Longest time that a request may run: a client that leaves while it runs shall still be charged for it.
+    #[must_use]
+    pub fn request_max(&self) -> Duration {
+        self.desk.root().params.client_delay_before_close.duration() / 2
+    }
+
+    fn advance_anchor(&mut self, books: &mut Ledger) {
+        if books.wants_anchor() {
+            let mut hash = [0; 32];
+            self.random.fill_bytes(&mut hash);
+            node::failpoint::pass("anchor-begin");
+            books.begin_anchor(hash);
+        }
+        if let Some(anchor) = books.anchor_to_send()
+            && !self.own.anchors
+        {
+            self.own.anchors = true;
+            self.send(Duty::Anchor(anchor));
+        }
+    }
+
+    fn advance_own(&mut self, books: &Ledger, now: Now) {
+        if self.contract().is_some_and(|own| own.state != ContractState::Normal) {
+            // Its owner has closed it, or an earlier process began to.
+            self.begin_close(books);
+        }
+        if self.own.is_busy {
+            return;
+        }
+        if let Some(duty) = self.own_duty(now) {
+            self.own.is_busy = true;
+            self.own.withdraws &= duty != Duty::Withdraw;
+            self.send(duty);
+        }
+    }
+
+    fn own_duty(&mut self, now: Now) -> Option<Duty> {
+        let min_stake = self.desk.root().params.min_proxy_stake;
+        let Some(own) = self.contract() else {
+            if self.stage == Stage::Serving {
+                return Some(Duty::Deploy { stake: min_stake });
+            }
+            self.end();
+            return None;
+        };
+        match (&self.stage, own.state) {
+            (Stage::Serving, ContractState::Normal) if own.stake < min_stake => {
+                Some(Duty::RaiseStake { amount: min_stake.saturating_sub(own.stake) })
+            }
+            (Stage::Serving, ContractState::Normal) => {
+                let least = if self.own.withdraws {
+                    NanoTon::new(1)
+                } else {
+                    self.policy.withdraw_at.max(NanoTon::new(1))
+                };
+                (own.balance >= least).then_some(Duty::Withdraw)
+            }
+            (Stage::Closing { .. }, ContractState::Normal) => Some(Duty::Close),
+            (Stage::Closing { leaving }, ContractState::Closing) => {
+                let unlock_at = Duration::from_secs(own.unlock_at.into());
+                if now.unix > unlock_at {
+                    return leaving.is_empty().then_some(Duty::CompleteClose);
+                }
+                let at = now.instant + unlock_at.saturating_sub(now.unix) + Duration::from_secs(1);
+                if !self.wakes.iter().any(|(_, wake)| *wake == Wake::Own) {
+                    self.wakes.insert((at, Wake::Own));
+                }
+                None
+            }
+            (_, ContractState::Closed) => {
+                self.end();
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn end(&mut self) {
+        let is_over = matches!(&self.stage, Stage::Closing { leaving } if leaving.is_empty());
+        if is_over {
+            self.stage = Stage::Ended;
+            self.outbox.push_back(Action::Ended);
+        }
+    }
+
+    fn advance_parties(&mut self, books: &Ledger, now: Now) {
+        let mut later = BTreeSet::new();
+        while let Some(party) = self.due.pop_first() {
+            match self.need(books, party, now) {
+                due::Need::Nothing => {
+                    self.demanded.remove(&party);
+                    if let Stage::Closing { leaving } = &mut self.stage {
+                        leaving.remove(&party);
+                    }
+                }
+                due::Need::Patience => {}
+                due::Need::Later => {
+                    self.wakes.insert((now.instant + LATER, Wake::Try(party)));
+                }
+                // Others may have nothing to send, so all are asked.
+                due::Need::Order(_) if self.orders.len() >= ORDERS_MAX => {
+                    later.insert(party);
+                }
+                due::Need::Order(duty) => {
+                    let order = self.send(duty);
+                    self.sides.entry(party).or_default().order = Some(order);
+                    self.demanded.remove(&party);
+                }
+            }
+        }
+        self.due = later;
+        // The last one may have left just now.
+        if self.closes()
+            && !self.own.is_busy
+            && let Some(duty) = self.own_duty(now)
+        {
+            self.own.is_busy = true;
+            self.send(duty);
+        }
+    }
+
+    fn send(&mut self, duty: Duty) -> OrderId {
+        let id = OrderId(self.next_order);
+        self.next_order += 1;
+        self.orders.insert(id, duty);
+        self.outbox.push_back(Action::Send(Order { id, duty }));
+        id
+    }
+
+    fn wake(&mut self, wake: Wake, failures: u32, now: Now) {
+        let after = if failures == 0 { NOTICE_MAX } else { delay(failures) };
+        self.wakes.insert((now.instant + after, wake));
+    }
+}
+
+/// Failures in a row after an order has ended so.
+fn failures(before: u32, end: OrderEnd) -> u32 {
+    if end == OrderEnd::Done { 0 } else { before.saturating_add(1) }
+}
+
+fn delay(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    (RETRY_MIN * (1 << doublings)).min(RETRY_MAX)
+}
+
+/// Everybody in the books.
+fn parties(books: &Ledger) -> impl Iterator<Item = Party> + '_ {
+    let clients = books.clients().map(|(owner, _)| Party::Client(owner));
+    clients.chain(books.workers().map(|(owner, _)| Party::Worker(owner)))
+}

@@ -1,0 +1,259 @@
+//! What the proxy's wallet sends, and the cells that say it.
+
+use ed25519_dalek::SigningKey;
+use ledger::{Anchor, Party};
+use ton::contracts::{self, StateInit};
+use ton::message::InternalMessage;
+use ton::messages::{self, ProxyMessage};
+use ton::payment::{PaymentKind, ProxyOrderKind, SignedPayment, SignedProxyOrder};
+use ton::{Address, RootConfig};
+use units::{AdjustedTokens, NanoTon, PublicKey};
+
+/// An order, as the settlement numbers it. Numbers are not used twice in one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OrderId(pub u64);
+
+/// What the wallet has to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Which one.
+    pub id: OrderId,
+    /// What it is for.
+    pub duty: Duty,
+}
+
+/// What an order is for. Tokens are totals since the contract began: landed twice, they count once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// Make the proxy contract, with its stake.
+    Deploy {
+        /// The whole of it.
+        stake: NanoTon,
+    },
+    /// Raise the stake of the proxy contract.
+    RaiseStake {
+        /// By so much.
+        amount: NanoTon,
+    },
+    /// Show the proxy contract the books' anchor.
+    Anchor(Anchor),
+    /// Let a client's contract count what was used.
+    Charge {
+        /// Its owner.
+        client: Address,
+        /// The total.
+        tokens: AdjustedTokens,
+    },
+    /// Let a client's contract count what was used, pay the rest back, and close.
+    Refund {
+        /// Its owner.
+        client: Address,
+        /// The total.
+        tokens: AdjustedTokens,
+    },
+    /// Let a worker's contract pay out what was earned.
+    Payout {
+        /// Its owner.
+        worker: Address,
+        /// The total.
+        tokens: AdjustedTokens,
+    },
+    /// Let a worker's contract pay out what was earned, and close.
+    LastPayout {
+        /// Its owner.
+        worker: Address,
+        /// The total.
+        tokens: AdjustedTokens,
+    },
+    /// Pay the proxy's owner what the proxy earned.
+    Withdraw,
+    /// Let the proxy contract begin to close.
+    Close,
+    /// Close the proxy contract.
+    CompleteClose,
+}
+
+impl Duty {
+    /// The duty in one word of a log.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Deploy { .. } => "deploy",
+            Self::RaiseStake { .. } => "raise stake",
+            Self::Anchor(_) => "anchor",
+            Self::Charge { .. } => "charge",
+            Self::Refund { .. } => "refund",
+            Self::Payout { .. } => "payout",
+            Self::LastPayout { .. } => "last payout",
+            Self::Withdraw => "withdraw",
+            Self::Close => "close",
+            Self::CompleteClose => "complete close",
+        }
+    }
+
+    /// Whose contract it is sent to; `None` for the proxy's own.
+    #[must_use]
+    pub const fn party(&self) -> Option<Party> {
+        match *self {
+            Self::Charge { client, .. } | Self::Refund { client, .. } => Some(Party::Client(client)),
+            Self::Payout { worker, .. } | Self::LastPayout { worker, .. } => Some(Party::Worker(worker)),
+            Self::Deploy { .. }
+            | Self::RaiseStake { .. }
+            | Self::Anchor(_)
+            | Self::Withdraw
+            | Self::Close
+            | Self::CompleteClose => None,
+        }
+    }
+
+    /// Whether it changes the proxy contract.
+    #[must_use]
+    pub const fn is_to_own_contract(&self) -> bool {
+        self.party().is_none() && !matches!(self, Self::Anchor(_))
+    }
+
+    /// Coins to send along. What is not needed comes back to the wallet.
+    #[must_use]
+    pub fn value(&self) -> NanoTon {
+        let beside = |amount: NanoTon| amount.checked_add(ATTACHED).unwrap_or(amount);
+        match *self {
+            Self::Deploy { stake } => beside(stake),
+            Self::RaiseStake { amount } => beside(amount),
+            Self::Anchor(_) => NanoTon::new(1),
+            Self::Charge { .. }
+            | Self::Refund { .. }
+            | Self::Payout { .. }
+            | Self::LastPayout { .. }
+            | Self::Withdraw
+            | Self::Close
+            | Self::CompleteClose => ATTACHED,
+        }
+    }
+}
+
+/// Contracts ask for 0.1 TON beside what an operation moves, and for as much again if they hold nothing yet.
+const ATTACHED: NanoTon = NanoTon::new(250_000_000);
+
+/// How a proxy writes and signs its orders: its keys, its addresses and the contracts that follow from them.
+pub struct Desk {
+    root: RootConfig,
+    root_address: Address,
+    owner: Address,
+    wallet: Address,
+    key: SigningKey,
+    public_key: PublicKey,
+    contract: Address,
+}
+
+/// The signing key stays out of everything printed.
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").field("contract", &self.contract).finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    /// The desk of the contract that follows from `owner`, `key` and the root. `wallet` sends, and gets back what was
+    /// not needed.
+    #[must_use]
+    pub fn new(
+        root: RootConfig,
+        root_address: Address,
+        owner: Address,
+        wallet: Address,
+        key: SigningKey,
+    ) -> Self {
+        let public_key = PublicKey::new(key.verifying_key().to_bytes());
+        let contract = contracts::proxy_address(&root, &owner, &public_key, &root_address);
+        Self { root, root_address, owner, wallet, key, public_key, contract }
+    }
+
+    /// The proxy contract.
+    #[must_use]
+    pub const fn contract(&self) -> Address {
+        self.contract
+    }
+
+    /// The wallet that sends.
+    #[must_use]
+    pub const fn wallet(&self) -> Address {
+        self.wallet
+    }
+
+    pub(super) const fn root(&self) -> &RootConfig {
+        &self.root
+    }
+
+    /// The contract between an owner and this proxy.
+    #[must_use]
+    pub fn contract_of(&self, party: Party) -> Address {
+        match party {
+            Party::Client(owner) => {
+                contracts::client_address(&self.root, &owner, &self.contract, &self.public_key)
+            }
+            Party::Worker(owner) => {
+                contracts::worker_address(&self.root, &owner, &self.contract, &self.public_key)
+            }
+        }
+    }
+
+    /// The message that carries a duty out. What needs a signature is signed here and now. `with_state` sends a worker's
+    /// contract its first state, which does nothing if it has one.
+    #[must_use]
+    pub fn message(&self, duty: &Duty, query_id: u64, with_state: bool) -> InternalMessage {
+        let excess = self.wallet;
+        let signed = |kind, party, tokens| {
+            node::failpoint::pass("order-sign");
+            let contract = self.contract_of(party);
+            SignedPayment::sign(&self.key, kind, query_id, tokens, &contract, &excess).to_cell()
+        };
+        let own = |kind| {
+            node::failpoint::pass("order-sign");
+            SignedProxyOrder::sign(&self.key, kind, query_id, &self.contract, &excess).to_cell()
+        };
+        let body = match *duty {
+            Duty::Deploy { stake } if stake == NanoTon::ZERO => None,
+            Duty::Deploy { stake: amount } | Duty::RaiseStake { amount } => {
+                Some(ProxyMessage::IncreaseStake { query_id, amount, excess }.to_cell())
+            }
+            Duty::Anchor(Anchor { number: seqno, hash }) => {
+                Some(messages::Anchor { query_id, seqno, hash }.to_cell())
+            }
+            Duty::Charge { client, tokens } => {
+                Some(signed(PaymentKind::ClientCharge, Party::Client(client), tokens))
+            }
+            Duty::Refund { client, tokens } => {
+                Some(signed(PaymentKind::ClientRefund, Party::Client(client), tokens))
+            }
+            Duty::Payout { worker, tokens } => {
+                Some(signed(PaymentKind::WorkerPayout, Party::Worker(worker), tokens))
+            }
+            Duty::LastPayout { worker, tokens } => {
+                Some(signed(PaymentKind::WorkerLastPayout, Party::Worker(worker), tokens))
+            }
+            Duty::Withdraw => Some(ProxyMessage::Payout { query_id, excess }.to_cell()),
+            Duty::Close => Some(own(ProxyOrderKind::Close)),
+            Duty::CompleteClose => Some(own(ProxyOrderKind::CompleteClose)),
+        };
+        InternalMessage {
+            to: duty.party().map_or(self.contract, |party| self.contract_of(party)),
+            value: duty.value(),
+            // A nanoton buys no way back either.
+            bounce: !matches!(duty, Duty::Anchor(_)),
+            state_init: self.state_of(duty, with_state),
+            body,
+        }
+    }
+
+    fn state_of(&self, duty: &Duty, with_state: bool) -> Option<StateInit> {
+        match duty.party() {
+            Some(Party::Worker(owner)) if with_state => {
+                Some(contracts::worker_init(&self.root, &owner, &self.contract, &self.public_key))
+            }
+            None if matches!(duty, Duty::Deploy { .. }) => {
+                Some(contracts::proxy_init(&self.root, &self.owner, &self.public_key, &self.root_address))
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Money from a client's wallet to the owner of a worker, as it should go.
+
+use std::time::Duration;
+
+use cocoon_proxy::settlement::{Action, Duty, OrderEnd, Policy, Unready};
+use ledger::Party;
+use ton::messages::ClientMessage;
+use ton::states::ContractState;
+use units::NanoTon;
+
+use crate::world::{
+    CLIENT_DELAY, PRICE, PROXY_DELAY, TON, World, client_data, owner, paid_out, tokens, tons,
+};
+
+const WORKER: u8 = 60;
+
+#[test]
+fn a_new_proxy_deploys_its_contract_with_its_stake_once() {
+    let mut world = World::new();
+    assert_eq!(world.settlement.unready(&world.books, world.now), Some(Unready::Unread));
+    world.listen();
+    let deploying = world.settlement.unready(&world.books, world.now);
+    assert!(matches!(deploying, Some(Unready::Deploying(_))), "{deploying:?}");
+    world.settle();
+    assert_eq!(world.settlement.unready(&world.books, world.now), None);
+    assert_eq!((world.own().state, world.own().stake), (ContractState::Normal, tons(1)));
+    world.settle();
+    assert_eq!(world.log.len(), 1, "{:?}", world.log);
+}
+
+#[test]
+fn a_wallet_that_cannot_pay_is_named() {
+    let mut world = World::new();
+    world.listen();
+    world.settlement.wallet_seen(tons(3));
+    let short = world.settlement.unready(&world.books, world.now).unwrap();
+    assert!(matches!(short, Unready::WalletShort { balance, .. } if balance == tons(3)), "{short:?}");
+    assert!(short.to_string().contains("send it"), "{short}");
+    world.settlement.wallet_seen(tons(4));
+    assert!(matches!(world.settlement.unready(&world.books, world.now), Some(Unready::Deploying(_))));
+}
+
+#[test]
+fn an_idle_proxy_sends_nothing() {
+    let (mut world, _client) = World::in_business(Policy::default(), tons(5));
+    let before = world.log.len();
+    for _ in 0..144 {
+        world.pass(Duration::from_secs(600));
+    }
+    assert_eq!(world.log.len(), before, "{:?}", world.log);
+}
+
+#[test]
+fn a_client_is_charged_in_time_and_a_worker_paid_out() {
+    let policy = Policy { payout_at: NanoTon::new(300_000_000), ..Policy::default() };
+    let (mut world, client) = World::in_business(policy, tons(5));
+    let contract = world.client_contract(&client);
+    // Half of the stake is 25 million tokens.
+    assert_eq!(world.work(client.address, owner(WORKER), 24_999_999), 24_999_999);
+    world.settle();
+    assert_eq!(world.done(|duty| matches!(duty, Duty::Anchor(_))), 1);
+    assert_eq!(world.done(|duty| matches!(duty, Duty::Charge { .. })), 0);
+    assert_eq!(world.work(client.address, owner(WORKER), 1), 1);
+    world.settle();
+    assert_eq!(world.done(|duty| matches!(duty, Duty::Charge { .. })), 1);
+    let charged = client_data(&world.chain, &contract).unwrap();
+    assert_eq!(
+        (charged.tokens_used, charged.balance.get()),
+        (tokens(25_000_000), 5 * TON - 25_000_000 * PRICE)
+    );
+
+    // At 10 nanotons, 30 million tokens are due.
+    assert_eq!(world.work(client.address, owner(WORKER), 5_000_000), 5_000_000);
+    world.settle();
+    assert_eq!(world.done(|duty| matches!(duty, Duty::Payout { .. })), 1);
+    let own = world.settlement.desk().contract();
+    assert_eq!(paid_out(&world.chain, &owner(WORKER), &own), 30_000_000 * PRICE / 2);
+    assert_eq!(world.own().balance.get(), 30_000_000 * PRICE / 2, "the proxy's part");
+    assert_eq!(world.refused(), Vec::<&_>::new());
+}
+
+#[test]
+fn what_the_operator_demands_is_settled_however_little_it_is() {
+    let (mut world, client) = World::in_business(Policy::default(), tons(5));
+    world.work(client.address, owner(WORKER), 1000);
+    world.settle();
+    world.settlement.demand(Party::Client(client.address));
+    world.settlement.demand(Party::Worker(owner(WORKER)));
+    world.settle();
+    let own = world.settlement.desk().contract();
+    assert_eq!(paid_out(&world.chain, &owner(WORKER), &own), 1000 * PRICE / 2);
+    assert_eq!(client_data(&world.chain, &world.client_contract(&client)).unwrap().tokens_used, tokens(1000));
+    world.settlement.demand_withdrawal();
+    world.settle();
+    assert_eq!(paid_out(&world.chain, &owner(2), &own), 1000 * PRICE / 2);
+    let before = world.log.len();
+    world.settlement.demand(Party::Client(client.address));
+    world.settlement.demand(Party::Worker(owner(WORKER)));
+    world.settlement.demand_withdrawal();
+    world.settle();
+    assert_eq!(world.log.len(), before, "there is nothing to settle");
+}
+
+#[test]
+fn a_client_cannot_spend_more_than_its_stake_beyond_the_last_charge() {
+    let (mut world, client) = World::in_business(Policy::default(), tons(5));
+    // A whole stake, and nothing of the chain gets here.
+    world.is_deaf = true;
+    assert_eq!(world.work(client.address, owner(WORKER), 50_000_001), 0);
+    assert_eq!(world.work(client.address, owner(WORKER), 50_000_000), 50_000_000);
+    for _ in 0..60 {
+        world.step();
+        assert_eq!(world.work(client.address, owner(WORKER), 1), 0);
+    }
+    world.is_deaf = false;
+    world.settle();
+    assert_eq!(world.work(client.address, owner(WORKER), 50_000_000), 50_000_000);
+}
+
+#[test]
+fn a_client_that_leaves_gets_the_rest_and_runs_nothing_more() {
+    let (mut world, client) = World::in_business(Policy::default(), tons(5));
+    world.work(client.address, owner(WORKER), 1_000_000);
+    // One request still runs when it asks.
+    world.books.open_worker(owner(WORKER));
+    let hold = world.books.reserve(client.address, owner(WORKER), tokens(500)).unwrap();
+    world.settle();
+    world.refund(&client);
+    world.settle();
+    assert_eq!(world.work(client.address, owner(WORKER), 1), 0, "it is closing");
+    assert_eq!(world.done(|duty| matches!(duty, Duty::Refund { .. })), 0, "a request runs");
+    world.books.void(hold).unwrap();
+    world.settle();
+    assert_eq!(world.done(|duty| matches!(duty, Duty::Refund { .. })), 1);
+    let own = world.settlement.desk().contract();
+    assert_eq!(paid_out(&world.chain, &client.address, &own), 5 * TON - 1_000_000 * PRICE);
+    let closed = client_data(&world.chain, &world.client_contract(&client)).unwrap();
+    assert_eq!((closed.state, closed.balance), (ContractState::Closed, NanoTon::ZERO));
+    assert_eq!(world.refused(), Vec::<&_>::new());
+}
+
+#[test]
+fn a_registration_is_seen_and_a_secret_known() {
+    let (mut world, client) = World::in_business(Policy::default(), tons(5));
+    let value = NanoTon::new(700_000_000);
+    let register = ClientMessage::Register { query_id: 3, nonce: 77, excess: client.address };
+    world.client_sends(&client, value, &register);
+    world.settle();
+    assert_eq!(world.registered, [(client.address, 77)]);
+    world.tell_again();
+    assert_eq!(world.settlement.poll_action(), None, "once");
+    let secret_hash = [9; 32];
+    let change = ClientMessage::ChangeSecret { query_id: 4, secret_hash, excess: client.address };
+    world.client_sends(&client, value, &change);
+    world.settle();
+    assert_eq!(world.books.client_contract(client.address).unwrap().secret_hash, secret_hash);
+}
+
+#[test]
+fn an_order_that_is_lost_is_sent_again_and_counts_once() {
+    let (mut world, client) = World::in_business(Policy::default(), tons(5));
+    world.losses = 2;
+    world.work(client.address, owner(WORKER), 30_000_000);
+    world.until("charged", |world| world.done(|duty| matches!(duty, Duty::Charge { .. })) == 1);
+    world.settle();
+    assert_eq!(world.log.iter().filter(|(_, end)| *end == Some(OrderEnd::NotSent)).count(), 2);
+    let charged = client_data(&world.chain, &world.client_contract(&client)).unwrap();
+    assert_eq!(charged.balance.get(), 5 * TON - 30_000_000 * PRICE);
+    assert_eq!(world.refused(), Vec::<&_>::new());
+}
+
+#[test]
+fn a_client_that_was_faster_costs_one_message() {
+    let (mut world, client) = World::in_business(Policy::default(), tons(5));
+    world.work(client.address, owner(WORKER), 24_000_000);
+    world.settle();
+    world.is_deaf = true;
+    world.client_lands_its_charge(&client);
+    (0..5).for_each(|_| world.step());
+    world.settlement.demand(Party::Client(client.address));
+    world.until("refused", |world| !world.refused().is_empty());
+    world.is_deaf = false;
+    world.settle();
+    // The contract was read, and there is nothing left to do.
+    let before = world.log.len();
+    world.pass(Duration::from_secs(4000));
+    world.settle();
+    assert_eq!(world.log.len(), before);
+    let old_order = OrderEnd::Refused { code: 1000 };
+    assert!(matches!(world.refused()[..], [(Duty::Charge { .. }, Some(end))] if *end == old_order));
+    let charged = client_data(&world.chain, &world.client_contract(&client)).unwrap();
+    assert_eq!(charged.balance.get(), 5 * TON - 24_000_000 * PRICE);
+}
+
+#[test]
+fn a_closing_contract_takes_nothing_in_and_gives_everybody_his_own() {
+    let (mut world, client) = World::in_business(Policy::default(), tons(5));
+    let (other, idle) = (world.rich(51), world.rich(52));
+    world.top_up(&other, tons(3));
+    world.top_up(&idle, tons(2));
+    world.settle();
+    let workers = [61, 62, 63].map(owner);
+    for (index, worker) in workers.iter().enumerate() {
+        assert!(world.work(client.address, *worker, 1_000_000 * (index as u64 + 1)) > 0);
+        assert!(world.work(other.address, *worker, 7) > 0);
+    }
+    world.settle();
+    world.settlement.begin_close(&world.books);
+    assert_eq!(world.settlement.unready(&world.books, world.now), Some(Unready::Closing));
+    world.settle();
+    assert_eq!(world.own().state, ContractState::Closing);
+    let own = world.settlement.desk().contract();
+    assert_eq!(paid_out(&world.chain, &client.address, &own), 5 * TON - 6_000_000 * PRICE);
+    assert_eq!(paid_out(&world.chain, &other.address, &own), 3 * TON - 21 * PRICE);
+    assert_eq!(paid_out(&world.chain, &idle.address, &own), 2 * TON);
+    for (index, worker) in workers.iter().enumerate() {
+        let earned = 1_000_000 * (index as u64 + 1) + 7;
+        assert_eq!(paid_out(&world.chain, worker, &own), earned * PRICE / 2);
+    }
+    // A client that comes too late gets its deposit back at once, and no account here.
+    let late = world.rich(53);
+    world.top_up(&late, tons(1));
+    world.settle();
+    assert_eq!(world.books.client(late.address), None);
+
+    assert!(!world.has_ended);
+    let orders = world.log.len();
+    world.pass(Duration::from_secs(PROXY_DELAY - 1000));
+    world.settle();
+    assert_eq!(world.log.len(), orders, "the delay is not over");
+    world.pass(Duration::from_secs(1000));
+    world.until("ended", |world| world.has_ended);
+    assert_eq!((world.own().state, world.own().pool), (ContractState::Closed, NanoTon::ZERO));
+    // The stake, and what was earned.
+    let of_owner = paid_out(&world.chain, &owner(2), &own);
+    let fees = 6_000_021 * (PRICE - PRICE / 2);
+    assert!(of_owner >= TON + fees, "{of_owner}");
+    assert_eq!(world.refused(), Vec::<&_>::new());
+    world.settle();
+    assert_eq!(world.settlement.poll_action(), None::<Action>);
+}
+
+/// Its owner closed it, or this proxy did before it was started again.
+#[test]
+fn a_contract_that_is_found_closing_is_closed() {
+    let (mut world, client) = World::in_business(Policy::default(), tons(5));
+    world.work(client.address, owner(WORKER), 1_000_000);
+    world.settle();
+    world.settlement.begin_close(&world.books);
+    world.settle();
+    world.restart(Policy::default(), 0);
+    world.step();
+    assert!(world.settlement.closes());
+    world.pass(Duration::from_secs(PROXY_DELAY));
+    world.until("ended", |world| world.has_ended);
+    let own = world.settlement.desk().contract();
+    assert_eq!(paid_out(&world.chain, &client.address, &own), 5 * TON - 1_000_000 * PRICE);
+    assert_eq!(world.refused(), Vec::<&_>::new());
+}
+
+/// The proxy is away for the client's whole delay; what it answers too late, its stake has paid.
+#[test]
+fn a_client_gets_out_without_the_proxy() {
+    let (mut world, client) = World::in_business(Policy::default(), NanoTon::new(TON / 2));
+    world.is_deaf = true;
+    world.refund(&client);
+    for _ in 0..10 {
+        world.chain.advance(world.now.unix);
+        world.now.unix += Duration::from_secs(1);
+    }
+    world.now.unix += Duration::from_secs(CLIENT_DELAY);
+    world.chain.advance(world.now.unix);
+    world.refund(&client);
+    world.is_deaf = false;
+    world.settle();
+    let own = world.settlement.desk().contract();
+    assert_eq!(paid_out(&world.chain, &client.address, &own), TON / 2);
+    world.until("raised", |world| world.own().stake == tons(1));
+    assert_eq!(world.books.client_contract(client.address).unwrap().state, ContractState::Closed);
+    // What it had paid in is in the pool, and the stake was raised again.
+    assert_eq!(world.done(|duty| matches!(duty, Duty::RaiseStake { .. })), 1);
+}
