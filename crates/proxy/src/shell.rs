@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use ahash::HashMap;
 use node::failpoint;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +21,7 @@ use ledger::journal::CommitNumber;
 
 use crate::core::{Action, Core, LinkId, Now, PeerFacts, QueryToken, Report, Terms, Undelivered};
 use crate::journal::{Bell, Source, Store, Writer};
+use crate::settlement;
 use crate::stats::Stats;
 
 /// Everything that the tasks of a proxy share.
@@ -49,6 +51,8 @@ struct State {
     books: u64,
     /// Wakes the writer of the present books.
     bell: Option<Arc<Bell>>,
+    /// What the settlement wants done goes here. It has at most a few orders on their way at once.
+    settling: Option<UnboundedSender<settlement::Action>>,
 }
 
 /// Which listener a link came from.
@@ -69,6 +73,7 @@ impl Shell {
             watched_deadline: None,
             books: 0,
             bell: None,
+            settling: None,
         };
         Self {
             state: Mutex::new(state),
@@ -319,7 +324,12 @@ impl Source for Records {
     }
 
     fn committed(&self, commit: CommitNumber) {
-        self.with(|core| core.committed(commit));
+        let Some(shell) = self.shell.upgrade() else { return };
+        let mut state = shell.lock();
+        if state.books == self.books {
+            // What is durable may be due on the chain.
+            shell.feed_locked(&mut state, |core, now| core.committed_at(commit, now));
+        }
     }
 
     fn stuck(&self) {
@@ -382,6 +392,12 @@ impl State {
             Action::Report(report) => {
                 log(&report);
                 stats.record(&report, now.instant);
+            }
+            Action::Settle(action) => {
+                if let Some(settling) = &self.settling {
+                    // Its receiver ends with the proxy.
+                    let _ended = settling.send(action);
+                }
             }
         }
     }

@@ -96,7 +96,7 @@ impl Core {
             .map_err(|_negative| invalid("max_coefficient is negative"))?;
         let timeout = Some(query.timeout).filter(|seconds| *seconds > 0.0 && seconds.is_finite());
         let timeout = timeout.ok_or_else(|| invalid("timeout is not a positive number"))?;
-        let timeout_max = self.limits.timeout_max;
+        let timeout_max = self.timeout_max();
         Ok(Wish {
             model: query.model_name.to_string_lossy(),
             query: query.query,
@@ -134,6 +134,9 @@ impl Core {
         let open = client.running.len().max(client.deliveries.len()) + client.waiting.len();
         if open >= self.limits.running_per_client_max {
             return Err(too_many_requests());
+        }
+        if self.leaves(party.account) {
+            return refused(StatusCode::NOT_READY, "client is closing");
         }
         let available =
             self.ledger.client(party.account).map_or(AdjustedTokens::ZERO, |limits| limits.available);

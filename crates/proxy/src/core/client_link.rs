@@ -3,6 +3,7 @@
 use ahash::HashMap;
 use bytes::Bytes;
 use ledger::ClientFunds;
+use rand::Rng as _;
 use sha2::{Digest, Sha256};
 use ton::{Address, CLIENT_BALANCE};
 use units::{AdjustedTokens, ProtocolVersion};
@@ -12,17 +13,20 @@ use wire::{DecodeError, StatusCode, client};
 use super::accounts::{Freshness, Heard, Side};
 use super::agreement::Agreement;
 use super::delivery::Delivery;
+use super::on_chain::Proof;
 use super::pace::Pace;
 use super::running::RequestKey;
 use super::terms::Terms;
 use super::upload::Upload;
 use super::waiting::WaitKey;
-use super::{ACCOUNTS_MAX, Core, LinkId, Now, Refusal};
+use super::{ACCOUNTS_MAX, Core, LinkId, Now, QueryToken, Refusal};
 
 #[derive(Debug)]
 pub(super) struct ClientLink {
     pub(super) stage: ClientStage,
     pub(super) agreement: Agreement,
+    /// How the client shows who it is, where a chain is followed.
+    pub(super) proof: Proof,
     pub(super) heard: Heard,
     /// Requests that run for this link, by the client's name for them.
     pub(super) running: HashMap<[u8; 32], RequestKey>,
@@ -70,6 +74,7 @@ impl ClientLink {
         Self {
             stage: ClientStage::Connecting,
             agreement: Agreement::Settled,
+            proof: Proof::default(),
             heard: Heard::default(),
             running: HashMap::default(),
             waiting: HashMap::default(),
@@ -89,7 +94,14 @@ impl ClientLink {
 }
 
 impl Core {
-    pub(super) fn answer_client(&mut self, link: LinkId, message: &[u8], now: Now) -> Result<Bytes, Refusal> {
+    /// `None` is an answer that has to wait for the chain.
+    pub(super) fn answer_client(
+        &mut self,
+        link: LinkId,
+        token: QueryToken,
+        message: &[u8],
+        now: Now,
+    ) -> Result<Option<Bytes>, Refusal> {
         let Some(stage) = self.clients.get(&link).map(|client| client.stage) else {
             return Err(Refusal::harmless(StatusCode::CANCELLED, "the link is closing"));
         };
@@ -104,25 +116,32 @@ impl Core {
         let unexpected = |message: &'static str| Err(Refusal::closing(StatusCode::UNSPECIFIED, message));
         match (stage, query) {
             (ClientStage::Connecting, client::Query::ConnectToProxy(query)) => {
-                self.connect_client(link, &query)
+                self.connect_client(link, &query).map(Some)
             }
             (ClientStage::Connecting, _) => unexpected("expected connect message"),
             (ClientStage::Authorizing(party), client::Query::AuthorizeWithProxyShort(query)) => {
                 let hash: [u8; 32] = Sha256::digest(query.data).into();
-                if hash != Terms::secret_hash() {
+                if Some(hash) != self.expected_hash(party.account) {
                     return unexpected("sha256 mismatch");
                 }
-                self.authorize_client(link, party, now)
+                self.authorize_client(link, party, now).map(Some)
+            }
+            (ClientStage::Authorizing(_), client::Query::AuthorizeWithProxyLong(_))
+                if self.settlement().is_some() =>
+            {
+                self.await_registration(link, token, now)
             }
             // Without a chain there is no transaction to wait for.
             (ClientStage::Authorizing(party), client::Query::AuthorizeWithProxyLong(_)) => {
-                self.authorize_client(link, party, now)
+                self.authorize_client(link, party, now).map(Some)
             }
             (ClientStage::Authorizing(_), _) => unexpected("expected auth message"),
-            (ClientStage::Ready(_), client::Query::GetWorkerTypes(_)) => Ok(self.worker_types(now)),
-            (ClientStage::Ready(_), client::Query::GetWorkerTypesV2(_)) => Ok(self.worker_types_v2(now)),
+            (ClientStage::Ready(_), client::Query::GetWorkerTypes(_)) => Ok(Some(self.worker_types(now))),
+            (ClientStage::Ready(_), client::Query::GetWorkerTypesV2(_)) => {
+                Ok(Some(self.worker_types_v2(now)))
+            }
             (ClientStage::Ready(party), client::Query::UpdatePaymentStatus(_)) => {
-                self.client_payment_status(party, now)
+                self.client_payment_status(party, now).map(Some)
             }
             (ClientStage::Ready(_), client::Query::RequestRefund(_)) => {
                 Err(Refusal::harmless(StatusCode::PROTOCOL_VIOLATION, "refunds are made on chain only"))
@@ -146,6 +165,9 @@ impl Core {
             return refused(StatusCode::ERROR, "active config version is too low");
         }
         let protocol = negotiate(query.params.proto_range.as_ref())?;
+        if self.is_closing(account) {
+            return refused(StatusCode::ERROR, "client is closing");
+        }
         if !self.takes_part() {
             return refused(StatusCode::NOT_READY, "proxy is not participating in this iteration");
         }
@@ -153,28 +175,57 @@ impl Core {
             return refused(StatusCode::NOT_READY, "proxy has no room for another client");
         };
 
-        let funds =
-            ClientFunds { balance: CLIENT_BALANCE, stake: CLIENT_BALANCE, tokens_used: AdjustedTokens::ZERO };
-        self.ledger.open_client(account, funds);
+        let nonce = self.open_account(account);
         if let Some(client) = self.clients.get_mut(&link) {
             client.stage = ClientStage::Authorizing(ClientParty { account, protocol });
             client.agreement = Agreement::on(protocol);
+            client.proof.nonce = nonce;
         }
         self.greeted = (protocol == ProtocolVersion::V3).then_some(link);
 
+        let nonce = nonce.cast_signed();
+        let auth = match self.expected_hash(account) {
+            Some(secret_hash) => client::ProxyConnectionAuth::Short { secret_hash, nonce },
+            None => client::ProxyConnectionAuth::Long { nonce },
+        };
         let payment = self.signed_payment(Side::Client, &account);
         let contract = self.terms.address_text(&contract);
         Ok(wire::encode(&client::ConnectedToProxy {
             params: self.terms.introduction(protocol),
             client_sc_address: contract.as_str().into(),
-            auth: client::ProxyConnectionAuth::Short { secret_hash: Terms::secret_hash(), nonce: 0 },
+            auth,
             signed_payment: payment
                 .as_ref()
                 .map_or(SignedPayment::Empty, |boc| SignedPayment::Payment { data: boc }),
         }))
     }
 
-    fn authorize_client(&mut self, link: LinkId, party: ClientParty, now: Now) -> Result<Bytes, Refusal> {
+    /// Opens an account, and returns the number by which the chain may know the connection. Without a chain there is
+    /// none, and everybody has play money; with one, a client that it does not show has nothing yet.
+    fn open_account(&mut self, account: Address) -> u64 {
+        if self.settlement().is_some() {
+            if self.ledger.client_contract(account).is_none() {
+                self.ledger.open_client(account, ClientFunds::default());
+            }
+            return self.random.next_u64();
+        }
+        let funds =
+            ClientFunds { balance: CLIENT_BALANCE, stake: CLIENT_BALANCE, tokens_used: AdjustedTokens::ZERO };
+        self.ledger.open_client(account, funds);
+        0
+    }
+
+    /// The hash of the secret by which a client may authorise; the empty one's where there is no chain.
+    fn expected_hash(&self, account: Address) -> Option<[u8; 32]> {
+        if self.settlement().is_some() { self.secret_hash_of(account) } else { Some(Terms::secret_hash()) }
+    }
+
+    pub(super) fn authorize_client(
+        &mut self,
+        link: LinkId,
+        party: ClientParty,
+        now: Now,
+    ) -> Result<Bytes, Refusal> {
         self.clients.get(&link).map_or(Ok(()), |client| client.agreement.check())?;
         let standing = self.standing(Side::Client, party.account, Freshness::Total, now);
         let standing = standing.ok_or_else(no_account)?;

@@ -24,6 +24,7 @@ mod delivery;
 mod listing;
 mod moving;
 mod newcomers;
+mod on_chain;
 mod pace;
 mod parts;
 mod relay;
@@ -56,10 +57,13 @@ use client_link::ClientLink;
 use listing::Lists;
 use moving::Kept;
 use newcomers::Newcomers;
+use on_chain::OnChain;
 use running::Running;
 use shares::Shares;
 use waiting::Waiting;
 use worker_link::WorkerLink;
+
+use crate::settlement;
 
 pub use running::RequestKey;
 pub use snapshot::{ClientSnapshot, ConnectionSnapshot, Snapshot, WorkerSnapshot};
@@ -146,6 +150,8 @@ pub enum Action {
     },
     /// Note for logs and statistics that a request has ended.
     Report(Report),
+    /// Have something done on the chain that is followed.
+    Settle(settlement::Action),
 }
 
 impl fmt::Debug for Action {
@@ -175,6 +181,7 @@ impl fmt::Debug for Action {
                 f.debug_struct("AwaitRoom").field("link", link).field("queued_len", queued_len).finish()
             }
             Self::Report(report) => f.debug_tuple("Report").field(report).finish(),
+            Self::Settle(action) => f.debug_tuple("Settle").field(action).finish(),
         }
     }
 }
@@ -267,6 +274,8 @@ pub struct Limits {
     pub timeout_max: Duration,
     /// Time from a link's beginning to the end of its handshake. Default: 30 s.
     pub handshake_max: Duration,
+    /// Time that a client has to register its link on the chain. Default: 300 s.
+    pub registration_max: Duration,
 }
 
 impl Default for Limits {
@@ -280,6 +289,7 @@ impl Default for Limits {
             collected_len_max: 256 << 20,
             timeout_max: Duration::from_secs(3600),
             handshake_max: Duration::from_secs(30),
+            registration_max: Duration::from_secs(300),
         }
     }
 }
@@ -313,6 +323,7 @@ pub struct Core {
     greeted: Option<LinkId>,
     /// The journal takes nothing at the moment: no new requests, lest charges pile up that nobody writes down.
     is_journal_stuck: bool,
+    on_chain: Option<OnChain>,
     outbox: VecDeque<Action>,
 }
 
@@ -372,6 +383,7 @@ impl Core {
             draining: false,
             greeted: None,
             is_journal_stuck: false,
+            on_chain: None,
             outbox: VecDeque::new(),
         }
     }
@@ -395,17 +407,23 @@ impl Core {
         self.forget_worker_link(link, now);
     }
 
-    /// A query has arrived. It is answered or refused at once.
+    /// A query has arrived. It is answered or refused at once, but for a client that the chain has to vouch for first.
     pub fn query(&mut self, link: LinkId, query: QueryToken, message: &[u8], now: Now) {
         let result = if self.clients.contains_key(&link) {
-            self.answer_client(link, message, now)
+            self.answer_client(link, query, message, now)
         } else if self.workers.contains_key(&link) {
-            self.answer_worker(link, message, now)
+            self.answer_worker(link, message, now).map(Some)
         } else {
             Err(Refusal::harmless(StatusCode::CANCELLED, "the link is closing"))
         };
+        self.reply(link, query, result, now);
+    }
+
+    /// Answers a query, unless it has to wait.
+    fn reply(&mut self, link: LinkId, query: QueryToken, result: Result<Option<Bytes>, Refusal>, now: Now) {
         match result {
-            Ok(message) => {
+            Ok(None) => {}
+            Ok(Some(message)) => {
                 self.outbox.push_back(Action::Answer { query, message });
                 if let Some(link) = self.greeted.take() {
                     let capabilities = Capabilities::OURS.to_wire();
@@ -448,14 +466,19 @@ impl Core {
         while let Some(link) = self.newcomers.due(now.instant) {
             self.close(link, "the handshake was not completed in time", now);
         }
+        if self.on_chain.is_some() {
+            self.advance_chain(now);
+        }
     }
 
     /// When [`Self::handle_timeout`] has something to do. Changes with every event.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let deadlines =
+        let of_chain = self.settlement().and_then(settlement::Settlement::poll_timeout);
+        let of_peers =
             [self.running.next_deadline(), self.waiting.next_deadline(), self.newcomers.next_deadline()];
-        deadlines.into_iter().flatten().min()
+        let deadlines = of_peers.into_iter().chain([of_chain]);
+        deadlines.flatten().min()
     }
 
     /// The peer completed its handshake. Stands before the answer that tells it so.
@@ -531,6 +554,12 @@ impl Core {
         self.ledger.committed(commit);
     }
 
+    /// The same where a chain is followed: what may be signed now may be due on it.
+    pub fn committed_at(&mut self, commit: CommitNumber, now: Now) {
+        self.committed(commit);
+        self.advance_chain(now);
+    }
+
     /// The journal cannot be written. Running requests go on, new ones are refused until [`Self::committed`].
     pub fn journal_stuck(&mut self) {
         self.is_journal_stuck = true;
@@ -566,10 +595,11 @@ impl Core {
         self.market.has_enabled_worker()
     }
 
-    /// Whether the proxy takes part: the operator lets it, and it does not shut down.
+    /// Whether the proxy takes part: the operator lets it, it does not shut down, and a chain that is followed has
+    /// nothing against it.
     #[must_use]
     pub fn takes_part(&self) -> bool {
-        self.enabled && !self.draining
+        self.enabled && !self.draining && self.unready().is_none()
     }
 
     /// Recomputes the sums of all accounts. Costs time in proportion to their number.

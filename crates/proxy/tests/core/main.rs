@@ -13,6 +13,7 @@ mod endings;
 mod fairness;
 mod flow;
 mod moving;
+mod on_chain;
 mod replay;
 mod upload;
 mod worker_handshake;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use cocoon_proxy::core::{
     Action, Core, Limits, LinkId, Now, Outcome, PeerFacts, QueryToken, Report, Snapshot, Terms,
 };
+use cocoon_proxy::settlement;
 use ed25519_dalek::SigningKey;
 use ton::payment::{self, PaymentKind};
 use ton::{Address, RootConfig};
@@ -31,6 +32,8 @@ pub(crate) struct World {
     pub(crate) places: i32,
     /// Links whose room the core waits for.
     pub(crate) awaited: Vec<LinkId>,
+    /// What the settlement wants done.
+    pub(crate) settling: Vec<settlement::Action>,
     /// Whether everything is durable at once; otherwise when the test says [`World::commit`].
     pub(crate) is_disk_fast: bool,
     closed: HashMap<LinkId, &'static str>,
@@ -77,6 +80,7 @@ impl World {
             queued_len: 0,
             places: 60,
             awaited: Vec::new(),
+            settling: Vec::new(),
             is_disk_fast: true,
             closed: HashMap::new(),
             sent: HashMap::new(),
@@ -126,6 +130,19 @@ impl World {
         self.core.query(link, token, query, self.now);
         self.collect();
         self.answers.remove(&token).expect("every query is answered at once")
+    }
+
+    /// Sends a query whose answer may have to wait.
+    pub(crate) fn ask(&mut self, link: LinkId, query: &impl Encode) -> QueryToken {
+        self.next_query += 1;
+        let token = QueryToken(self.next_query);
+        self.core.query(link, token, &wire::encode(query), self.now);
+        self.collect();
+        token
+    }
+
+    pub(crate) fn take_answer(&mut self, query: QueryToken) -> Option<Result<Bytes, (i32, String)>> {
+        self.answers.remove(&query)
     }
 
     pub(crate) fn packet(&mut self, link: LinkId, packet: &impl Encode) {
@@ -181,6 +198,7 @@ impl World {
                 Action::Look { link } => self.core.looked(link, self.queued_len),
                 Action::AwaitRoom { link, .. } => self.awaited.push(link),
                 Action::Report(report) => self.reports.push(report),
+                Action::Settle(action) => self.settling.push(action),
             }
         }
         assert_eq!(self.core.audit(), Ok(()));
