@@ -15,9 +15,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, Request, State};
+use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue, ORIGIN};
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use units::NanoTon;
@@ -74,9 +75,19 @@ pub fn router(node: Node) -> Router {
         .with_state(node)
 }
 
-/// What only a devnet has: `POST /faucet` with `address` and perhaps `nanotons`, and `POST /travel` with `seconds`.
+/// What only a devnet has: `POST /faucet` with `address` and perhaps `nanotons`, and `POST /travel` with `seconds`. Not for web
+/// pages: browsers send some requests of any page to any port of the machine.
 pub fn control_router(node: Node) -> Router {
-    Router::new().route("/faucet", post(faucet)).route("/travel", post(travel)).with_state(node)
+    let routes = Router::new().route("/faucet", post(faucet)).route("/travel", post(travel));
+    routes.layer(from_fn(refuse_web_pages)).with_state(node)
+}
+
+async fn refuse_web_pages(request: Request, next: Next) -> Response {
+    if request.headers().contains_key(ORIGIN) {
+        let message = "web pages may not do that: call from a program".to_owned();
+        return respond(Err(ApiError { status: StatusCode::FORBIDDEN, message }), Map::new());
+    }
+    next.run(request).await
 }
 
 async fn by_path(State(node): State<Node>, Path(method): Path<String>, request: Request) -> Response {

@@ -72,6 +72,26 @@ async fn one_method_answers_in_every_way_of_asking() {
 }
 
 #[tokio::test]
+async fn web_pages_have_no_faucet_and_move_no_clock() {
+    let api = Api::new();
+    let address = Pilot::new(0).address;
+    for path in
+        [format!("/faucet?address={}", address.to_string().replace(':', "%3A")), "/travel?seconds=60".into()]
+    {
+        let request = |origin: Option<&str>| {
+            let request =
+                origin.iter().fold(Request::post(&path), |request, origin| request.header("origin", *origin));
+            request.body(Body::empty()).unwrap()
+        };
+        assert_eq!(api.ask(request(Some("https://evil.example"))).await.0, 403, "{path}");
+        assert_eq!(api.ask(request(Some("null"))).await.0, 403, "{path}");
+        assert_eq!(api.ask(request(None)).await.0, 200, "{path}");
+    }
+    let balance = api.rpc("getAddressBalance", json!({ "address": address.to_string() })).await;
+    assert_eq!(balance, "10000000000", "one gift only");
+}
+
+#[tokio::test]
 async fn transactions_are_listed_the_newest_first_and_from_where_asked() {
     let api = Api::new();
     let (pilot, nobody) = api.pilot().await;
