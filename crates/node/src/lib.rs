@@ -1,5 +1,5 @@
-//! What every role does alike: its state folder, the settings that all have, the root configuration that it follows,
-//! and, for the roles that connect to proxies, the check of who the proxy is and when to try one again.
+//! What every role does alike: its state folder, the settings that all have, the root configuration that it follows, from a file or
+//! from the chain, and, for the roles that connect to proxies, the check of who the proxy is and when to try one again.
 //!
 //! It refuses to know what a role does with any of it.
 //!
@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod chain;
 pub mod failpoint;
 mod payments;
 mod proxy;
@@ -19,6 +20,7 @@ mod settings;
 mod state;
 
 pub use backoff::Backoff;
+pub use chain::{ChainConfig, ChainConfigError, RootContract, RootSource, open_wallet, wallet_state};
 pub use payments::{KeptPayment, follow_payments};
 pub use proxy::{ConnectingParty, OwnContract, ProxyError, VerifiedProxy, check_image};
 pub use root::{RootError, RootFile};

@@ -32,6 +32,9 @@ pub enum RootError {
         /// Why.
         source: PseudoRootError,
     },
+    /// The root contract cannot be read.
+    #[error("the root contract cannot be read")]
+    Chain(#[from] chain::RootWatchError),
 }
 
 /// The file that holds the root configuration.

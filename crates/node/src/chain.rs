@@ -1,0 +1,236 @@
+//! The chain in a role's configuration: where it is asked, the root contract on it, and the role's node wallet.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use chain::outbox::KeptError;
+use chain::{
+    Endpoint, EndpointError, Limits, Provider, RootNews, RootWatch, RootWatchError, Runner, Trust, Wallet,
+};
+use ed25519_dalek::SigningKey;
+use rand::RngExt as _;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use ton::contracts::{StateInit, wallet_init};
+use ton::{Address, Contract, ContractCode, RootConfig};
+use transport::clock::unix_now;
+use units::{ConfigVersion, PublicKey};
+
+use crate::{RootError, RootFile, StateFolder};
+
+/// The section `chain` of a role's configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChainConfig {
+    /// A server of HTTP API v2, such as `http://127.0.0.1:13000`. Default: empty; must be set.
+    pub endpoint: String,
+    /// File with the key that the server knows us by. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<PathBuf>,
+}
+
+/// A section `chain` that cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainConfigError {
+    /// The server.
+    #[error("chain: endpoint")]
+    Endpoint(#[from] EndpointError),
+    /// The file with the key.
+    #[error("chain: api_key: cannot read {}", path.display())]
+    ApiKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl ChainConfig {
+    /// Checks what can be checked without files and servers.
+    ///
+    /// # Errors
+    /// [`ChainConfigError`] names the key.
+    pub fn check(&self) -> Result<(), ChainConfigError> {
+        self.endpoint.parse::<Endpoint>()?;
+        Ok(())
+    }
+
+    /// The server to ask.
+    ///
+    /// # Errors
+    /// [`ChainConfigError`] names the key.
+    pub fn provider(&self) -> Result<Provider, ChainConfigError> {
+        let mut endpoint: Endpoint = self.endpoint.parse()?;
+        if let Some(path) = &self.api_key {
+            let read = std::fs::read_to_string(path);
+            let key = read.map_err(|source| ChainConfigError::ApiKey { path: path.clone(), source })?;
+            endpoint = endpoint.with_api_key(key.trim());
+        }
+        Ok(Provider::new(endpoint, Limits::default()))
+    }
+}
+
+/// What the node wallet of a role is deployed with: the hot wallet that acts for `owner` with `own_key`.
+#[must_use]
+pub fn wallet_state(own_key: &PublicKey, owner: &Address) -> StateInit {
+    wallet_init(&ContractCode::built(Contract::Wallet), own_key, owner)
+}
+
+/// Opens the node wallet of a role: its open orders are in the state folder. The [`Runner`] must run.
+///
+/// # Errors
+/// [`KeptError`] if the orders kept there are of another wallet, or damaged.
+pub fn open_wallet(
+    provider: Provider,
+    key: SigningKey,
+    owner: &Address,
+    folder: &StateFolder,
+) -> Result<(Wallet, Runner), KeptError> {
+    let own_key = PublicKey::new(key.verifying_key().to_bytes());
+    Wallet::open(provider, key, wallet_state(&own_key, owner), Some(&orders_file(folder.path())))
+}
+
+fn orders_file(folder: &Path) -> PathBuf {
+    folder.join("orders.json")
+}
+
+/// Where a role has the root configuration from.
+#[derive(Debug)]
+pub enum RootSource {
+    /// A file, where there is no chain.
+    File(RootFile),
+    /// The root contract.
+    Chain(Box<RootContract>),
+}
+
+/// A root contract that is followed.
+#[derive(Debug)]
+pub struct RootContract {
+    provider: Provider,
+    watch: Mutex<RootWatch>,
+    /// When it was last read, in seconds since 1970.
+    read_at: AtomicU64,
+}
+
+impl RootContract {
+    /// Names the contract; nothing is read yet.
+    #[must_use]
+    pub fn new(provider: Provider, root: Address) -> Self {
+        Self { provider, watch: Mutex::new(RootWatch::new(root)), read_at: AtomicU64::new(0) }
+    }
+
+    /// Looks once. A newer version is known from now on.
+    async fn look(&self) -> Result<RootNews, RootWatchError> {
+        let news = self.watch.lock().await.look(&self.provider).await?;
+        if matches!(news, RootNews::Same | RootNews::Newer { .. }) {
+            self.read_at.store(unix_now().as_secs(), Ordering::Relaxed);
+        }
+        Ok(news)
+    }
+
+    async fn newer_than(&self, current: ConfigVersion) -> RootConfig {
+        // A devnet on this machine is there to be tried out: nobody wants to wait a minute for a price to change.
+        let between = match self.provider.endpoint().trust() {
+            Trust::Local => (Duration::from_millis(500), Duration::from_secs(1)),
+            Trust::Unproven => (Duration::from_secs(30), Duration::from_secs(60)),
+        };
+        loop {
+            let pause = rand::rng().random_range(between.0..between.1);
+            tokio::time::sleep(pause).await;
+            match self.look().await {
+                Ok(RootNews::Newer { config, params_changed }) if config.version > current => {
+                    tracing::info!(version = %config.version, params_changed, "new root configuration");
+                    return *config;
+                }
+                Ok(RootNews::Newer { .. } | RootNews::Same) => {}
+                Ok(RootNews::Older { told, known }) => {
+                    tracing::warn!(%told, %known, "the server tells of an older root configuration: ignored");
+                }
+                Ok(RootNews::Contradicts { version }) => {
+                    tracing::warn!(%version, "the server tells of another root configuration of one version: ignored");
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "kept the old root configuration");
+                }
+            }
+        }
+    }
+}
+
+impl RootSource {
+    /// The configuration now.
+    ///
+    /// # Errors
+    /// [`RootError`] if there is none.
+    pub async fn read(&self) -> Result<RootConfig, RootError> {
+        match self {
+            Self::File(file) => file.read(),
+            Self::Chain(contract) => match contract.look().await? {
+                RootNews::Newer { config, .. } => Ok(*config),
+                RootNews::Same | RootNews::Older { .. } | RootNews::Contradicts { .. } => {
+                    let watch = contract.watch.lock().await;
+                    Ok(watch.known().expect("only what is known can be told again").clone())
+                }
+            },
+        }
+    }
+
+    /// Waits until there is a newer configuration than `current`. A version is never taken back. What is wrong meanwhile
+    /// is logged.
+    pub async fn newer_than(&self, current: ConfigVersion) -> RootConfig {
+        match self {
+            Self::File(file) => file.newer_than(current).await,
+            Self::Chain(contract) => contract.newer_than(current).await,
+        }
+    }
+
+    /// When the configuration was last read with success, in seconds since 1970; 0 if never.
+    #[must_use]
+    pub fn read_at(&self) -> u64 {
+        match self {
+            Self::File(file) => file.read_at(),
+            Self::Chain(contract) => contract.read_at.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_that_cannot_be_asked_is_refused_by_its_key() {
+        let config = |endpoint: &str| ChainConfig { endpoint: endpoint.to_owned(), api_key: None };
+        assert!(config("http://127.0.0.1:13000").check().is_ok());
+        assert!(config("").check().unwrap_err().to_string().contains("endpoint"));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let keyed = ChainConfig { api_key: Some(path.clone()), ..config("http://127.0.0.1:13000") };
+        assert!(matches!(keyed.provider(), Err(ChainConfigError::ApiKey { .. })));
+        std::fs::write(path, "secret\n").unwrap();
+        assert!(keyed.provider().is_ok());
+    }
+
+    #[test]
+    fn a_wallet_belongs_to_its_key_and_its_owner() {
+        let wallet = |key: u8, owner: u8| {
+            wallet_state(&PublicKey::new([key; 32]), &Address::new(0, [owner; 32])).address()
+        };
+        assert_eq!(wallet(1, 1), wallet(1, 1));
+        assert!(wallet(1, 1) != wallet(2, 1) && wallet(1, 1) != wallet(1, 2));
+    }
+
+    #[tokio::test]
+    async fn a_root_file_is_a_source_as_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("root.json");
+        let source = RootSource::File(RootFile::new(path.clone()));
+        assert!(matches!(source.read().await, Err(RootError::Read { .. })));
+        let config = RootConfig::pseudo(Address::new(0, [1; 32]));
+        std::fs::write(&path, config.to_pseudo_json().unwrap()).unwrap();
+        assert_eq!(source.read().await.unwrap().version, config.version);
+        assert!(source.read_at() > 0);
+    }
+}
