@@ -4,11 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use node::SettingError;
+use node::{ChainConfig, ChainConfigError, SettingError};
 use serde::{Deserialize, Serialize};
-use units::{Coefficient, InvalidModelName, ModelName, PublicKey};
+use units::{Coefficient, InvalidModelName, ModelName, NanoTon, PublicKey};
 
 use crate::backend::{EngineUrl, InvalidEngineUrl};
+use crate::settlement::{PAYOUT_LAST_AT, Policy};
 
 /// Configuration of a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,7 +17,8 @@ use crate::backend::{EngineUrl, InvalidEngineUrl};
 pub struct Config {
     /// Where health, statistics and actions are served. Default: `127.0.0.1:12000`.
     pub http: SocketAddr,
-    /// File with the root configuration (JSON). It is read again every minute. Default: `root.json`.
+    /// File with the root configuration (JSON), where no chain is set. It is read again every minute. Default:
+    /// `root.json`.
     pub root_config: PathBuf,
     /// Address of the root contract, in any text form. Default: empty; must be set.
     pub root_address: String,
@@ -38,6 +40,12 @@ pub struct Config {
     /// How long running requests may go on at shutdown, in seconds. Default: 15.
     #[serde(with = "node::seconds")]
     pub drain_timeout: Duration,
+    /// A payout is ordered at once when it is worth so many nanotons; less is cashed in when nothing was earned for an
+    /// hour, and what its fees would eat never. Used with a chain only. Default: 10000000000 (10 TON).
+    pub payout_at_nanotons: NanoTon,
+    /// The chain with the root contract, where earnings are cashed in by the node wallet. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainConfig>,
     /// What is on offer. Default: nothing; at least one must be set, and no base name twice.
     pub models: Vec<ModelConfig>,
 }
@@ -71,6 +79,8 @@ impl Default for Config {
             proxy_connections: 1,
             router: None,
             drain_timeout: Duration::from_secs(15),
+            payout_at_nanotons: Policy::default().payout_at,
+            chain: None,
             models: Vec::new(),
         }
     }
@@ -93,6 +103,9 @@ pub enum ConfigError {
     /// A setting that all roles have.
     #[error(transparent)]
     Setting(#[from] SettingError),
+    /// The chain.
+    #[error(transparent)]
+    Chain(#[from] ChainConfigError),
     /// A model without a proper name.
     #[error("models: name")]
     Name(#[from] InvalidModelName),
@@ -146,9 +159,21 @@ impl Config {
     /// [`ConfigError`] names the key.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.checked_models()?;
+        self.policy()?;
+        self.chain.as_ref().map(ChainConfig::check).transpose()?;
         node::root_address(&self.root_address)?;
         node::owner_address(&self.owner_address, &PublicKey::new([0; 32]), true)?;
         Ok(())
+    }
+
+    /// When payouts are worth it.
+    pub(crate) fn policy(&self) -> Result<Policy, ConfigError> {
+        if self.payout_at_nanotons < PAYOUT_LAST_AT {
+            return refused("payout_at_nanotons", "at least 20000000 (0.02 TON): fees would eat less");
+        }
+        let Policy { payout_idle_at, idle_after, .. } = Policy::default();
+        let payout_at = self.payout_at_nanotons;
+        Ok(Policy { payout_at, payout_idle_at: payout_idle_at.min(payout_at), idle_after })
     }
 
     pub(crate) fn checked_models(&self) -> Result<Vec<CheckedModel>, ConfigError> {
@@ -241,6 +266,10 @@ mod tests {
         assert!(refused(no_root).contains("root_address"));
         let no_proxy = Config { proxy_connections: 0, ..config(vec![model()]) };
         assert!(refused(no_proxy).contains("proxy_connections"));
+        let eaten = Config { payout_at_nanotons: NanoTon::new(19_999_999), ..config(vec![model()]) };
+        assert!(refused(eaten).contains("payout_at_nanotons"));
+        let chain = Some(ChainConfig { endpoint: "localhost".to_owned(), api_key: None });
+        assert!(refused(Config { chain, ..config(vec![model()]) }).contains("chain"));
         assert!(refused(config(vec![])).contains("models"));
         assert!(refused(config(vec![ModelConfig { name: "@c".into(), ..model() }])).contains("name"));
         assert!(

@@ -17,10 +17,11 @@ use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use ton::Address;
-use units::{Coefficient, ModelName};
+use units::{AdjustedTokens, Coefficient, ModelName, NanoTon};
 
 use crate::link::Common;
 use crate::model::Model;
+use crate::settlement::{Cashier, Earnings, Stand};
 
 /// What every wallet counts as holding where there is no chain: as in the deployed software, 100 TON.
 const PSEUDO_WALLET_NANOTONS: u64 = 100_000_000_000;
@@ -33,6 +34,8 @@ pub(crate) struct Face {
     pub(crate) models: Vec<Arc<Model>>,
     /// The node wallet.
     pub(crate) wallet: Address,
+    /// Cashes in what was earned, where there is a chain.
+    pub(crate) cashier: Option<Arc<Cashier>>,
 }
 
 /// All routes of the port.
@@ -50,6 +53,7 @@ pub(crate) fn router(face: &Arc<Face>, token: Token) -> Router {
         .route("/request/enable", post(enable))
         .route("/request/disable", post(disable))
         .route("/request/change_coefficient", post(change_coefficient))
+        .route("/request/payout", post(payout))
         .with_state(Arc::clone(face));
     pages.merge(admin::guard(token, actions))
 }
@@ -78,26 +82,31 @@ impl Face {
     /// The body of `/jsonstats`: the members of deployed workers, and `models` beside them. Where those have one model,
     /// it is the first.
     fn stats(&self) -> Value {
-        let Common { party, root_file, network, checks_proxy_hashes, .. } = &*self.common;
+        let Common { party, root_source, network, checks_proxy_hashes, .. } = &*self.common;
         let network = network.borrow().clone();
         let config = &network.config;
         let text = |address: &Address| address.to_wire_text(party.is_testnet);
         let accounts = self.common.accounts.snapshot();
+        let earnings = self.cashier.as_ref().map_or_else(Vec::new, |cashier| cashier.earnings());
+        let earned_at = |worker: &Address| earnings.iter().find(|earnings| earnings.worker == *worker);
+        let view = self.cashier.as_ref().map(|cashier| cashier.wallet().view());
+        let balance = view.as_ref().map_or(Some(NanoTon::new(PSEUDO_WALLET_NANOTONS)), |view| view.balance);
         let proxies: Vec<Value> = accounts
             .iter()
             .map(|account| {
                 let (contracts, totals) = (account.contracts(), account.totals());
+                let on_chain = earned_at(&contracts.worker);
                 json!({
-                    "sc_inited": true,
+                    "sc_inited": self.cashier.is_none() || on_chain.is_some_and(|earnings| earnings.stand == Stand::Open),
                     "proxy_sc_address": text(&contracts.proxy),
                     "proxy_public_key": contracts.proxy_key.to_string().to_uppercase(),
                     "sc_address": text(&contracts.worker),
                     "earned_tokens_committed_to_blockchain": totals.signed,
                     "earned_tokens_committed_to_proxy_db": totals.stored,
                     "earned_tokens_max_known": totals.earned,
-                    "cached_out_tokens": 0,
-                    "expected_cached_out_tokens": 0,
-                    "running_request": false,
+                    "cached_out_tokens": on_chain.map_or(AdjustedTokens::ZERO, |earnings| earnings.paid),
+                    "expected_cached_out_tokens": on_chain.map_or(AdjustedTokens::ZERO, |earnings| earnings.paid),
+                    "running_request": on_chain.is_some_and(|earnings| earnings.is_busy),
                     "params_version": contracts.params_version,
                 })
             })
@@ -110,11 +119,11 @@ impl Face {
         let first = self.models.first();
         json!({
             "status": {
-                "wallet_balance": PSEUDO_WALLET_NANOTONS,
+                "wallet_balance": balance,
                 // Nobody attests this process yet, so nothing contradicts its image.
                 "actual_image_hash": config.params.is_test,
                 "actual_model": are_models_listed,
-                "ton_last_synced_at": root_file.read_at(),
+                "ton_last_synced_at": root_source.read_at(),
                 "enabled": is_enabled,
                 "git_commit": env!("CARGO_PKG_VERSION"),
                 "git_commit_data": "",
@@ -123,11 +132,13 @@ impl Face {
             "stats": self.common.stats.json(),
             "wallet": {
                 "address": text(&self.wallet),
-                "balance": PSEUDO_WALLET_NANOTONS,
-                "seqno": PSEUDO_WALLET_SEQNO,
-                "pending_transactions_cnt": 0,
+                "balance": balance,
+                "seqno": view.is_none().then_some(PSEUDO_WALLET_SEQNO),
+                "pending_transactions_cnt": view.as_ref().map_or(0, |view| view.open),
                 "active_transactions_cnt": 0,
+                "trouble": view.as_ref().and_then(|view| view.hold).map(|hold| hold.to_string()),
             },
+            "earnings": earnings.iter().map(|earnings| earnings_stats(earnings, &text)).collect::<Vec<_>>(),
             "localconfig": {
                 "root_address": text(&party.root),
                 "owner_address": text(&party.owner),
@@ -154,6 +165,21 @@ impl Face {
         let models: Vec<Value> = self.models.iter().map(|model| model_stats(model)).collect();
         Json(json!({ "models": models })).into_response()
     }
+}
+
+fn earnings_stats(earnings: &Earnings, text: &impl Fn(&Address) -> String) -> Value {
+    json!({
+        "proxy_sc_address": text(&earnings.proxy),
+        "sc_address": text(&earnings.worker),
+        "params_version": earnings.params_version,
+        "contract": earnings.stand.name(),
+        "signed_tokens": earnings.signed,
+        "paid_tokens": earnings.paid,
+        "unpaid_nanotons": earnings.unpaid,
+        "paid_out_nanotons": earnings.paid_out,
+        "payout_under_way": earnings.is_busy,
+        "failure": earnings.failure.map(|failure| failure.to_string()),
+    })
 }
 
 fn model_stats(model: &Model) -> Value {
@@ -222,6 +248,22 @@ async fn change_coefficient(
         tracing::info!(model = %model.name, coefficient = coefficient.get(), "price changed by the operator");
     }
     Ok(face.model_states())
+}
+
+/// `?proxy=ADDRESS`, the proxy contract; without it, all.
+#[derive(Deserialize)]
+struct ProxyQuery {
+    proxy: Option<String>,
+}
+
+async fn payout(State(face): State<Arc<Face>>, Query(query): Query<ProxyQuery>) -> Result<Response, Refusal> {
+    let cashier = face.cashier.as_ref().ok_or(Refusal("this worker has no chain in its configuration"))?;
+    let proxy = query.proxy.as_deref().map(|text| Address::parse(text).map(|(address, _form)| address));
+    let proxy =
+        proxy.transpose().map_err(|_no_address| Refusal("proxy must be the address of its contract"))?;
+    let count = cashier.cash_out(proxy.as_ref());
+    tracing::info!(count, "payouts asked for by the operator");
+    Ok(Json(json!({ "payouts": count })).into_response())
 }
 
 /// `1.5` is 1500. At most three decimals, so that nothing is rounded.

@@ -7,7 +7,8 @@
 //!
 //! It refuses to trust a proxy: contracts are computed, signatures checked, totals compared; what does not hold ends
 //! one link. It refuses requests at prices that it never asked for. It does not judge prompts, keeps none of them,
-//! and never runs one twice. It follows no chain: the root configuration is a file, and nothing is cashed in.
+//! and never runs one twice. Without a chain in its configuration the root configuration is a file, and nothing is cashed
+//! in; with one, [`settlement`] lands what proxies signed when that is worth its fees.
 //!
 //! Invariants:
 //! - Every request ends in exactly one final answer, with what it cost, as long as its link lives.
@@ -32,6 +33,7 @@ mod network;
 mod program;
 mod request;
 pub mod session;
+pub mod settlement;
 mod stats;
 mod stream;
 mod targets;

@@ -8,7 +8,7 @@ mod work;
 use std::sync::Arc;
 use std::time::Duration;
 
-use node::{Backoff, ConnectingParty, ProxyError, RootFile};
+use node::{Backoff, ConnectingParty, ProxyError, RootSource};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,7 @@ const NO_TARGET_PAUSE: Duration = Duration::from_secs(10);
 /// What all links of a worker share.
 pub(crate) struct Common {
     pub(crate) party: ConnectingParty,
-    pub(crate) root_file: Arc<RootFile>,
+    pub(crate) root_source: Arc<RootSource>,
     pub(crate) network: Arc<watch::Sender<Arc<Network>>>,
     pub(crate) accounts: Accounts,
     pub(crate) stats: Arc<Stats>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ledger::{FeeAbovePrice, Multipliers, PriceTable};
-use node::{RootError, RootFile};
+use node::{RootError, RootSource};
 use tokio::sync::watch;
 use ton::RootConfig;
 
@@ -36,11 +36,11 @@ impl Network {
     }
 }
 
-/// Publishes newer versions of the file, for ever.
-pub(crate) async fn follow(file: Arc<RootFile>, current: Arc<watch::Sender<Arc<Network>>>) {
+/// Publishes newer versions, for ever.
+pub(crate) async fn follow(source: Arc<RootSource>, current: Arc<watch::Sender<Arc<Network>>>) {
     loop {
         let known = current.borrow().config.version;
-        match Network::new(file.newer_than(known).await) {
+        match Network::new(source.newer_than(known).await) {
             Ok(newer) => {
                 current.send_replace(Arc::new(newer));
             }
@@ -54,6 +54,7 @@ pub(crate) async fn follow(file: Arc<RootFile>, current: Arc<watch::Sender<Arc<N
 
 #[cfg(test)]
 mod tests {
+    use node::RootFile;
     use ton::Address;
     use units::{ConfigVersion, NanoTon};
 
@@ -79,11 +80,11 @@ mod tests {
         let path = folder.path().join("root.json");
         let write = |config: RootConfig| std::fs::write(&path, config.to_pseudo_json().unwrap()).unwrap();
         write(config(1));
-        let file = Arc::new(RootFile::new(path.clone()));
-        let first = Network::new(file.read().unwrap()).unwrap();
+        let source = Arc::new(RootSource::File(RootFile::new(path.clone())));
+        let first = Network::new(source.read().await.unwrap()).unwrap();
         let sender = Arc::new(watch::Sender::new(Arc::new(first)));
         let mut published = sender.subscribe();
-        let following = tokio::spawn(follow(file, sender));
+        let following = tokio::spawn(follow(source, sender));
         write(config(2));
         published.changed().await.unwrap();
         assert_eq!(published.borrow_and_update().config.version.get(), 2);

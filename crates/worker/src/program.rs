@@ -6,7 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use admin::Token;
-use node::{ConnectingParty, OwnContract, RootFile, SettingError, StateError, StateFolder, follow_payments};
+use chain::outbox::KeptError;
+use node::{
+    ChainConfig, ChainConfigError, ConnectingParty, OwnContract, RootContract, RootFile, RootSource,
+    SettingError, StateError, StateFolder, follow_payments,
+};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,6 +26,7 @@ use crate::link::{self, Common};
 use crate::model::Model;
 use crate::network::{self, Network, NetworkError};
 use crate::session::Accounts;
+use crate::settlement::Cashier;
 use crate::stats::Stats;
 
 /// How long links may take to send their last bytes and close.
@@ -42,6 +47,12 @@ pub enum StartError {
     /// The state folder.
     #[error("the worker's state cannot be used")]
     State(#[from] StateError),
+    /// The section `chain` of the configuration.
+    #[error("the configuration cannot work")]
+    Chain(#[from] ChainConfigError),
+    /// The node wallet's open orders.
+    #[error("the open orders of the node wallet cannot be used")]
+    Orders(#[from] KeptError),
     /// The HTTP port is not to be had.
     #[error("cannot listen on {address}")]
     Bind {
@@ -79,10 +90,16 @@ pub struct Worker {
 pub async fn start(config: Config) -> Result<Worker, StartError> {
     let checked = config.checked_models()?;
     let root = node::root_address(&config.root_address)?;
-    let root_file = Arc::new(RootFile::new(config.root_config));
-    let network = Network::new(root_file.read().map_err(NetworkError::from)?)?;
+    let policy = config.policy()?;
+    let provider = config.chain.as_ref().map(ChainConfig::provider).transpose()?;
+    let source = Arc::new(match &provider {
+        Some(provider) => RootSource::Chain(Box::new(RootContract::new(provider.clone(), root))),
+        None => RootSource::File(RootFile::new(config.root_config)),
+    });
+    let network = Network::new(source.read().await.map_err(NetworkError::from)?)?;
     let state = Arc::new(StateFolder::open(&config.state)?);
-    let own_key = PublicKey::new(state.key("wallet.key")?.verifying_key().to_bytes());
+    let key = state.key("wallet.key")?;
+    let own_key = PublicKey::new(key.verifying_key().to_bytes());
     let token = Token::new(&state.secret("admin.token")?);
     let owner = node::owner_address(&config.owner_address, &own_key, network.config.params.is_test)?;
     let bind = |source| StartError::Bind { address: config.http, source };
@@ -97,7 +114,7 @@ pub async fn start(config: Config) -> Result<Worker, StartError> {
     let network = Arc::new(watch::Sender::new(Arc::new(network)));
     let common = Arc::new(Common {
         party: ConnectingParty { owner, root, is_testnet: config.is_testnet, contract: OwnContract::Worker },
-        root_file: Arc::clone(&root_file),
+        root_source: Arc::clone(&source),
         network: Arc::clone(&network),
         accounts: Accounts::restored(state.kept_payments(PaymentKind::WorkerPayout)?),
         stats: Arc::new(Stats::default()),
@@ -106,15 +123,29 @@ pub async fn start(config: Config) -> Result<Worker, StartError> {
         checks_proxy_hashes: config.check_proxy_hashes,
         stop: stop.clone(),
     });
-    let wallet = node::node_wallet(&own_key, &owner);
-    let face = Arc::new(Face { common: Arc::clone(&common), models, wallet });
+    let (cashier, runner) = match provider {
+        Some(provider) => {
+            let (wallet, runner) = node::open_wallet(provider.clone(), key, &owner, &state)?;
+            (Some(Arc::new(Cashier::new(policy, provider, wallet))), Some(runner))
+        }
+        None => (None, None),
+    };
+    let wallet = cashier
+        .as_ref()
+        .map_or_else(|| node::node_wallet(&own_key, &owner), |cashier| cashier.wallet().address());
+    let face = Arc::new(Face { common: Arc::clone(&common), models, wallet, cashier: cashier.clone() });
 
     let mut tasks = JoinSet::new();
     let mut until_stopped = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
         let stop = stop.clone();
         tasks.spawn(async move { stop.run_until_cancelled(task).await.unwrap_or_default() });
     };
-    until_stopped(Box::pin(network::follow(root_file, network)));
+    until_stopped(Box::pin(network::follow(source, network)));
+    if let Some((cashier, runner)) = cashier.zip(runner) {
+        until_stopped(Box::pin(runner.run(transport::clock::unix_now)));
+        let common = Arc::clone(&common);
+        until_stopped(Box::pin(async move { cashier.run(&common).await }));
+    }
     let (keeping, folder) = (Arc::clone(&common), Arc::clone(&state));
     until_stopped(Box::pin(async move {
         follow_payments(folder, &keeping.accounts.paid, || keeping.accounts.to_keep()).await;

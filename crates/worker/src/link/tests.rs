@@ -2,7 +2,7 @@
 
 #![allow(unreachable_pub, dead_code, reason = "the scripted proxy is shared with the integration tests")]
 
-use node::OwnContract;
+use node::{OwnContract, RootFile};
 use ton::Address;
 use transport::{Link, LinkEvents, testing};
 use units::{Coefficient, ImageHash, ModelName};
@@ -31,7 +31,7 @@ async fn worker(proxy: &ScriptedProxy) -> (Arc<Common>, Arc<Model>, Arc<Network>
         accounts: Accounts::default(),
         stats: Arc::default(),
         connect: ConnectConfig::default(),
-        root_file: Arc::new(RootFile::new("root.json".into())),
+        root_source: Arc::new(RootSource::File(RootFile::new("root.json".into()))),
         proxy_connections: 1,
         checks_proxy_hashes: false,
         stop: CancellationToken::new(),

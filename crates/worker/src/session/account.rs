@@ -54,6 +54,12 @@ impl Account {
         &self.contracts
     }
 
+    /// The largest payment that the proxy signed, as a bag of cells; none before the first.
+    #[must_use]
+    pub fn payment(&self) -> Option<&[u8]> {
+        self.best_payment.as_deref()
+    }
+
     /// What is known.
     #[must_use]
     pub const fn totals(&self) -> Totals {
