@@ -184,6 +184,35 @@ impl Follower {
     }
 }
 
+/// The newest transactions of an account, up to `count`, the newest first, and the account itself: for people who look.
+/// Each names the one after it, so none is left out between them.
+///
+/// # Errors
+/// [`FollowError`].
+pub async fn newest(
+    provider: &Provider,
+    account: &Address,
+    count: usize,
+) -> Result<(Account, Vec<Transaction>), FollowError> {
+    let state = provider.account(account).await?;
+    let (mut found, mut expected) = (Vec::new(), state.last);
+    while let Some(next) = expected.filter(|_next| found.len() < count) {
+        let wanted = (count - found.len()).min(PAGE_LEN_MAX);
+        let answer = provider.transactions(account, next, wanted).await?;
+        let before = found.len();
+        for boc in answer.iter().take(wanted) {
+            let Some(expected_now) = expected else { break };
+            let transaction = Walk::check(account, expected_now, boc)?;
+            expected = transaction.previous;
+            found.push(transaction);
+        }
+        if found.len() == before {
+            return Err(Lie::Missing { account: *account, expected: next }.into());
+        }
+    }
+    Ok((state, found))
+}
+
 fn lt(seen: Option<TransactionId>) -> u64 {
     seen.map_or(0, |seen| seen.lt.get())
 }

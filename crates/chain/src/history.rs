@@ -162,13 +162,9 @@ impl Walk {
         }
         for boc in answer {
             let Some(expected) = self.expected else { break };
-            let transaction = Transaction::from_boc(&account, boc)
-                .map_err(|source| Lie::NoTransaction { account, source: source.into() })?;
-            let (found, previous) = (transaction.id, transaction.previous);
-            if found != expected {
-                return Err(Lie::Broken { account, expected, found }.into());
-            }
-            self.expected = self.before(found, previous)?;
+            let transaction = Self::check(&account, expected, boc)?;
+            let previous = transaction.previous;
+            self.expected = self.before(previous)?;
             self.read.push(transaction);
         }
         if self.is_on_way_back && self.expected.is_some() {
@@ -181,18 +177,26 @@ impl Walk {
         Ok(())
     }
 
-    /// What must come after `found`, whose predecessor is `previous`.
-    fn before(
-        &self,
-        found: TransactionId,
-        previous: Option<TransactionId>,
-    ) -> Result<Option<TransactionId>, Lie> {
+    /// Reads the transaction that must be `expected`.
+    pub(crate) fn check(account: &Address, expected: TransactionId, boc: &[u8]) -> Result<Transaction, Lie> {
+        let account = *account;
+        let transaction = Transaction::from_boc(&account, boc)
+            .map_err(|source| Lie::NoTransaction { account, source: source.into() })?;
+        let found = transaction.id;
+        if found != expected {
+            return Err(Lie::Broken { account, expected, found });
+        }
+        if transaction.previous.is_some_and(|previous| previous.lt >= found.lt) {
+            return Err(Lie::Order { account, lt: found.lt });
+        }
+        Ok(transaction)
+    }
+
+    /// What must come next, if anything: a transaction names `previous` as the one before it.
+    fn before(&self, previous: Option<TransactionId>) -> Result<Option<TransactionId>, Lie> {
         let account = self.account;
         if previous == self.known {
             return Ok(None);
-        }
-        if previous.is_some_and(|previous| previous.lt >= found.lt) {
-            return Err(Lie::Order { account, lt: found.lt });
         }
         match self.known {
             Some(seen) if previous.is_none_or(|previous| previous.lt <= seen.lt) => {

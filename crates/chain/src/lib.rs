@@ -31,7 +31,7 @@ mod wallet;
 pub use account::{Account, AccountStatus};
 pub use answers::{GetterAnswer, Malformed, StackValue};
 pub use endpoint::{Endpoint, EndpointError, Trust};
-pub use follow::{FollowError, Follower, News};
+pub use follow::{FollowError, Follower, News, newest};
 pub use history::{Lie, TooMany};
 pub use network::Network;
 pub use provider::{Head, Limits, Provider, ProviderError};

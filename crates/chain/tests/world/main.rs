@@ -3,4 +3,5 @@
 
 mod hostile;
 mod reading;
+mod root;
 mod sending;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use cocoon_chain::clock::ClockError;
 use cocoon_chain::{
     AccountStatus, Effect, FollowError, Follower, Lie, NotRun, ProviderError, Route, Transaction, clock,
+    newest,
 };
 use serde_json::{Value, json};
 use ton::Address;
@@ -76,6 +77,29 @@ async fn transactions_come_once_the_oldest_first_however_many() {
     assert!(all_news(&mut newcomer, &world).await.is_empty());
     world.give(&ACCOUNT, 5_000_000);
     assert_eq!(all_news(&mut newcomer, &world).await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_newest_transactions_are_shown_as_they_are() {
+    let world = World::new().await;
+    let provider = world.provider();
+    assert!(newest(&provider, &ACCOUNT, 5).await.unwrap().1.is_empty());
+    for gift in 1..=70 {
+        world.give(&ACCOUNT, 1_000_000 + gift);
+    }
+    for count in [1, 49, 50, 51, 70, 71] {
+        let (account, found) = newest(&provider, &ACCOUNT, count).await.unwrap();
+        assert_eq!((found.len(), found[0].id), (count.min(70), account.last.unwrap()));
+        assert!(found.windows(2).all(|pair| pair[0].previous == Some(pair[1].id)));
+    }
+    world.meddle(|asked, mut answer| {
+        if asked.method == "getTransactions" {
+            answer["result"].as_array_mut().unwrap().swap(1, 2);
+        }
+        Answer::Json(answer)
+    });
+    let error = newest(&provider, &ACCOUNT, 5).await.unwrap_err();
+    assert!(matches!(error, FollowError::Lie(Lie::Broken { .. })), "{error}");
 }
 
 #[tokio::test]

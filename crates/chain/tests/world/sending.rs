@@ -17,11 +17,11 @@ use crate::hostile::{Answer, World};
 
 const TON: u64 = 1_000_000_000;
 
-fn key() -> SigningKey {
+pub(crate) fn key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
 }
 
-fn state_init() -> StateInit {
+pub(crate) fn state_init() -> StateInit {
     let key = PublicKey::new(key().verifying_key().to_bytes());
     wallet_init(&ContractCode::built(Contract::Wallet), &key, &Address::new(0, [8; 32]))
 }

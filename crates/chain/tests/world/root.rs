@@ -1,0 +1,64 @@
+//! A root contract, and changes of it.
+
+use cocoon_chain::outbox::{Order, OrderId};
+use cocoon_chain::{RootNews, RootWatch, RootWatchError, Wallet};
+use ton::message::InternalMessage;
+use ton::messages::RootMessage;
+use ton::{Address, Contract, ContractCode, RootConfig};
+use units::{ImageHash, NanoTon};
+
+use crate::hostile::World;
+use crate::sending::{key, state_init};
+
+#[tokio::test]
+async fn changes_of_the_root_contract_are_seen() {
+    let world = World::new().await;
+    let owner = state_init().address();
+    world.give(&owner, 50_000_000_000);
+    let (wallet, mut runner) = Wallet::open(world.provider(), key(), state_init(), None).unwrap();
+    let init = RootConfig::pseudo(owner).init(ContractCode::built(Contract::Root));
+    let root = init.address();
+    let mut watch = RootWatch::new(root);
+    let error = watch.look(&world.provider()).await.unwrap_err();
+    assert!(matches!(error, RootWatchError::NoContract { .. }), "{error}");
+
+    let mut orders = 0;
+    let mut send = async |state_init, body| {
+        orders += 1;
+        let value = NanoTon::new(1_000_000_000);
+        let message = InternalMessage { to: root, value, bounce: false, state_init, body };
+        wallet.submit(Order { id: OrderId(orders), message }).unwrap();
+        for _step in 0..2 {
+            runner.step(|| world.now()).await.unwrap();
+        }
+        assert!(wallet.outcome(OrderId(orders)).unwrap().is_done());
+    };
+    send(Some(init), None).await;
+    let news = watch.look(&world.provider()).await.unwrap();
+    assert!(matches!(news, RootNews::Newer { params_changed: true, .. }), "{news:?}");
+    assert_eq!(watch.look(&world.provider()).await.unwrap(), RootNews::Same);
+
+    let image = ImageHash::new([3; 32]);
+    let add = RootMessage::AddProxyImage { query_id: 1, hash: image };
+    send(None, Some(add.to_cell())).await;
+    let RootNews::Newer { config, params_changed: false } = watch.look(&world.provider()).await.unwrap()
+    else {
+        panic!("an image is no param")
+    };
+    assert!(config.allows_proxy_image(&image));
+
+    let (price_per_token, worker_fee_per_token) = (NanoTon::new(7), NanoTon::new(5));
+    let prices = RootMessage::SetPrices { query_id: 2, price_per_token, worker_fee_per_token };
+    send(None, Some(prices.to_cell())).await;
+    let RootNews::Newer { config, params_changed: true } = watch.look(&world.provider()).await.unwrap()
+    else {
+        panic!("prices are params")
+    };
+    assert_eq!(config.params.price_per_token, price_per_token);
+
+    let mut astray = RootWatch::new(owner);
+    let error = astray.look(&world.provider()).await.unwrap_err();
+    assert!(matches!(error, RootWatchError::Data { .. }), "{error}");
+    let mut astray = RootWatch::new(Address::new(0, [1; 32]));
+    assert!(astray.look(&world.provider()).await.is_err());
+}
