@@ -59,12 +59,13 @@ pub enum ConnectError {
 const ATTEMPTS_MAX: usize = 3;
 
 impl Client {
-    /// Starts to connect to proxies, and returns at once. Must be called inside a tokio runtime.
+    /// Starts to connect to proxies, and returns as soon as the root configuration was read.
     ///
     /// # Errors
     /// [`StartError`] if the configuration cannot be used.
-    pub fn open(config: Config) -> Result<Self, StartError> {
-        let shared = Arc::new(Shared::new(config)?);
+    pub async fn open(config: Config) -> Result<Self, StartError> {
+        let (shared, runner) = Shared::new(config).await?;
+        let shared = Arc::new(shared);
         let tasks = Tasks { stop: CancellationToken::new(), tracker: TaskTracker::new() };
         for slot in 0..shared.config.proxy_connections {
             let (shared, stop) = (Arc::clone(&shared), tasks.stop.clone());
@@ -74,6 +75,12 @@ impl Client {
         tasks.tracker.spawn(stop.run_until_cancelled_owned(async move { following.follow_root().await }));
         let (keeping, stop) = (Arc::clone(&shared), tasks.stop.clone());
         tasks.tracker.spawn(stop.run_until_cancelled_owned(async move { keeping.keep_charges().await }));
+        if let Some(runner) = runner {
+            let (paying, stop) = (Arc::clone(&shared), tasks.stop.clone());
+            tasks.tracker.spawn(stop.run_until_cancelled_owned(runner.run(transport::clock::unix_now)));
+            let stop = tasks.stop.clone();
+            tasks.tracker.spawn(stop.run_until_cancelled_owned(async move { paying.pay().await }));
+        }
         tasks.tracker.close();
         Ok(Self { shared, tasks: Arc::new(tasks) })
     }
@@ -84,7 +91,7 @@ impl Client {
     /// [`ConnectError`] if the configuration cannot be used or no proxy became ready.
     pub async fn connect(config: Config) -> Result<Self, ConnectError> {
         let timeout = config.timeout;
-        let client = Self::open(config)?;
+        let client = Self::open(config).await?;
         match tokio::time::timeout(timeout, client.ready()).await {
             Ok(()) => Ok(client),
             Err(_elapsed) => {

@@ -5,11 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chain::outbox::KeptError;
 use gateway::RequestDefaults;
 use gateway::server::ServerConfig;
-use node::{RootError, SettingError, StateError};
+use node::{ChainConfig, ChainConfigError, RootError, SettingError, StateError};
 use serde::{Deserialize, Serialize};
-use units::{Coefficient, PublicKey};
+use units::{Coefficient, NanoTon, PublicKey};
+
+use crate::settlement::{MalformedContracts, Policy};
 
 /// Configuration of a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,7 +20,7 @@ use units::{Coefficient, PublicKey};
 pub struct Config {
     /// Where the HTTP API listens. Default: `127.0.0.1:10000`. Whoever reaches it spends this client's balance.
     pub http: SocketAddr,
-    /// File with the root configuration (JSON). Default: `root.json`.
+    /// File with the root configuration (JSON), where no chain is set. Default: `root.json`.
     pub root_config: PathBuf,
     /// Address of the root contract, in any text form. Default: empty; must be set.
     pub root_address: String,
@@ -50,6 +53,14 @@ pub struct Config {
     /// Bytes of an answer that may wait for a slow application where the proxy speaks version 2 or older; beyond, its
     /// request fails. Newer proxies slow the engine down instead. Default: 4 MiB.
     pub waiting_len_max: usize,
+    /// The balance at a proxy shall last for so many minutes of use as it was lately. Used with a chain only. Default: 10.
+    pub deposit_minutes: u32,
+    /// No top-up lifts what is left at a proxy above so many nanotons: what a proxy's key could take. Used with a chain
+    /// only. Default: 100000000000 (100 TON).
+    pub balance_max_nanotons: NanoTon,
+    /// The chain with the root contract, where proxies are paid by the node wallet. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainConfig>,
     /// Origin of web pages that may call the API, or `*`. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors_origin: Option<String>,
@@ -74,6 +85,9 @@ impl Default for Config {
             body_len_max: server.body_len_max,
             requests_max: server.requests_max,
             waiting_len_max: 4 * 1024 * 1024,
+            deposit_minutes: Policy::default().minutes,
+            balance_max_nanotons: Policy::default().balance_max,
+            chain: None,
             cors_origin: None,
         }
     }
@@ -82,6 +96,11 @@ impl Default for Config {
 impl Config {
     pub(crate) const fn request_defaults(&self) -> RequestDefaults {
         RequestDefaults { max_tokens: self.max_tokens }
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        let (minutes, balance_max) = (self.deposit_minutes, self.balance_max_nanotons);
+        Policy { minutes, balance_max, ..Policy::default() }
     }
 
     pub(crate) fn server(&self) -> ServerConfig {
@@ -115,6 +134,10 @@ impl Config {
         if self.cors_origin.as_deref().is_some_and(|origin| !is_origin(origin)) {
             return refused("cors_origin", "* or an origin such as https://app.example:8080");
         }
+        let is_chain_usable = self.chain.as_ref().is_none_or(|chain| chain.check().is_ok());
+        if !is_chain_usable {
+            return refused("chain.endpoint", "a server of HTTP API v2, such as http://127.0.0.1:13000");
+        }
         node::root_address(&self.root_address)?;
         node::owner_address(&self.owner_address, &PublicKey::new([0; 32]), true)?;
         Ok(())
@@ -141,6 +164,15 @@ pub enum StartError {
     /// The state folder.
     #[error("the client's state cannot be used")]
     State(#[from] StateError),
+    /// The section `chain` of the configuration.
+    #[error("the configuration cannot work")]
+    Chain(#[from] ChainConfigError),
+    /// The node wallet's open orders.
+    #[error("the open orders of the node wallet cannot be used")]
+    Orders(#[from] KeptError),
+    /// The list of client contracts.
+    #[error("the list of client contracts cannot be used")]
+    Contracts(#[from] MalformedContracts),
     /// The HTTP port is not to be had.
     #[error("cannot listen on {address}")]
     Bind {
@@ -186,6 +218,7 @@ mod tests {
             Config { timeout: Duration::ZERO, ..ok.clone() },
             Config { timeout: Duration::MAX, ..ok.clone() },
             Config { root_address: String::new(), ..ok.clone() },
+            Config { chain: Some(ChainConfig::default()), ..ok.clone() },
         ] {
             assert!(matches!(refused.check(), Err(SettingError::Value { .. })));
         }

@@ -1,13 +1,15 @@
 //! The client as a program: the API, its health and its statistics on one port.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use admin::AdminConfig;
+use admin::{AdminConfig, Token};
+use axum::Json;
 use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use gateway::ApiError;
@@ -20,7 +22,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use transport::clock::unix_now;
+use units::NanoTon;
 
+use crate::settlement::{Asked, Purse, Stage, View};
 use crate::{Client, Config, StartError};
 
 /// A running client program.
@@ -40,9 +45,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let bind = |source| StartError::Bind { address, source };
     let listener = TcpListener::bind(address).await.map_err(bind)?;
     let http = listener.local_addr().map_err(bind)?;
-    let client = Client::open(config)?;
+    let client = Client::open(config).await?;
+    let token = Token::new(&client.shared.state.secret("admin.token")?);
     let stop = CancellationToken::new();
-    let server = tokio::spawn(admin::serve(listener, site(&client), stop.clone()));
+    let server = tokio::spawn(admin::serve(listener, site(&client, token), stop.clone()));
     Ok(Running { client, http, stop, server })
 }
 
@@ -94,7 +100,7 @@ impl admin::Answers for Site {
     }
 }
 
-fn site(client: &Client) -> Site {
+fn site(client: &Client, token: Token) -> Site {
     let mut registry = Registry::default();
     client.shared.stats.register(&mut registry);
     let (for_missing, for_stats) = (client.clone(), client.clone());
@@ -105,7 +111,45 @@ fn site(client: &Client) -> Site {
     });
     let debug_log =
         Router::new().route("/request/debuglogentry", get(debug_entry)).with_state(client.clone());
-    Site(Api::new(Arc::new(client.clone()), client.shared.config.server(), pages.merge(debug_log)))
+    let mut pages = pages.merge(debug_log);
+    if let Some(purse) = &client.shared.purse {
+        let state = Asking { purse: Arc::clone(purse), is_testnet: client.shared.config.is_testnet };
+        let actions = Router::new()
+            .route("/request/withdraw", post(withdraw))
+            .route("/request/close", post(close))
+            .with_state(state);
+        pages = pages.merge(admin::guard(token, actions));
+    }
+    Site(Api::new(Arc::new(client.clone()), client.shared.config.server(), pages))
+}
+
+/// What the owner asks for his money through.
+#[derive(Clone)]
+struct Asking {
+    purse: Arc<Purse>,
+    is_testnet: bool,
+}
+
+/// The owner wants what is above the stakes of all client contracts.
+async fn withdraw(State(asking): State<Asking>) -> Json<Value> {
+    Json(asking.answers(asking.purse.withdraw(unix_now())))
+}
+
+/// The owner wants everything, from all client contracts.
+async fn close(State(asking): State<Asking>) -> Json<Value> {
+    Json(asking.answers(asking.purse.close(unix_now())))
+}
+
+impl Asking {
+    /// One entry for each contract: whether something was ordered, or why not.
+    fn answers(&self, asked: Vec<Asked>) -> Value {
+        let answer = |(contract, outcome): Asked| {
+            let problem = outcome.err().map(|refused| refused.to_string());
+            let address = contract.to_wire_text(self.is_testnet);
+            json!({ "sc_address": address, "is_ordered": problem.is_none(), "problem": problem })
+        };
+        json!({ "contracts": asked.into_iter().map(answer).collect::<Vec<_>>() })
+    }
 }
 
 /// The latest debug object of a request, by the name its application gave it; `{}` when there is none.
@@ -132,6 +176,25 @@ fn percent_decoded(text: &str) -> String {
 /// What every wallet counts as holding where there is no chain, as in the deployed software: 100 TON.
 const PSEUDO_WALLET_NANOTONS: u64 = 100_000_000_000;
 
+/// What is in a client contract, connected to its proxy or not.
+fn contract_stats(address: String, view: &View) -> Value {
+    json!({
+        "sc_address": address,
+        "stage": match view.stage {
+            Stage::Unknown => "unknown",
+            Stage::NotDeployed => "not deployed",
+            Stage::Open => "open",
+            Stage::Closing { .. } => "closing",
+            Stage::Closed => "closed",
+        },
+        "balance": view.balance,
+        "stake": view.stake,
+        "left": view.left,
+        "missing_in_wallet": view.missing,
+        "failures": view.failures,
+    })
+}
+
 /// The body of `/jsonstats`, with the members that the deployed network has.
 fn stats(client: &Client) -> Value {
     let shared = &client.shared;
@@ -150,30 +213,40 @@ fn stats(client: &Client) -> Value {
             })
         })
         .collect();
-    let payed = ton::CLIENT_BALANCE.buys(root.params.price_per_token);
+    let price = root.params.price_per_token;
+    let contracts: HashMap<ton::Address, View> =
+        shared.purse.as_ref().map(|purse| purse.views().into_iter().collect()).unwrap_or_default();
+    let wallet = shared.purse.as_ref().map(|purse| purse.wallet().view());
+    let (balance, open) = wallet.map_or((NanoTon::new(PSEUDO_WALLET_NANOTONS), 0), |wallet| {
+        (wallet.balance.unwrap_or_default(), wallet.open)
+    });
     let proxies: Vec<Value> = shared
         .accounts
         .all()
         .iter()
         .map(|account| {
+            let contract = contracts.get(&account.contracts.client);
+            let balance = contract.map_or(ton::CLIENT_BALANCE, |contract| contract.balance);
+            let charged = contract.map_or(0, |contract| contract.tokens_used.get());
+            // A price of zero buys without limit.
+            let payed = balance.buys(price).map_or(u64::MAX, |bought| bought.get().saturating_add(charged));
             json!({
                 "proxy_sc_address": text(&account.contracts.proxy),
                 "proxy_public_key": account.contracts.proxy_key.to_string().to_uppercase(),
                 "sc_address": text(&account.contracts.client),
-                "state": 0,
+                "state": contract.map_or(0, |contract| contract.state.number()),
                 "tokens_used_proxy_committed_to_blockchain": account.totals.signed,
                 "tokens_used_proxy_committed_to_db": account.totals.stored,
                 "tokens_used_proxy_max": account.totals.used,
-                "tokens_charged": 0,
-                // A price of zero buys without limit.
-                "tokens_payed": payed.map_or(u64::MAX, units::AdjustedTokens::get),
+                "tokens_charged": charged,
+                "tokens_payed": payed,
             })
         })
         .collect();
     json!({
         "status": {
-            "wallet_balance": PSEUDO_WALLET_NANOTONS,
-            "ton_last_synced_at": shared.root_file.read_at(),
+            "wallet_balance": balance,
+            "ton_last_synced_at": shared.root_source.read_at(),
             "enabled": true,
             "version": env!("CARGO_PKG_VERSION"),
             "requests_in_flight": shared.stats.requests_in_flight(),
@@ -181,9 +254,9 @@ fn stats(client: &Client) -> Value {
         "stats": shared.stats.json(Instant::now().into_std()),
         "wallet": {
             "address": text(&shared.party.connecting.owner),
-            "balance": PSEUDO_WALLET_NANOTONS,
+            "balance": balance,
             "seqno": 7,
-            "pending_transactions_cnt": 0,
+            "pending_transactions_cnt": open,
             "active_transactions_cnt": 0,
         },
         "localconf": {
@@ -194,6 +267,7 @@ fn stats(client: &Client) -> Value {
         "root_contract_config": admin::root_contract_config(&root, is_testnet),
         "proxy_connections": connections,
         "proxies": proxies,
+        "contracts": contracts.iter().map(|(address, view)| contract_stats(text(address), view)).collect::<Vec<_>>(),
     })
 }
 

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use node::{ConnectingParty, OwnContract, RootFile, StateFolder, follow_payments};
+use chain::Runner;
+use node::{
+    ChainConfig, ConnectingParty, OwnContract, RootContract, RootFile, RootSource, StateFolder,
+    follow_payments,
+};
 use rand::RngExt as _;
 use tokio::sync::watch;
 use ton::RootConfig;
@@ -15,17 +19,20 @@ use crate::config::{Config, StartError};
 use crate::debug::DebugLog;
 use crate::link::{Pool, Slots};
 use crate::session::{Accounts, Party, Secret};
+use crate::settlement::Purse;
 use crate::stats::Stats;
 
 /// See the module.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) party: Party,
-    pub(crate) root_file: RootFile,
+    pub(crate) root_source: RootSource,
     pub(crate) state: Arc<StateFolder>,
     root: watch::Sender<Arc<RootConfig>>,
     pub(crate) connect: ConnectConfig,
     pub(crate) accounts: Accounts,
+    /// Pays proxies, where there is a chain.
+    pub(crate) purse: Option<Arc<Purse>>,
     pub(crate) pool: Pool,
     pub(crate) slots: Slots,
     pub(crate) stats: Stats,
@@ -34,30 +41,51 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Checks the configuration and reads everything it names.
-    pub(crate) fn new(config: Config) -> Result<Self, StartError> {
+    /// Checks the configuration and reads everything it names. What carries out the orders of the node wallet, where
+    /// there is a chain, must run.
+    pub(crate) async fn new(config: Config) -> Result<(Self, Option<Runner>), StartError> {
         config.check()?;
-        let root_file = RootFile::new(config.root_config.clone());
-        let root = root_file.read()?;
-        let state = StateFolder::open(&config.state)?;
-        let own_key = PublicKey::new(state.key("wallet.key")?.verifying_key().to_bytes());
+        let root_address = node::root_address(&config.root_address)?;
+        let provider = config.chain.as_ref().map(ChainConfig::provider).transpose()?;
+        let root_source = match &provider {
+            Some(provider) => RootSource::Chain(Box::new(RootContract::new(provider.clone(), root_address))),
+            None => RootSource::File(RootFile::new(config.root_config.clone())),
+        };
+        let root = root_source.read().await?;
+        let state = Arc::new(StateFolder::open(&config.state)?);
+        let key = state.key("wallet.key")?;
+        let own_key = PublicKey::new(key.verifying_key().to_bytes());
         let owner = node::owner_address(&config.owner_address, &own_key, root.params.is_test)?;
+        let secret = Secret::new(&state.secret("secret")?);
+        let (purse, runner) = match provider {
+            Some(provider) => {
+                let (wallet, runner) = node::open_wallet(provider.clone(), key, &owner, &state)?;
+                let purse =
+                    Purse::open(config.policy(), provider, wallet, secret.hash(), Arc::clone(&state))?;
+                (Some(Arc::new(purse)), Some(runner))
+            }
+            None => (None, None),
+        };
+        let wallet = purse
+            .as_ref()
+            .map_or_else(|| node::node_wallet(&own_key, &owner), |purse| purse.wallet().address());
         let party = Party {
             // The node wallet owns the client contracts.
             connecting: ConnectingParty {
-                owner: node::node_wallet(&own_key, &owner),
-                root: node::root_address(&config.root_address)?,
+                owner: wallet,
+                root: root_address,
                 is_testnet: config.is_testnet,
                 contract: OwnContract::Client,
             },
             check_proxy_hashes: config.check_proxy_hashes,
-            secret: Secret::new(&state.secret("secret")?),
+            secret,
         };
-        Ok(Self {
+        let shared = Self {
             party,
-            root_file,
+            root_source,
+            purse,
             accounts: Accounts::restored(state.kept_payments(PaymentKind::ClientCharge)?),
-            state: Arc::new(state),
+            state,
             root: watch::Sender::new(Arc::new(root)),
             connect: node::connect_config(config.router),
             pool: Pool::new(),
@@ -66,7 +94,8 @@ impl Shared {
             debug_log: DebugLog::default(),
             affinity: AffinitySecret::new(rand::rng().random()),
             config,
-        })
+        };
+        Ok((shared, runner))
     }
 
     /// The root configuration as it is now.
@@ -85,10 +114,17 @@ impl Shared {
         follow_payments(Arc::clone(&self.state), &self.accounts.charged, charges).await;
     }
 
+    /// Pays proxies, for ever.
+    pub(crate) async fn pay(&self) {
+        let Some(purse) = &self.purse else { return };
+        let mut root = self.root_changes();
+        purse.run(&self.accounts, &mut root).await;
+    }
+
     /// Takes over newer root configurations, for ever.
     pub(crate) async fn follow_root(&self) -> std::convert::Infallible {
         loop {
-            let newer = self.root_file.newer_than(self.root().version).await;
+            let newer = self.root_source.newer_than(self.root().version).await;
             self.root.send_replace(Arc::new(newer));
         }
     }

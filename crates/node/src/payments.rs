@@ -51,7 +51,7 @@ impl StateFolder {
     /// # Errors
     /// [`StateError`] if the file cannot be read or holds anything that is not genuine.
     pub fn kept_payments(&self, kind: PaymentKind) -> Result<Vec<KeptPayment>, StateError> {
-        let Some(text) = self.read_own(FILE)? else { return Ok(Vec::new()) };
+        let Some(text) = self.text(FILE)? else { return Ok(Vec::new()) };
         let kept: Option<Vec<_>> = text.lines().map(|line| read(line, kind)).collect();
         let contracts =
             |kept: &[KeptPayment]| kept.iter().map(|kept| kept.proxy).collect::<BTreeSet<_>>().len();

@@ -143,7 +143,7 @@ impl StateFolder {
 
     /// The trimmed text of a file of the owner's alone; `make` gives it when there is none.
     fn load_or_write(&self, name: &str, make: impl FnOnce() -> String) -> Result<String, StateError> {
-        if let Some(text) = self.read_own(name)? {
+        if let Some(text) = self.text(name)? {
             return Ok(text.trim().to_owned());
         }
         let text = make();
@@ -152,7 +152,10 @@ impl StateFolder {
     }
 
     /// The text of a file of the owner's alone, if there is one.
-    pub(crate) fn read_own(&self, name: &str) -> Result<Option<String>, StateError> {
+    ///
+    /// # Errors
+    /// [`StateError`] if others may read it, or it cannot be read.
+    pub fn text(&self, name: &str) -> Result<Option<String>, StateError> {
         let path = self.path.join(name);
         let failed = |source| StateError::Io { path: path.clone(), source };
         match fs::metadata(&path) {

@@ -134,7 +134,9 @@ impl CodeMask {
 const ASSUMED_STAKE: NanoTon = NanoTon::new(1_000_000_000);
 
 impl Params {
-    pub(crate) fn cell(&self, codes: CodeMask) -> Cell {
+    /// The cell with those codes that `codes` names.
+    #[must_use]
+    pub fn cell(&self, codes: CodeMask) -> Cell {
         build(|builder| self.store(builder, codes))
     }
 

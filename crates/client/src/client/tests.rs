@@ -33,8 +33,8 @@ const TOKENS: TokensUsed = TokensUsed {
     total_tokens_used: 10,
 };
 
-fn client(network: &Network) -> Client {
-    Client::open(network.config()).unwrap()
+async fn client(network: &Network) -> Client {
+    Client::open(network.config()).await.unwrap()
 }
 
 /// Runs a request while the proxy does what the test says.
@@ -63,7 +63,7 @@ fn totals(client: &Client) -> (u64, u64, u64) {
 #[tokio::test(start_paused = true)]
 async fn a_request_travels_without_the_application_and_its_answer_comes_back() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let (mut proxy, _serving) = connected(&network, &client, Some(2)).await;
     let body = r#"{"model":"m","messages":[],"timeout":10,"max_coefficient":2000,"temperature":0.70}"#;
     let mut answer = run(&client, body, async || {
@@ -97,7 +97,7 @@ async fn a_request_travels_without_the_application_and_its_answer_comes_back() {
 #[tokio::test(start_paused = true)]
 async fn parts_are_handed_on_as_they_come() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let (mut proxy, _serving) = connected(&network, &client, Some(2)).await;
     let mut id = [0; 32];
     let mut answer = run(&client, r#"{"model":"m","stream":true}"#, async || {
@@ -118,7 +118,7 @@ async fn parts_are_handed_on_as_they_come() {
 #[tokio::test(start_paused = true)]
 async fn protocol_0_is_spoken_to_old_proxies() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let (mut proxy, _serving) = connected(&network, &client, None).await;
     let mut answer = run(&client, CHAT, async || {
         let got = proxy.next_request().await.unwrap();

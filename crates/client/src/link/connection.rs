@@ -9,6 +9,8 @@ use gateway::server::Model;
 use node::failpoint;
 use rand::RngExt as _;
 use tokio::time::Instant;
+use ton::Address;
+use transport::clock::unix_now;
 use transport::{CloseReason, Link, LinkEvent, LinkEvents, QueryError};
 use units::ProtocolVersion;
 use wire::client::{PaymentStatus, UpdatePaymentStatus};
@@ -16,7 +18,8 @@ use wire::{DecodeError, StatusCode};
 
 use super::Requests;
 use super::slot::Readiness;
-use crate::session::{ExpectConnected, FromProxy, Models, Session, SessionError};
+use crate::session::{Contracts, ExpectConnected, FromProxy, Models, Session, SessionError};
+use crate::settlement::Purse;
 use crate::shared::Shared;
 
 /// Deadlines of the deployed network.
@@ -172,6 +175,12 @@ async fn handshake(shared: &Shared, link: &Link, events: &mut LinkEvents) -> Res
     if let Some(greeting) = expect.greeting() {
         link.try_send(greeting).map_err(|_closed_or_full| QueryError::Closed)?;
     }
+    let purse = shared.purse.as_ref();
+    let _registering = purse.map(|purse| {
+        let Contracts { proxy, proxy_key, client } = expect.contracts();
+        purse.begin(expect.config(), proxy, proxy_key, expect.nonce(), unix_now());
+        Registering { purse, client: *client, nonce: expect.nonce() }
+    });
     failpoint::pass("client-query");
     let answer = link.query(query, AUTHORIZE_TIMEOUT).await?;
     let mut session = expect.handle(&answer, &shared.accounts)?;
@@ -184,6 +193,21 @@ async fn handshake(shared: &Shared, link: &Link, events: &mut LinkEvents) -> Res
         }
     }
     Ok(session)
+}
+
+/// A connection that waits to be authorised. Once it is, or is gone, nothing more is sent for it.
+struct Registering<'s> {
+    purse: &'s Purse,
+    client: Address,
+    nonce: Option<u64>,
+}
+
+impl Drop for Registering<'_> {
+    fn drop(&mut self) {
+        if let Some(nonce) = self.nonce {
+            self.purse.forget(&self.client, nonce);
+        }
+    }
 }
 
 /// Membership in the pool. However the connection ends, its requests end with it.

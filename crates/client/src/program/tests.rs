@@ -261,7 +261,7 @@ async fn without_a_proxy_requests_fail_at_once_and_readiness_says_why() {
 async fn a_client_reconnects_and_goes_on() {
     let (mut listener, address) = listen().await;
     let network = Network::new(&[address]);
-    let client = Client::open(network.config()).unwrap();
+    let client = Client::open(network.config()).await.unwrap();
     for _ in 0..2 {
         let (link, events) = listener.accept().await.unwrap();
         let mut proxy = Proxy::new(&network, link, events, Some(2));

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use node::{KeptPayment, failpoint};
 use tokio::sync::Notify;
 use ton::Address;
-use ton::payment::{self, PaymentError, PaymentKind};
+use ton::payment::{self, PaymentError, PaymentKind, VerifiedPayment};
 use units::{AdjustedTokens, PublicKey};
 use wire::proxy::SignedPayment;
 
@@ -74,6 +74,12 @@ impl Account {
         self.totals.stored = self.totals.stored.max(stored);
         self.totals.used = self.totals.used.max(used);
         Ok(())
+    }
+
+    /// The largest charge, to be landed.
+    pub(crate) fn charge(&self) -> Option<VerifiedPayment> {
+        let Contracts { proxy_key, client, .. } = &self.contracts;
+        payment::verify(self.best_charge.as_deref()?, PaymentKind::ClientCharge, client, proxy_key).ok()
     }
 
     /// Takes over a charge, if there is one, it verifies and is larger than the known one.

@@ -39,7 +39,8 @@ impl Secret {
         Self(text.into())
     }
 
-    fn hash(&self) -> [u8; 32] {
+    /// What the chain may know of it.
+    pub(crate) fn hash(&self) -> [u8; 32] {
         Sha256::digest(self.0.as_bytes()).into()
     }
 }
@@ -59,6 +60,10 @@ pub(crate) struct ExpectConnected {
 /// An authorisation was sent.
 pub(crate) struct ExpectAuthorization {
     session: Session,
+    contracts: Contracts,
+    /// The long way: the number that the owner's wallet must show on the chain.
+    nonce: Option<u64>,
+    config: Arc<RootConfig>,
 }
 
 /// An agreed link to one proxy.
@@ -104,7 +109,8 @@ impl ExpectConnected {
     /// Checks who the proxy is and authorises.
     ///
     /// The short way shows the secret, but only to a proxy that already knows its hash. Otherwise the long way
-    /// is taken; in networks without a chain proxies accept it at once.
+    /// is taken: the owner's wallet shows the proxy's number on the chain. In networks without a chain proxies accept it
+    /// at once.
     ///
     /// # Errors
     /// [`SessionError`] if anything about the proxy does not follow from our root configuration, or it is not
@@ -121,20 +127,36 @@ impl ExpectConnected {
         let contracts = Contracts { proxy_key, proxy: proxy.contract(), client };
         accounts.open(contracts)?;
         accounts.with(&contracts.proxy, |account| account.take_payment(&connected.signed_payment));
-        let query = match connected.auth {
+        let (query, nonce) = match connected.auth {
             ProxyConnectionAuth::Short { secret_hash, .. } if secret_hash == self.party.secret.hash() => {
-                wire::encode(&AuthorizeWithProxyShort { data: self.party.secret.0.as_bytes() })
+                let data = self.party.secret.0.as_bytes();
+                (wire::encode(&AuthorizeWithProxyShort { data }), None)
             }
-            ProxyConnectionAuth::Short { .. } | ProxyConnectionAuth::Long { .. } => {
-                wire::encode(&AuthorizeWithProxyLong {})
+            ProxyConnectionAuth::Short { nonce, .. } | ProxyConnectionAuth::Long { nonce } => {
+                (wire::encode(&AuthorizeWithProxyLong {}), Some(nonce.cast_unsigned()))
             }
         };
         let session = Session { protocol: proxy.protocol(), proxy_contract: contracts.proxy };
-        Ok((ExpectAuthorization { session }, query))
+        Ok((ExpectAuthorization { session, contracts, nonce, config: self.config }, query))
     }
 }
 
 impl ExpectAuthorization {
+    /// The proxy contract, its key and our contract.
+    pub(crate) fn contracts(&self) -> &Contracts {
+        &self.contracts
+    }
+
+    /// What the owner's wallet must show on the chain before the proxy authorises us, where there is one.
+    pub(crate) fn nonce(&self) -> Option<u64> {
+        self.nonce
+    }
+
+    /// What the contracts follow from.
+    pub(crate) fn config(&self) -> &RootConfig {
+        &self.config
+    }
+
     /// What goes before the authorisation where version 3 was chosen: what we can do.
     pub(crate) fn greeting(&self) -> Option<Bytes> {
         let capabilities = Capabilities::OURS.to_wire();

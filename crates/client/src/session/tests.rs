@@ -199,6 +199,22 @@ fn the_secret_is_shown_only_to_a_proxy_that_knows_its_hash() {
 }
 
 #[test]
+fn the_long_way_names_the_number_to_show_on_the_chain() {
+    let network = Network::new(&[]);
+    let nonce = |auth| {
+        let answer = network.connected(&WALLET, Some(2), |connected| connected.auth = auth);
+        let (expect, _query) = begin(&network).0.handle(&answer, &Accounts::default()).unwrap();
+        assert_eq!(expect.contracts().proxy, network.proxy_contract());
+        assert_eq!(expect.config().params, network.root.params);
+        expect.nonce()
+    };
+    let secret_hash = <sha2::Sha256 as sha2::Digest>::digest(SECRET).into();
+    assert_eq!(nonce(ProxyConnectionAuth::Short { secret_hash, nonce: 5 }), None);
+    assert_eq!(nonce(ProxyConnectionAuth::Short { secret_hash: [0; 32], nonce: 5 }), Some(5));
+    assert_eq!(nonce(ProxyConnectionAuth::Long { nonce: -1 }), Some(u64::MAX));
+}
+
+#[test]
 fn an_authorisation_that_fails_ends_the_handshake() {
     let network = Network::new(&[]);
     let expect = || {

@@ -2,7 +2,8 @@
 //!
 //! A [`Settlement`] is a value to feed. It belongs to one client contract, that is to one proxy and one version of the
 //! network's params; when these change, the contract before is closed by its own settlement while the next one works. Facts
-//! go in, [`Action`]s come out; there is no socket, no clock and no randomness. Times are since 1970.
+//! go in, [`Action`]s come out; there is no socket, no clock and no randomness. Times are since 1970. A [`Purse`] has the
+//! settlements of all contracts, and the server, wallet and file around them.
 //!
 //! Invariants:
 //! - At most one order that moves money or changes the contract is on its way, and the contract is read after it
@@ -13,8 +14,10 @@
 //!   gets out whatever the proxy does.
 //! - A charge is landed only if the proxy signed it and it counts more than the chain does.
 
+mod kept;
 mod order;
 mod policy;
+mod purse;
 mod steps;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,9 +27,11 @@ use ton::payment::VerifiedPayment;
 use ton::states::{ClientData, ContractState};
 use units::{AdjustedTokens, NanoTon};
 
+pub use kept::MalformedContracts;
 pub use order::{ATTACHED, Duty, Order, OrderId, Terms};
 pub use policy::Policy;
 use policy::{Funds, Need, Pace};
+pub use purse::{Asked, Purse, PurseError};
 
 /// What has to be done, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +76,10 @@ pub enum Stage {
 pub struct View {
     /// How far it is.
     pub stage: Stage,
+    /// The contract's own word for it.
+    pub state: ContractState,
+    /// Charged on the chain since the contract began.
+    pub tokens_used: AdjustedTokens,
     /// Paid in and not charged on the chain.
     pub balance: NanoTon,
     /// The floor that withdrawing leaves.
@@ -154,7 +163,7 @@ pub struct Settlement {
     outbox: VecDeque<Action>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Wishes {
     withdraw: bool,
     close: bool,
@@ -231,6 +240,12 @@ impl Settlement {
     /// The contract as it is now; `None` if there is none.
     pub fn looked(&mut self, contract: Option<ClientData>, now: Duration) {
         self.look_at = None;
+        if let Some(data) = &contract
+            && self.used == AdjustedTokens::ZERO
+        {
+            // The pace is measured from here. What was used in an earlier life was told before, and is no pace.
+            self.pace.take(data.tokens_used, now);
+        }
         self.contract = Some(contract);
         self.check_awaited(now);
         self.advance(now);
@@ -296,7 +311,7 @@ impl Settlement {
     /// [`Refused`] if there is nothing to close.
     pub fn close(&mut self, now: Duration) -> Result<(), Refused> {
         self.open_contract()?;
-        self.wishes = Wishes { close: true, ..Wishes::default() };
+        self.wishes = Wishes { close: true, withdraw: false, ..self.wishes };
         self.not_before = now;
         self.advance(now);
         Ok(())
@@ -380,6 +395,8 @@ impl Settlement {
         };
         View {
             stage,
+            state: data.map_or(ContractState::Normal, |data| data.state),
+            tokens_used: data.map_or(AdjustedTokens::ZERO, |data| data.tokens_used),
             balance: data.map_or(NanoTon::ZERO, |data| data.balance),
             stake: data.map_or(self.terms.stake(), |data| data.stake),
             left: data.map_or(NanoTon::ZERO, |data| self.left(data)),
@@ -392,6 +409,12 @@ impl Settlement {
     #[must_use]
     pub fn is_finished(&self, now: Duration) -> bool {
         self.closed_since.is_some_and(|since| since + CLOSED_FOR <= now)
+    }
+
+    /// Whether the network's params have changed.
+    #[must_use]
+    pub const fn is_outdated(&self) -> bool {
+        self.wishes.outdated_since.is_some()
     }
 
     fn contract_data(&self) -> Option<&ClientData> {

@@ -298,13 +298,21 @@ fn connections_that_wait_have_a_bound() {
 #[test]
 fn the_balance_is_topped_up_before_it_ends() {
     let mut world = World::open();
+    // Use that is spread over a day.
+    world.pass(24 * 3600);
     let half = TON / 2 / PRICE;
     world.uses(half, 0);
     assert!(world.sent.is_empty(), "half of the stake is enough");
     world.uses(half + 1, 0);
-    // Everything used in one minute: ten times as much is wanted.
-    let [Duty::TopUp { amount }] = world.sent[..] else { panic!("{:?}", world.sent) };
-    assert!(amount.get() > TON / 2 && amount.get() % PRICE == 0, "{amount}");
+    assert_eq!(world.sent, [Duty::TopUp { amount: NanoTon::new((half + 1) * PRICE) }]);
+}
+
+#[test]
+fn more_is_paid_in_where_more_is_used() {
+    let mut world = World::open();
+    // Half of the stake in a minute: ten times as much is wanted, of which half is left.
+    world.uses(TON / 2 / PRICE, 0);
+    assert_eq!(world.sent, [Duty::TopUp { amount: NanoTon::new(5 * TON - TON / 2) }]);
 }
 
 #[test]
@@ -328,10 +336,13 @@ fn another_secret_is_replaced_and_along_with_a_top_up_if_one_is_due() {
 fn a_charge_is_landed_when_half_of_the_stake_waits_for_it() {
     let mut world = World::open();
     let stake = TON / PRICE;
+    // Use that is spread over a day.
+    world.pass(24 * 3600);
     world.uses(stake / 2, stake / 2);
     assert!(world.sent.is_empty());
     // Signed too little to be worth the fee.
     let mut poor = World::open();
+    poor.pass(24 * 3600);
     poor.uses(stake / 2 + 1, stake / 4 - 1);
     assert!(!poor.sent.iter().any(|duty| matches!(duty, Duty::Charge(_))), "{:?}", poor.sent);
     world.uses(stake / 2 + 1, stake / 2 + 1);

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn the_account_follows_payments_and_never_falls() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let (mut proxy, _serving) = connected(&network, &client, Some(2)).await;
     assert_eq!(totals(&client), (0, 0, 0));
     let wallet = proxy.wallet.unwrap();
@@ -37,7 +37,7 @@ async fn the_account_follows_payments_and_never_falls() {
 #[tokio::test(start_paused = true)]
 async fn the_account_is_asked_for_every_10_to_20_seconds() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let (mut proxy, _serving) = connected(&network, &client, Some(2)).await;
     proxy.totals = (7, 8, 9);
     tokio::select! {
@@ -51,7 +51,7 @@ async fn the_account_is_asked_for_every_10_to_20_seconds() {
 #[tokio::test(start_paused = true)]
 async fn debug_times_are_added_and_kept() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let (mut proxy, _serving) = connected(&network, &client, Some(2)).await;
     for (content_type, body, before, after) in [
         (JSON, &b"{\"a\":1}\n"[..], "{\"a\":1,\"debug\":{", "}}\n"),
@@ -82,7 +82,7 @@ async fn debug_times_are_added_and_kept() {
 #[tokio::test(start_paused = true)]
 async fn what_is_missing_is_said() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(client.missing(), ["a ready proxy (the root configuration has no further proxy)"]);
     let ((link, events), (proxy_link, proxy_events)) = transport::testing::pair();
@@ -105,18 +105,27 @@ async fn what_is_missing_is_said() {
 #[tokio::test]
 async fn a_configuration_that_cannot_work_starts_nothing() {
     let network = Network::new(&[]);
-    let open = |config| Client::open(config).err().unwrap();
+    let open = async |config| Client::open(config).await.err().unwrap();
     let config = Config { root_address: String::new(), ..network.config() };
-    assert!(matches!(open(config), StartError::Setting(SettingError::Value { key: "root_address", .. })));
+    assert!(matches!(
+        open(config).await,
+        StartError::Setting(SettingError::Value { key: "root_address", .. })
+    ));
     let config = Config { root_address: "nowhere".to_owned(), ..network.config() };
-    assert!(matches!(open(config), StartError::Setting(SettingError::Address { key: "root_address", .. })));
+    assert!(matches!(
+        open(config).await,
+        StartError::Setting(SettingError::Address { key: "root_address", .. })
+    ));
     let config = Config { owner_address: "nobody".to_owned(), ..network.config() };
-    assert!(matches!(open(config), StartError::Setting(SettingError::Address { key: "owner_address", .. })));
+    assert!(matches!(
+        open(config).await,
+        StartError::Setting(SettingError::Address { key: "owner_address", .. })
+    ));
     let config = Config { root_config: "no/such/file".into(), ..network.config() };
-    assert!(matches!(open(config), StartError::Root(RootError::Read { .. })));
+    assert!(matches!(open(config).await, StartError::Root(RootError::Read { .. })));
     let config = Config { proxy_connections: 0, ..network.config() };
     assert!(matches!(
-        open(config),
+        open(config).await,
         StartError::Setting(SettingError::Value { key: "proxy_connections", .. })
     ));
 }
@@ -124,7 +133,7 @@ async fn a_configuration_that_cannot_work_starts_nothing() {
 #[tokio::test(start_paused = true)]
 async fn only_a_newer_root_configuration_is_taken_over() {
     let mut network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let mut follow = async |version: u32, price: u64| {
         network.root.version = units::ConfigVersion::new(version);
         network.root.params.price_per_token = units::NanoTon::new(price);

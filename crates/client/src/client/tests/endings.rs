@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn every_refusal_before_the_head_ends_the_request() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let (mut proxy, _serving) = connected(&network, &client, Some(2)).await;
     let none = TokensUsed { total_tokens_used: 0, ..TOKENS };
     for (code, text, kind) in [
@@ -45,7 +45,7 @@ async fn every_refusal_before_the_head_ends_the_request() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_in_the_form_of_an_answer_passes_as_it_is() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let (mut proxy, _serving) = connected(&network, &client, Some(2)).await;
     let mut answer = run(&client, CHAT, async || {
         let got = proxy.next_request().await.unwrap();
@@ -60,7 +60,7 @@ async fn a_refusal_in_the_form_of_an_answer_passes_as_it_is() {
 #[tokio::test(start_paused = true)]
 async fn every_failure_after_the_head_ends_the_answer() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let (mut proxy, serving) = connected(&network, &client, Some(2)).await;
     for form in 0..5 {
         let mut answer = run(&client, CHAT, async || {
@@ -97,7 +97,7 @@ async fn every_failure_after_the_head_ends_the_answer() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_makes_no_sense_fails_its_request_only() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let (mut proxy, _serving) = connected(&network, &client, Some(2)).await;
     let heads =
         [Bytes::from_static(b"nonsense"), head(99, JSON, b""), head(100, JSON, b""), head(1000, JSON, b"")];
@@ -121,7 +121,7 @@ async fn an_answer_that_makes_no_sense_fails_its_request_only() {
 #[tokio::test(start_paused = true)]
 async fn the_timer_ends_a_request_that_nobody_answers() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let (mut proxy, _serving) = connected(&network, &client, Some(2)).await;
     let started = Instant::now();
     let silent = run(&client, r#"{"model":"m","timeout":7}"#, async || {
@@ -147,7 +147,7 @@ async fn the_timer_ends_a_request_that_nobody_answers() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_proxy_fails_its_requests_at_once() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let (mut proxy, serving) = connected(&network, &client, Some(2)).await;
     let started = Instant::now();
     let lost = run(&client, CHAT, async || {
@@ -168,7 +168,7 @@ async fn a_lost_proxy_fails_its_requests_at_once() {
 #[tokio::test(start_paused = true)]
 async fn an_application_that_leaves_costs_nobody_else_anything() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let (mut proxy, _serving) = connected(&network, &client, Some(2)).await;
     let mut left = [0; 32];
     let answer = run(&client, CHAT, async || {
@@ -202,7 +202,7 @@ async fn an_application_that_leaves_costs_nobody_else_anything() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_reader_fails_alone() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let (mut proxy, _serving) = connected(&network, &client, Some(2)).await;
     let mut slow_id = [0; 32];
     let mut slow = run(&client, CHAT, async || {
@@ -231,7 +231,7 @@ async fn a_slow_reader_fails_alone() {
 #[tokio::test(start_paused = true)]
 async fn empty_parts_are_bounded_too() {
     let network = Network::new(&[]);
-    let client = Client::open(Config { waiting_len_max: 20_000, ..network.config() }).unwrap();
+    let client = Client::open(Config { waiting_len_max: 20_000, ..network.config() }).await.unwrap();
     let (mut proxy, _serving) = connected(&network, &client, Some(2)).await;
     let mut answer = run(&client, CHAT, async || {
         let id = proxy.next_request().await.unwrap().id;
@@ -248,7 +248,7 @@ async fn empty_parts_are_bounded_too() {
 #[tokio::test(start_paused = true)]
 async fn a_malformed_message_ends_the_connection_and_an_unknown_one_does_not() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let (mut proxy, serving) = connected(&network, &client, Some(2)).await;
     proxy.link.try_send(Bytes::from_static(b"\x01\x02\x03\x04unknown")).unwrap();
     let mut answer = run(&client, CHAT, async || {
@@ -273,7 +273,7 @@ async fn a_malformed_message_ends_the_connection_and_an_unknown_one_does_not() {
 #[tokio::test(start_paused = true)]
 async fn a_question_to_the_client_is_refused() {
     let network = Network::new(&[]);
-    let client = client(&network);
+    let client = client(&network).await;
     let (proxy, _serving) = connected(&network, &client, Some(2)).await;
     let refused = proxy.link.query(Bytes::from_static(b"what"), Duration::from_secs(5)).await;
     let Err(transport::QueryError::Refused { code, .. }) = refused else { panic!("{refused:?}") };

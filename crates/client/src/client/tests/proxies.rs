@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_request_goes_to_another_proxy_when_the_first_has_no_worker() {
     let network = Network::new(&[]);
-    let client = Client::open(Config { proxy_connections: 2, ..network.config() }).unwrap();
+    let client = Client::open(Config { proxy_connections: 2, ..network.config() }).await.unwrap();
     let (mut one, _serving) = connected(&network, &client, Some(2)).await;
     let (mut two, _serving) = connected(&network, &client, Some(2)).await;
     // Only the first request is answered by whoever gets it; the second proxy serves what the first refused.
@@ -49,7 +49,7 @@ async fn a_request_goes_to_another_proxy_when_the_first_has_no_worker() {
 #[tokio::test(start_paused = true)]
 async fn a_request_goes_to_another_proxy_when_the_first_is_lost_before_the_answer() {
     let network = Network::new(&[]);
-    let client = Client::open(Config { proxy_connections: 2, ..network.config() }).unwrap();
+    let client = Client::open(Config { proxy_connections: 2, ..network.config() }).await.unwrap();
     let (mut one, _serving) = connected(&network, &client, Some(2)).await;
     let (mut two, _serving) = connected(&network, &client, Some(2)).await;
     let mut answer = run(&client, CHAT, async || {
@@ -79,7 +79,7 @@ async fn a_refusal_for_want_of_room_says_who_has_to_wait_and_how_long() {
         (651, "no ready workers for model m", 503, "5"),
     ] {
         let network = Network::new(&[]);
-        let client = client(&network);
+        let client = client(&network).await;
         let (mut proxy, _serving) = connected(&network, &client, Some(2)).await;
         // As proxies of ours write it.
         let error = ApiError::from_wire(code, text).into_response::<Bytes>();
@@ -129,7 +129,7 @@ fn refusal() -> Bytes {
 #[tokio::test(start_paused = true)]
 async fn requests_go_to_proxies_with_a_worker_for_the_model() {
     let network = Network::new(&[]);
-    let client = Client::open(Config { proxy_connections: 2, ..network.config() }).unwrap();
+    let client = Client::open(Config { proxy_connections: 2, ..network.config() }).await.unwrap();
     let (mut without, _serving) = connected(&network, &client, Some(2)).await;
     without.model = None;
     let (mut with, _serving) = connected(&network, &client, Some(2)).await;

@@ -16,7 +16,7 @@ const JSON: &str = "application/json";
 
 /// A client with one link of version 3.
 async fn client_of<'n>(network: &'n Network) -> (Client, Proxy<'n>) {
-    let client = Client::open(network.config()).unwrap();
+    let client = Client::open(network.config()).await.unwrap();
     let (proxy, _serving) = connected(network, &client, Some(3)).await;
     (client, proxy)
 }
@@ -82,7 +82,7 @@ async fn what_has_ended_is_not_cancelled() {
 #[tokio::test(start_paused = true)]
 async fn peers_of_other_capabilities_speak_version_2_which_knows_no_cancel() {
     let network = Network::new(&[]);
-    let client = Client::open(network.config()).unwrap();
+    let client = Client::open(network.config()).await.unwrap();
     let ((link, events), (proxy_link, proxy_events)) = transport::testing::pair();
     let shared = Arc::clone(&client.shared);
     let _serving = tokio::spawn(async move { link::serve(&shared, link, events, 0).await });
@@ -101,7 +101,7 @@ async fn peers_of_other_capabilities_speak_version_2_which_knows_no_cancel() {
 #[tokio::test(start_paused = true)]
 async fn a_proxy_that_says_3_and_never_what_it_can_do_is_given_up() {
     let network = Network::new(&[]);
-    let client = Client::open(network.config()).unwrap();
+    let client = Client::open(network.config()).await.unwrap();
     let ((link, events), (proxy_link, proxy_events)) = transport::testing::pair();
     let mut proxy = Proxy::new(&network, proxy_link, proxy_events, Some(3));
     proxy.capabilities = None;
@@ -309,7 +309,7 @@ async fn senseless_credit_for_a_query_ends_it_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_proxy_that_goes_away_gets_no_more_requests_and_finishes_those_that_run() {
     let network = Network::new(&[]);
-    let client = Client::open(network.config()).unwrap();
+    let client = Client::open(network.config()).await.unwrap();
     let (mut leaving, serving) = connected(&network, &client, Some(3)).await;
     let chat = request(CHAT);
     let (answer, id) = tokio::join!(client.run(&chat), async {

@@ -1,0 +1,307 @@
+//! A client's money on its way to a proxy and back, through the real contracts on a devnet.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use chain::outbox::{Order, OrderId};
+use chain::{Follower, Limits, Provider, Runner, Transaction, Wallet};
+use cocoon_client::settlement::{Policy, Purse, Stage};
+use devnet::{Devnet, Genesis, NetworkConfig, Node, Pace};
+use ed25519_dalek::SigningKey;
+use node::StateFolder;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use ton::contracts::{StateInit, client_address, proxy_init};
+use ton::message::InternalMessage;
+use ton::messages::{ClientPayload, ClientRequest, Notice, ProxyMessage};
+use ton::payment::{PaymentKind, SignedPayment};
+use ton::states::{ClientData, ContractState};
+use ton::{Address, Contract, ContractCode, RootConfig, StructVersion};
+use tycho_types::cell::Cell;
+use units::{AdjustedTokens, NanoTon, PublicKey};
+
+const TON: u64 = 1_000_000_000;
+const PRICE: u64 = 2_000_000;
+const SECRET: [u8; 32] = [9; 32];
+/// Who gets what the node wallet has at last; nobody here.
+const OWNER: Address = Address::new(0, [3; 32]);
+
+fn public(key: &SigningKey) -> PublicKey {
+    PublicKey::new(key.verifying_key().to_bytes())
+}
+
+/// A network with a proxy that has its stake, and a client whose node wallet has 20 TON.
+struct World {
+    node: Node,
+    now: Arc<AtomicU64>,
+    provider: Provider,
+    config: RootConfig,
+    proxy_key: SigningKey,
+    proxy: Address,
+    bank: Wallet,
+    bank_runner: Runner,
+    wallet: Wallet,
+    runner: Runner,
+    folder: TempDir,
+    _stop: DropGuard,
+}
+
+impl World {
+    async fn new() -> Self {
+        let now = Arc::new(AtomicU64::new(1_800_000_000));
+        let start = Duration::from_secs(now.load(Ordering::SeqCst));
+        let config = NetworkConfig::mainnet();
+        let genesis = Genesis { config, seed: Genesis::seed_of("client"), start, pace: Pace::Instant };
+        let clock = Arc::clone(&now);
+        let node = Node::new(Devnet::new(genesis), move || Duration::from_secs(clock.load(Ordering::SeqCst)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(admin::serve(listener, devnet::http::router(node.clone()), stop.clone()));
+        let provider = Provider::new(endpoint, Limits::default());
+
+        let (bank_key, proxy_key) = (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]));
+        let bank = node::wallet_state(&public(&bank_key), &OWNER);
+        let mut config = RootConfig::pseudo(bank.address());
+        let params = &mut config.params;
+        params.struct_version = StructVersion::V3;
+        (params.price_per_token, params.worker_fee_per_token) =
+            (NanoTon::new(PRICE), NanoTon::new(PRICE / 2));
+        params.proxy_code = ContractCode::built(Contract::Proxy);
+        params.client_code = ContractCode::built(Contract::Client);
+        params.worker_code = ContractCode::built(Contract::Worker);
+        let proxy = proxy_init(&config, &bank.address(), &public(&proxy_key), &Address::new(0, [4; 32]));
+        let client_key = SigningKey::from_bytes(&[5; 32]);
+        let client_wallet = node::wallet_state(&public(&client_key), &OWNER);
+        for (address, tons) in [(bank.address(), 50), (client_wallet.address(), 20)] {
+            node.give(&address, NanoTon::new(tons * TON)).unwrap();
+        }
+        let excess = bank.address();
+        let (bank, bank_runner) = Wallet::open(provider.clone(), bank_key, bank, None).unwrap();
+        let (wallet, runner) = Wallet::open(provider.clone(), client_key, client_wallet, None).unwrap();
+        let mut world = Self {
+            node,
+            now,
+            provider,
+            config,
+            proxy_key,
+            proxy: proxy.address(),
+            bank,
+            bank_runner,
+            wallet,
+            runner,
+            folder: tempfile::tempdir().unwrap(),
+            _stop: stop.drop_guard(),
+        };
+        let stake = ProxyMessage::IncreaseStake { query_id: 1, amount: NanoTon::new(2 * TON), excess };
+        world.send(1, world.proxy, Some(proxy), 3, stake.to_cell()).await;
+        world
+    }
+
+    /// Something that others send.
+    async fn send(&mut self, id: u64, to: Address, state_init: Option<StateInit>, tons: u64, body: Cell) {
+        let value = NanoTon::new(tons * TON);
+        let message = InternalMessage { to, value, bounce: true, state_init, body: Some(body) };
+        self.bank.submit(Order { id: OrderId(id), message }).unwrap();
+        let now = self.time();
+        for _step in 0..3 {
+            self.bank_runner.step(|| now).await.unwrap();
+        }
+        assert!(self.bank.outcome(OrderId(id)).unwrap().is_done());
+    }
+
+    fn time(&self) -> Duration {
+        Duration::from_secs(self.now.load(Ordering::SeqCst))
+    }
+
+    fn state(&self) -> Arc<StateFolder> {
+        Arc::new(StateFolder::open(&self.path()).unwrap())
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        Path::join(self.folder.path(), "state")
+    }
+
+    fn purse(&self) -> Purse {
+        let (provider, wallet) = (self.provider.clone(), self.wallet.clone());
+        Purse::open(Policy::default(), provider, wallet, SECRET, self.state()).unwrap()
+    }
+
+    fn client(&self) -> Address {
+        client_address(&self.config, &self.wallet.address(), &self.proxy, &public(&self.proxy_key))
+    }
+
+    fn begin(&self, purse: &Purse, nonce: Option<u64>) {
+        purse.begin(&self.config, &self.proxy, &public(&self.proxy_key), nonce, self.time());
+    }
+
+    /// Lets everything go on for so many rounds of ten seconds.
+    async fn work(&mut self, purse: &Purse, rounds: u64) {
+        for _round in 0..rounds {
+            self.now.fetch_add(10, Ordering::SeqCst);
+            // A block that shows the time.
+            self.node.give(&Address::new(0, [0xee; 32]), NanoTon::new(1_000_000)).unwrap();
+            let now = self.time();
+            purse.step(self.config.params.params_version, now).await.unwrap();
+            self.runner.step(|| now).await.unwrap();
+        }
+    }
+
+    async fn contract(&self) -> ClientData {
+        let account = self.provider.account(&self.client()).await.unwrap();
+        ClientData::from_cell(account.data().unwrap()).unwrap()
+    }
+
+    async fn transactions(&self, account: Address) -> Vec<Transaction> {
+        let mut follower = Follower::from_first(account);
+        let mut all = Vec::new();
+        loop {
+            let news = follower.look(&self.provider).await.unwrap();
+            all.extend(news.transactions);
+            if news.account.is_some() {
+                return all;
+            }
+        }
+    }
+
+    /// What the proxy contract heard from the client contract.
+    async fn requests(&self) -> Vec<ClientRequest> {
+        let seen = self.transactions(self.proxy).await;
+        let bodies = seen.iter().filter_map(|transaction| transaction.incoming.as_ref());
+        bodies.filter_map(|message| ClientRequest::from_cell(&message.body).ok()).collect()
+    }
+
+    /// Money that was owed to the client and came to its wallet.
+    async fn paid_out(&self) -> u64 {
+        let seen = self.transactions(self.wallet.address()).await;
+        let messages = seen.iter().filter_map(|transaction| transaction.incoming.as_ref());
+        let payouts =
+            messages.filter(|message| matches!(Notice::from_cell(&message.body), Ok(Notice::Payout { .. })));
+        payouts.map(|message| message.value().get()).sum()
+    }
+
+    fn signed(&self, kind: PaymentKind, tokens: u64) -> SignedPayment {
+        let tokens = AdjustedTokens::new(tokens);
+        SignedPayment::sign(&self.proxy_key, kind, 7, tokens, &self.client(), &self.bank.address())
+    }
+}
+
+#[tokio::test]
+async fn a_new_client_is_registered_and_has_paid_in_at_once() {
+    let mut world = World::new().await;
+    let purse = world.purse();
+    world.begin(&purse, Some(4711));
+    // Seen, sent, carried out: nothing waits for anything else.
+    world.work(&purse, 2).await;
+    let data = world.contract().await;
+    assert_eq!((data.state, data.balance.get(), data.secret_hash), (ContractState::Normal, TON, SECRET));
+    let payloads: Vec<_> = world.requests().await.into_iter().filter_map(|request| request.payload).collect();
+    let [ClientPayload::TopUp { amount, .. }, ClientPayload::Register { nonce: 4711 }] = payloads[..] else {
+        panic!("{payloads:?}");
+    };
+    assert_eq!(amount.get(), TON);
+    world.work(&purse, 3).await;
+    purse.forget(&world.client(), 4711);
+    let view = purse.views()[0].1;
+    assert_eq!((view.stage, view.balance.get(), view.failures), (Stage::Open, TON, 0));
+    // And then nothing for a day.
+    let sent = world.transactions(world.wallet.address()).await.len();
+    world.now.fetch_add(24 * 3600, Ordering::SeqCst);
+    world.work(&purse, 3).await;
+    assert_eq!(world.transactions(world.wallet.address()).await.len(), sent);
+}
+
+#[tokio::test]
+async fn what_is_used_is_landed_and_paid_in_again() {
+    let mut world = World::new().await;
+    let purse = world.purse();
+    world.begin(&purse, None);
+    world.work(&purse, 4).await;
+    // A stake is worth 500 tokens.
+    let charge =
+        world.signed(PaymentKind::ClientCharge, 300).verify(&world.client(), &public(&world.proxy_key));
+    purse.used(&world.client(), AdjustedTokens::new(300), Some(charge.unwrap()), world.time());
+    world.work(&purse, 8).await;
+    let data = world.contract().await;
+    assert_eq!(data.tokens_used.get(), 300);
+    assert!(data.balance.get() > TON, "ten minutes of such use: {}", data.balance);
+    assert_eq!(purse.views()[0].1.failures, 0);
+    assert!(world.wallet.view().balance.unwrap().get() > 2 * TON, "the wallet can go on");
+}
+
+#[tokio::test]
+async fn everything_comes_back_with_the_proxys_help() {
+    let mut world = World::new().await;
+    let purse = world.purse();
+    world.begin(&purse, None);
+    world.work(&purse, 4).await;
+    assert!(purse.close(world.time())[0].1.is_ok());
+    world.work(&purse, 3).await;
+    assert!(matches!(purse.views()[0].1.stage, Stage::Closing { .. }));
+    assert_eq!(world.paid_out().await, 0);
+    let refund = world.signed(PaymentKind::ClientRefund, 100).to_cell();
+    world.send(2, world.client(), None, 1, refund).await;
+    world.work(&purse, 8).await;
+    assert_eq!(world.paid_out().await, TON - 100 * PRICE);
+    assert_eq!(purse.views()[0].1.stage, Stage::Closed);
+}
+
+#[tokio::test]
+async fn everything_comes_back_without_the_proxy() {
+    let mut world = World::new().await;
+    let purse = world.purse();
+    world.begin(&purse, None);
+    world.work(&purse, 4).await;
+    assert!(purse.close(world.time())[0].1.is_ok());
+    let delay = u64::from(world.config.params.client_delay_before_close.get());
+    world.work(&purse, 2).await;
+    world.now.fetch_add(delay, Ordering::SeqCst);
+    world.work(&purse, 10).await;
+    assert_eq!(world.paid_out().await, TON);
+    assert_eq!(
+        (purse.views()[0].1.stage, world.contract().await.state),
+        (Stage::Closed, ContractState::Closed)
+    );
+}
+
+#[tokio::test]
+async fn a_contract_of_an_earlier_life_is_not_forgotten() {
+    let mut world = World::new().await;
+    let purse = world.purse();
+    world.begin(&purse, None);
+    world.work(&purse, 4).await;
+    drop(purse);
+    // Nobody connects to that proxy again, and the params have changed meanwhile.
+    let purse = world.purse();
+    world.config.params.params_version += 1;
+    let first = purse.views()[0].0;
+    let delays = &world.config.params;
+    let wait = delays.proxy_delay_before_close.get() + delays.client_delay_before_close.get();
+    world.work(&purse, u64::from(wait / 10)).await;
+    assert_eq!(world.paid_out().await, TON);
+    assert_eq!(purse.views(), [], "{first} is closed and outdated");
+    drop(purse);
+    assert_eq!(world.purse().views(), []);
+}
+
+#[tokio::test]
+async fn a_proxy_without_stake_sends_the_deposit_back_and_nothing_is_lost() {
+    let mut world = World::new().await;
+    world.config.params.min_proxy_stake = NanoTon::new(10 * TON);
+    let (owner, root) = (world.bank.address(), Address::new(0, [4; 32]));
+    let proxy = proxy_init(&world.config, &owner, &public(&world.proxy_key), &root);
+    world.proxy = proxy.address();
+    let stake = ProxyMessage::IncreaseStake { query_id: 1, amount: NanoTon::new(TON), excess: owner };
+    world.send(3, world.proxy, Some(proxy), 2, stake.to_cell()).await;
+    let purse = world.purse();
+    world.begin(&purse, None);
+    world.work(&purse, 20).await;
+    assert!(purse.views()[0].1.failures > 0);
+    assert_eq!(world.contract().await.balance, NanoTon::ZERO);
+    let balance = world.wallet.view().balance.unwrap().get();
+    assert!(balance > 19 * TON + TON / 2, "{balance}");
+}
