@@ -44,6 +44,16 @@ pub enum Party {
     Worker(Address),
 }
 
+impl Party {
+    /// Whose it is.
+    #[must_use]
+    pub const fn owner(&self) -> Address {
+        match *self {
+            Self::Client(owner) | Self::Worker(owner) => owner,
+        }
+    }
+}
+
 impl Ledger {
     /// Notes a client's contract as the chain shows it now. Unlike [`Self::open_client`] it is recorded whatever it
     /// says: the transactions that said it are not read again. Tokens that the chain counts and this ledger does not

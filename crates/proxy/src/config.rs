@@ -4,10 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use node::SettingError;
+use node::{ChainConfig, ChainConfigError, SettingError};
 use serde::{Deserialize, Serialize};
 use ton::Address;
-use units::PublicKey;
+use units::{LogicalTime, NanoTon, PublicKey};
+
+use crate::settlement::Policy;
 
 /// Configuration of a proxy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,12 +33,13 @@ pub struct Config {
     /// Links of each listener from one IPv4 address or one /64 of IPv6; connections above are closed at once. Not
     /// counted behind a router. Default: 1,024.
     pub links_per_address_max: usize,
-    /// File with the root configuration (JSON). It is read again every minute. Default: `root.json`.
+    /// File with the root configuration (JSON), where no chain is set. It is read again every minute. Default:
+    /// `root.json`.
     pub root_config: PathBuf,
     /// Address of the root contract, in any text form. Default: empty; must be set.
     pub root_address: String,
     /// Address of the wallet that owns the proxy contract, in any text form. Default: empty, which stands for an
-    /// owner derived from the proxy's own key.
+    /// owner derived from the proxy's own key; with a chain it must be set.
     pub owner_address: String,
     /// Whether addresses are written for the test network of TON. Default: false.
     pub is_testnet: bool,
@@ -47,10 +50,27 @@ pub struct Config {
     /// How long running requests may go on at shutdown, in seconds. Default: 15.
     #[serde(with = "node::seconds")]
     pub drain_timeout: Duration,
+    /// A client is charged on chain once it owes so many nanotons, or half of its stake if that is less. Used with a chain
+    /// only, as the next four. Default: 1000000000 (1 TON).
+    pub charge_at_nanotons: NanoTon,
+    /// A worker is paid out once it has earned so many nanotons. Default: 10000000000 (10 TON).
+    pub payout_at_nanotons: NanoTon,
+    /// The proxy's earnings are taken out once they are so many nanotons. Default: 10000000000 (10 TON).
+    pub withdraw_at_nanotons: NanoTon,
+    /// Charges in nanotons that may be signed beyond the newest anchor of the books on the chain, and so be lost with the
+    /// disk. An anchor is sent for each half of it. Default: 1000000000 (1 TON).
+    pub at_risk_nanotons_max: NanoTon,
+    /// What the chain shows up to this logical time is accepted, even if the books do not hold it: for books that are
+    /// older than the newest ones, which are lost. The proxy says when it is needed. Default: 0.
+    pub accept_chain_lt: u64,
+    /// The chain with the root contract, on which everything is paid for. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainConfig>,
 }
 
 impl Default for Config {
     fn default() -> Self {
+        let policy = Policy::default();
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self {
             http: loopback(11_000),
@@ -67,9 +87,29 @@ impl Default for Config {
             check_worker_hashes: false,
             state: "proxy-state".into(),
             drain_timeout: Duration::from_secs(15),
+            charge_at_nanotons: policy.charge_at,
+            payout_at_nanotons: policy.payout_at,
+            withdraw_at_nanotons: policy.withdraw_at,
+            at_risk_nanotons_max: policy.at_risk_max,
+            accept_chain_lt: 0,
+            chain: None,
         }
     }
 }
+
+/// A value of the configuration that cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// One of those that every role has, or the proxy's own.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// The chain.
+    #[error(transparent)]
+    Chain(#[from] ChainConfigError),
+}
+
+/// A message costs its sender about a tenth of this.
+const AMOUNT_MIN: NanoTon = NanoTon::new(100_000_000);
 
 /// More bits than this no deployed peer is willing to work for.
 const POW_DIFFICULTY_MAX: u8 = 28;
@@ -79,25 +119,51 @@ impl Config {
     ///
     /// # Errors
     /// [`SettingError`] names the key.
-    pub fn check(&self) -> Result<(), SettingError> {
+    pub fn check(&self) -> Result<(), ConfigError> {
         if self.pow_difficulty > POW_DIFFICULTY_MAX {
-            return Err(SettingError::Value { key: "pow_difficulty", expected: "0 to 28" });
+            return Err(SettingError::Value { key: "pow_difficulty", expected: "0 to 28" }.into());
         }
         for (key, max) in
             [("links_max", self.links_max), ("links_per_address_max", self.links_per_address_max)]
         {
             if max == 0 {
-                return Err(SettingError::Value { key, expected: "at least 1" });
+                return Err(SettingError::Value { key, expected: "at least 1" }.into());
             }
         }
+        for (key, amount) in [
+            ("charge_at_nanotons", self.charge_at_nanotons),
+            ("payout_at_nanotons", self.payout_at_nanotons),
+            ("withdraw_at_nanotons", self.withdraw_at_nanotons),
+            ("at_risk_nanotons_max", self.at_risk_nanotons_max),
+        ] {
+            if amount < AMOUNT_MIN {
+                let expected = "at least 100000000 (0.1 TON): less is not worth its fees";
+                return Err(SettingError::Value { key, expected }.into());
+            }
+        }
+        self.chain.as_ref().map(ChainConfig::check).transpose()?;
         node::root_address(&self.root_address)?;
         self.owner(&PublicKey::new([0; 32]))?;
         Ok(())
     }
 
-    /// The owner, or who stands for one: the proxy works in test networks only, where nothing is at stake.
+    /// The owner, or who stands for one where there is no chain, and nothing is at stake.
     pub(crate) fn owner(&self, own_key: &PublicKey) -> Result<Address, SettingError> {
-        node::owner_address(&self.owner_address, own_key, true)
+        node::owner_address(&self.owner_address, own_key, self.chain.is_none())
+    }
+
+    /// When money moves.
+    pub(crate) fn policy(&self) -> Policy {
+        Policy {
+            charge_at: self.charge_at_nanotons,
+            payout_at: self.payout_at_nanotons,
+            withdraw_at: self.withdraw_at_nanotons,
+            at_risk_max: self.at_risk_nanotons_max,
+        }
+    }
+
+    pub(crate) const fn accepted(&self) -> LogicalTime {
+        LogicalTime::new(self.accept_chain_lt)
     }
 }
 
@@ -131,6 +197,15 @@ mod tests {
         assert!(Config { pow_difficulty: 28, ..config() }.check().is_ok());
         assert!(refused(Config { links_max: 0, ..config() }).contains("links_max"));
         assert!(refused(Config { links_per_address_max: 0, ..config() }).contains("links_per_address_max"));
+        let at = |amount| Config { at_risk_nanotons_max: NanoTon::new(amount), ..config() };
+        assert!(refused(at(99_999_999)).contains("at_risk_nanotons_max"));
+        assert!(at(100_000_000).check().is_ok());
+        let chain = |endpoint: &str| Some(ChainConfig { endpoint: endpoint.into(), api_key: None });
+        assert!(refused(Config { chain: chain("localhost"), ..config() }).contains("endpoint"));
+        let chain = chain("http://127.0.0.1:13000");
+        assert!(refused(Config { chain: chain.clone(), ..config() }).contains("owner_address must be set"));
+        let owner_address = format!("0:{}", "07".repeat(32));
+        assert!(Config { chain, owner_address, ..config() }.check().is_ok());
     }
 
     #[test]

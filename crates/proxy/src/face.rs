@@ -4,18 +4,24 @@ use std::sync::Arc;
 
 use admin::{AdminConfig, Token};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use axum::routing::post;
+use ledger::Ledger;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use serde::Deserialize;
 use serde_json::{Value, json};
-use units::ImageHash;
+use ton::Address;
+use ton::states::{ContractState, ProxyData};
+use units::{ImageHash, NanoTon};
 
 use crate::core::{ClientSnapshot, ConnectionSnapshot, WorkerSnapshot};
 use crate::network::Party;
+use crate::settlement::Settlement;
 use crate::shell::Shell;
 
 /// What every wallet and contract counts as holding where there is no chain: as in the deployed software, 100 TON.
@@ -47,6 +53,10 @@ pub(crate) fn router(face: &Arc<Face>, token: Token) -> Router {
     let actions = Router::new()
         .route("/request/enable", post(enable))
         .route("/request/disable", post(disable))
+        .route("/request/charge", post(charge))
+        .route("/request/payout", post(payout))
+        .route("/request/withdraw", post(withdraw))
+        .route("/request/close", post(close))
         .with_state(Arc::clone(face));
     pages.merge(admin::guard(token, actions))
 }
@@ -59,7 +69,69 @@ async fn disable(State(face): State<Arc<Face>>) -> String {
     face.switch(false)
 }
 
+/// Whose dues an operator wants settled: an owner's address in any text form.
+#[derive(Debug, Deserialize)]
+struct Whose {
+    client: Option<String>,
+    worker: Option<String>,
+}
+
+/// What an action answers.
+type Answer = (StatusCode, String);
+
+async fn charge(State(face): State<Arc<Face>>, Query(whose): Query<Whose>) -> Answer {
+    face.demand("client", whose.client, ledger::Party::Client)
+}
+
+async fn payout(State(face): State<Arc<Face>>, Query(whose): Query<Whose>) -> Answer {
+    face.demand("worker", whose.worker, ledger::Party::Worker)
+}
+
+async fn withdraw(State(face): State<Arc<Face>>) -> Answer {
+    face.order("withdraw", |settlement, _| settlement.demand_withdrawal())
+}
+
+async fn close(State(face): State<Arc<Face>>) -> Answer {
+    face.order("close", |settlement, books| settlement.begin_close(books))
+}
+
 impl Face {
+    /// Has the dues of one owner settled, or those of all who have any.
+    fn demand(
+        &self,
+        side: &'static str,
+        owner: Option<String>,
+        party: fn(Address) -> ledger::Party,
+    ) -> Answer {
+        let owner = owner.map(|text| Address::parse(&text).map(|(address, _flags)| address)).transpose();
+        let owner = match owner {
+            Ok(owner) => owner,
+            Err(error) => {
+                return (StatusCode::BAD_REQUEST, json!({ "error": error.to_string() }).to_string());
+            }
+        };
+        self.order(side, move |settlement, books| match owner {
+            Some(owner) => settlement.demand(party(owner)),
+            None => settlement.demand_all(books, |found| found == party(found.owner())),
+        })
+    }
+
+    fn order(&self, what: &'static str, order: impl FnOnce(&mut Settlement, &Ledger)) -> Answer {
+        let mut is_taken = false;
+        self.shell.feed(|core, now| {
+            core.feed_chain(now, |settlement, books| {
+                order(settlement, books);
+                is_taken = true;
+            });
+        });
+        if !is_taken {
+            let error = "this proxy follows no chain: set the section chain of its configuration";
+            return (StatusCode::CONFLICT, json!({ "error": error }).to_string());
+        }
+        tracing::info!(what, "ordered by the operator");
+        (StatusCode::OK, json!({ "ordered": what }).to_string())
+    }
+
     fn switch(&self, enabled: bool) -> String {
         self.shell.feed(|core, _now| core.set_enabled(enabled));
         tracing::info!(enabled, "switched by the operator");
@@ -68,20 +140,23 @@ impl Face {
 
     /// What keeps the proxy from running requests, one sentence each.
     pub(crate) fn missing(&self) -> Vec<String> {
-        let (takes_part, records, has_worker) =
-            self.shell.look(|core| (core.takes_part(), core.records_charges(), core.has_enabled_worker()));
+        let (takes_part, records, has_worker, unready) = self.shell.look(|core| {
+            (core.takes_part(), core.records_charges(), core.has_enabled_worker(), core.unready())
+        });
+        let of_chain = unready.map(|unready| unready.to_string());
         let reasons = [
-            (takes_part, "the proxy is disabled or shuts down"),
+            (takes_part || of_chain.is_some(), "the proxy is disabled or shuts down"),
             (records, "charges cannot be recorded: the disk of the state folder does not take them"),
             (has_worker, "no enabled worker is connected"),
         ];
-        reasons.iter().filter(|(holds, _)| !holds).map(|(_, reason)| (*reason).to_owned()).collect()
+        let reasons = reasons.iter().filter(|(holds, _)| !holds).map(|(_, reason)| (*reason).to_owned());
+        of_chain.into_iter().chain(reasons).collect()
     }
 
     /// The body of `/jsonstats`: the members of deployed proxies, and a few beside them.
     fn stats(&self) -> Value {
         let now = tokio::time::Instant::now().into_std();
-        let Party { root_address, owner, wallet, is_testnet, check_worker_hashes, root_file, .. } =
+        let Party { root_address, owner, wallet, is_testnet, check_worker_hashes, root: source, .. } =
             &*self.party;
         let text = |address: &ton::Address| address.to_wire_text(*is_testnet);
         // Everything is copied out under the lock; the text is made after it.
@@ -90,6 +165,7 @@ impl Face {
             let contract = terms.contract_text().to_owned();
             (core.snapshot(ROWS_MAX), terms.root().clone(), contract, core.takes_part(), core.running_len())
         });
+        let (wallet_stats, own, old_instances) = self.chain_stats();
         let connection = |connection: &ConnectionSnapshot| {
             let rates = self.shell.stats.worker_rates(connection.link, now);
             let image_hash = connection.image_hash.unwrap_or(ImageHash::new([0; 32]));
@@ -108,10 +184,10 @@ impl Face {
         };
         json!({
             "status": {
-                "wallet_balance": PSEUDO_NANOTONS,
+                "wallet_balance": wallet_stats.balance,
                 // Nobody attests this process yet, so nothing contradicts its image.
                 "actual_image_hash": true,
-                "ton_last_synced_at": root_file.read_at(),
+                "ton_last_synced_at": source.read_at(),
                 "enabled": takes_part,
                 "git_commit": env!("CARGO_PKG_VERSION"),
                 "git_commit_data": "",
@@ -121,10 +197,10 @@ impl Face {
             "stats": self.shell.stats.json(now),
             "wallet": {
                 "address": text(wallet),
-                "balance": PSEUDO_NANOTONS,
+                "balance": wallet_stats.balance,
                 "seqno": PSEUDO_WALLET_SEQNO,
-                "pending_transactions_cnt": 0,
-                "active_transactions_cnt": 0,
+                "pending_transactions_cnt": wallet_stats.open,
+                "active_transactions_cnt": wallet_stats.open,
             },
             "localconfig": {
                 "root_address": text(root_address),
@@ -134,10 +210,11 @@ impl Face {
             "smartcontract": {
                 "address": contract,
                 "params_version": root.params.params_version,
-                "balance": PSEUDO_NANOTONS,
-                "ready_for_withdraw": 0,
+                "balance": own.total,
+                "ready_for_withdraw": own.earned,
+                "stake": own.stake,
             },
-            "old_instances": [],
+            "old_instances": old_instances,
             "root_contract_config": admin::root_contract_config(&root, *is_testnet),
             "workers": snapshot.workers.iter().map(worker_stats).collect::<Vec<_>>(),
             "worker_connections": snapshot.connections.iter().map(connection).collect::<Vec<_>>(),
@@ -153,14 +230,59 @@ impl Face {
     }
 }
 
+/// The node wallet, in numbers.
+struct WalletStats {
+    balance: u64,
+    open: usize,
+}
+
+/// The proxy contract, in nanotons.
+struct OwnStats {
+    total: u64,
+    earned: u64,
+    stake: u64,
+}
+
+impl OwnStats {
+    fn of(own: &ProxyData) -> Self {
+        let [earned, stake, pool] = [own.balance, own.stake, own.pool].map(NanoTon::get);
+        Self { total: earned.saturating_add(stake).saturating_add(pool), earned, stake }
+    }
+}
+
+impl Face {
+    /// What the chain says, or the play money where there is none.
+    fn chain_stats(&self) -> (WalletStats, OwnStats, Vec<Value>) {
+        let Some(on_chain) = &self.party.on_chain else {
+            let wallet = WalletStats { balance: PSEUDO_NANOTONS, open: 0 };
+            return (wallet, OwnStats { total: PSEUDO_NANOTONS, earned: 0, stake: 0 }, Vec::new());
+        };
+        let view = on_chain.wallet.view();
+        let wallet = WalletStats { balance: view.balance.map_or(0, NanoTon::get), open: view.open };
+        let own = self.shell.look(|core| core.settlement().and_then(Settlement::contract).map(OwnStats::of));
+        let old = on_chain.closing().into_iter().map(|closing| {
+            closing.look(|settlement, _| {
+                let own = settlement.contract();
+                json!({
+                    "sc_address": closing.contract.to_wire_text(self.party.is_testnet),
+                    "state": own.map_or(0, |own| own.state.number()),
+                    "running_message": settlement.orders_len() > 0,
+                    "close_at": own.map_or(0, |own| own.unlock_at),
+                })
+            })
+        });
+        (wallet, own.unwrap_or(OwnStats { total: 0, earned: 0, stake: 0 }), old.collect())
+    }
+}
+
 fn worker_stats(worker: &WorkerSnapshot) -> Value {
     json!({
         "owner_address": worker.owner,
         "sc_address": worker.contract,
         "earned_tokens": worker.earned,
         // Nothing is paid out where there is no chain.
-        "unpayed_tokens": worker.earned,
-        "paying_now": false,
+        "unpayed_tokens": worker.earned.saturating_sub(worker.paid),
+        "paying_now": worker.is_paying,
         "running_queries": worker.running,
     })
 }
@@ -172,12 +294,12 @@ fn client_stats(client: &ClientSnapshot) -> Value {
         "sc_address": client.contract,
         "used_tokens": limits.used,
         // Nothing is charged where there is no chain.
-        "tokens_to_charge": limits.used,
+        "tokens_to_charge": limits.used.saturating_sub(client.charged),
         "available_tokens": limits.available,
         "reserved_tokens": limits.reserved,
         "running_queries": limits.running,
-        "closing": false,
-        "closed": false,
+        "closing": client.state == ContractState::Closing,
+        "closed": client.state == ContractState::Closed,
     })
 }
 

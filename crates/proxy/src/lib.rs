@@ -5,8 +5,8 @@
 //! around it: listeners, links, timers, the journal, statistics, the operator's HTTP port. The protocol is that of the
 //! deployed network, versions 0 to 2, whose peers may be on either side, and our own version 3 (`docs/protocol.md`).
 //!
-//! It refuses to read prompts and answers, to run models, and to follow a chain: it works on a root configuration that
-//! it is given, in test networks only.
+//! It refuses to read prompts and answers, and to run models. Without a chain it works on a root configuration that it is
+//! given, in test networks only; with one, the root contract and everybody's contracts say what holds.
 //!
 //! Invariants beyond those of [`core`]:
 //! - The lock around the core is never held across an await, and what the core decides first is sent first.
@@ -23,10 +23,11 @@ mod journal;
 mod network;
 mod program;
 pub mod settlement;
+mod settling;
 mod shell;
 mod stats;
 
-pub use config::Config;
+pub use config::{Config, ConfigError};
 pub use journal::BooksError;
 pub use network::NetworkError;
 pub use program::{Proxy, StartError, start};

@@ -5,11 +5,16 @@ use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use ledger::Ledger;
-use node::{RootError, RootFile};
+use node::{RootError, RootSource};
+use tokio::sync::mpsc::unbounded_channel;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use ton::{Address, RootConfig};
 
 use crate::core::{Terms, TermsError};
 use crate::journal::{BooksError, Store};
+use crate::settlement::{Desk, Settlement};
+use crate::settling::{self, Of, OnChain};
 use crate::shell::Shell;
 
 /// The root configuration cannot be used.
@@ -26,7 +31,7 @@ pub enum NetworkError {
 /// The proxy's part of its terms, whatever the network's part is.
 #[derive(Debug)]
 pub(crate) struct Party {
-    pub(crate) root_file: RootFile,
+    pub(crate) root: RootSource,
     pub(crate) root_address: Address,
     pub(crate) owner: Address,
     pub(crate) wallet: Address,
@@ -35,6 +40,8 @@ pub(crate) struct Party {
     pub(crate) books: PathBuf,
     pub(crate) is_testnet: bool,
     pub(crate) check_worker_hashes: bool,
+    /// The chain that is followed, if there is one.
+    pub(crate) on_chain: Option<Arc<OnChain>>,
 }
 
 impl Party {
@@ -42,7 +49,25 @@ impl Party {
     pub(crate) fn terms(&self, root: RootConfig) -> Result<Terms, TermsError> {
         let key = self.machine_key.clone();
         let (is_testnet, checks) = (self.is_testnet, self.check_worker_hashes);
-        Terms::new(root, &self.root_address, &self.owner, self.wallet, key, is_testnet, checks)
+        let terms = if self.on_chain.is_some() { Terms::on_chain } else { Terms::new };
+        terms(root, &self.root_address, &self.owner, self.wallet, key, is_testnet, checks)
+    }
+
+    /// How orders of the contract of `terms` are written.
+    fn desk(&self, terms: &Terms) -> Desk {
+        let key = self.machine_key.clone();
+        Desk::new(terms.root().clone(), self.root_address, self.owner, self.wallet, key)
+    }
+
+    /// The settlement of the contract of `terms`, if a chain is followed.
+    pub(crate) fn settlement(&self, terms: &Terms, books: &mut Ledger) -> Option<Settlement> {
+        let on_chain = self.on_chain.as_ref()?;
+        Some(on_chain.settlement(self.desk(terms), books))
+    }
+
+    /// Where the books of the contract of `terms` are.
+    fn folder(&self, terms: &Terms) -> PathBuf {
+        self.books.join(hex::encode(terms.books_identity().contract.hash()))
     }
 }
 
@@ -52,25 +77,100 @@ impl Party {
     /// # Errors
     /// [`BooksError`] if they cannot be recovered.
     pub(crate) fn open_books(&self, terms: &Terms) -> Result<(Store, Ledger), BooksError> {
-        let identity = terms.books_identity();
-        let folder = self.books.join(hex::encode(identity.contract.hash()));
-        Store::open(&folder, identity, self.machine_key.clone())
+        let folder = self.folder(terms);
+        let opened = Store::open(&folder, terms.books_identity(), self.machine_key.clone())?;
+        if self.on_chain.is_some() {
+            // Without it nobody could close the contract once the params have changed.
+            let path = folder.join(ROOT_FILE);
+            settling::keep_root(terms.root(), &path).map_err(|source| BooksError::Io { path, source })?;
+        }
+        Ok(opened)
     }
 }
 
-/// Makes newer versions of the file the proxy's terms, for ever.
-pub(crate) async fn follow(party: Arc<Party>, shell: Arc<Shell>) {
+/// What the tasks of contracts run in.
+#[derive(Clone, Debug)]
+pub(crate) struct Tasks {
+    pub(crate) tracker: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Tasks {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(task));
+    }
+}
+
+/// Settles the contract that the core works under; the task of the one before ends.
+pub(crate) fn settle(party: &Party, shell: &Arc<Shell>, tasks: &Tasks) {
+    let Some(on_chain) = &party.on_chain else { return };
+    let (sender, actions) = unbounded_channel();
+    shell.settle_with(sender);
+    let contract = shell.look(|core| core.settlement().map(|settlement| settlement.desk().contract()));
+    if let Some(contract) = contract {
+        let of = Of::Present(Arc::clone(shell), contract);
+        tasks.spawn(settling::settle(of, Arc::clone(on_chain), actions));
+    }
+}
+
+/// Goes on closing contracts that were left in an earlier life of this process.
+pub(crate) fn close_left(party: &Arc<Party>, shell: &Shell, tasks: &Tasks) {
+    let present = shell.look(|core| core.terms().books_identity().contract);
+    let folders = std::fs::read_dir(&party.books).into_iter().flatten().flatten();
+    for folder in folders.filter(|folder| folder.file_name().to_str() != Some(&*hex::encode(present.hash())))
+    {
+        let file = folder.path().join(ROOT_FILE);
+        let Ok(bytes) = std::fs::read(&file) else { continue };
+        let root =
+            ton::decode_boc(&bytes, ROOT_LEN_MAX).ok().and_then(|root| RootConfig::from_data(&root).ok());
+        match root {
+            Some(root) => close(party, root, tasks),
+            None => {
+                tracing::error!(file = %file.display(), "cannot be read: the contract of this folder is not closed")
+            }
+        }
+    }
+}
+
+/// Closes the contract that follows from a root configuration that is no longer in force.
+fn close(party: &Party, root: RootConfig, tasks: &Tasks) {
+    let Some(on_chain) = &party.on_chain else { return };
+    let closed =
+        party.terms(root).map_err(NetworkError::from).map_err(|error| error.to_string()).and_then(|terms| {
+            let books = party.open_books(&terms).map_err(|error| error.to_string())?;
+            let file = party.folder(&terms).join(ROOT_FILE);
+            settling::close(on_chain, party.desk(&terms), books, file).map_err(|error| error.to_string())
+        });
+    match closed {
+        Ok(task) => tasks.spawn(task),
+        Err(error) => {
+            tracing::error!(
+                error,
+                "a contract that was left cannot be closed now; the next start tries again"
+            );
+        }
+    }
+}
+
+/// In the folder of a contract's books: what the contract follows from.
+const ROOT_FILE: &str = "root.boc";
+const ROOT_LEN_MAX: usize = 1 << 20;
+
+/// Makes newer versions of the configuration the proxy's terms, for ever.
+pub(crate) async fn follow(party: Arc<Party>, shell: Arc<Shell>, tasks: Tasks) {
     loop {
         let known = shell.look(|core| core.terms().root().version);
-        match party.terms(party.root_file.newer_than(known).await) {
+        match party.terms(party.root.newer_than(known).await) {
             Ok(terms) if shell.look(|core| core.terms().shares_contracts(&terms)) => {
                 shell.feed(|core, now| core.adopt(terms, now));
             }
             Ok(terms) => {
-                let (party, shell) = (Arc::clone(&party), Arc::clone(&shell));
+                let left = shell.look(|core| core.terms().root().clone());
+                let (moving, to) = (Arc::clone(&party), Arc::clone(&shell));
                 let moved = tokio::task::spawn_blocking(move || {
-                    let (store, books) = party.open_books(&terms)?;
-                    shell.move_to(terms, books, store).map_err(BooksError::from)
+                    let (store, mut books) = moving.open_books(&terms)?;
+                    let settlement = moving.settlement(&terms, &mut books);
+                    to.move_to(terms, (store, books), settlement).map_err(BooksError::from)
                 });
                 if let Ok(Err(error)) = moved.await {
                     let error = &error as &dyn std::error::Error;
@@ -78,7 +178,12 @@ pub(crate) async fn follow(party: Arc<Party>, shell: Arc<Shell>) {
                         error,
                         "cannot work on the new root configuration: its books cannot be opened"
                     );
+                    continue;
                 }
+                settle(&party, &shell, &tasks);
+                let (party, tasks) = (Arc::clone(&party), tasks.clone());
+                let closing = tokio::task::spawn_blocking(move || close(&party, left, &tasks));
+                let _panicked_only = closing.await;
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use admin::Token;
-use node::{RootFile, SettingError, StateError, StateFolder};
+use chain::outbox::KeptError;
+use node::{ChainConfigError, RootContract, RootFile, RootSource, SettingError, StateError, StateFolder};
 use rand::RngExt as _;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -16,12 +17,13 @@ use transport::identity::IdentitySource;
 use transport::{ListenConfig, ListenMode, Listener};
 use units::PublicKey;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::core::{Core, Limits};
 use crate::face::{self, Face};
 use crate::journal::{BooksError, machine_key_guard};
-use crate::network::{self, NetworkError, Party};
-use crate::shell::{Shell, Side};
+use crate::network::{self, NetworkError, Party, Tasks};
+use crate::settling::OnChain;
+use crate::shell::{Shell, Side, now};
 
 /// Signs payments and books.
 const MACHINE_KEY: &str = "machine.key";
@@ -34,7 +36,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum StartError {
     /// A value of the configuration.
     #[error("the configuration cannot work")]
-    Config(#[from] SettingError),
+    Config(#[from] ConfigError),
     /// The root configuration.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -44,6 +46,9 @@ pub enum StartError {
     /// The books.
     #[error("the proxy's books cannot be used")]
     Books(#[from] BooksError),
+    /// The orders of the node wallet.
+    #[error("the orders of the node wallet cannot be used")]
+    Orders(#[from] KeptError),
     /// A port is not to be had.
     #[error("cannot listen on {address} for {purpose}")]
     Bind {
@@ -89,26 +94,47 @@ impl Drop for Recording {
 pub async fn start(config: Config) -> Result<Proxy, StartError> {
     config.check()?;
     let state = StateFolder::open(&config.state)?;
-    let own_key = PublicKey::new(state.key("wallet.key")?.verifying_key().to_bytes());
+    let wallet_key = state.key("wallet.key")?;
+    let own_key = PublicKey::new(wallet_key.verifying_key().to_bytes());
     let token = Token::new(&state.secret("admin.token")?);
     let owner = config.owner(&own_key)?;
+    let root_address = node::root_address(&config.root_address)?;
     let books = config.state.join("books");
     machine_key_guard(&config.state.join(MACHINE_KEY), &books)?;
     let machine_key = state.key(MACHINE_KEY)?;
+    let (root, wallet, on_chain, runner) = match &config.chain {
+        Some(chain) => {
+            let provider = chain.provider()?;
+            let (wallet, runner) = node::open_wallet(provider.clone(), wallet_key, &owner, &state)?;
+            let root = RootSource::Chain(Box::new(RootContract::new(provider.clone(), root_address)));
+            let address = wallet.address();
+            let on_chain = OnChain::new(provider, wallet, config.policy(), config.accepted());
+            (root, address, Some(Arc::new(on_chain)), Some(runner))
+        }
+        None => {
+            let root = RootSource::File(RootFile::new(config.root_config.clone()));
+            (root, node::node_wallet(&own_key, &owner), None, None)
+        }
+    };
     let party = Arc::new(Party {
-        root_file: RootFile::new(config.root_config.clone()),
-        root_address: node::root_address(&config.root_address)?,
+        root,
+        root_address,
         owner,
-        wallet: node::node_wallet(&own_key, &owner),
+        wallet,
+        on_chain,
         machine_key,
         books,
         is_testnet: config.is_testnet,
         check_worker_hashes: config.check_worker_hashes,
     });
-    let root = party.root_file.read().map_err(NetworkError::from)?;
+    let root = party.root.read().await.map_err(NetworkError::from)?;
     let terms = party.terms(root).map_err(NetworkError::from)?;
-    let (store, books) = party.open_books(&terms)?;
-    let core = Core::resume(terms, books, Limits::default(), rand::rng().random());
+    let (store, mut books) = party.open_books(&terms)?;
+    let settlement = party.settlement(&terms, &mut books);
+    let mut core = Core::resume(terms, books, Limits::default(), rand::rng().random());
+    if let Some(settlement) = settlement {
+        core.follow_chain(settlement, now());
+    }
     let shell = Arc::new(Shell::new(core));
     shell.start_writer(store).map_err(BooksError::from)?;
     let recording = Recording(Arc::clone(&shell));
@@ -135,7 +161,13 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
     }
     let watch = Arc::clone(&shell).watch_deadlines();
     tasks.spawn(stop.clone().run_until_cancelled_owned(watch));
-    let follow = network::follow(Arc::clone(&party), Arc::clone(&shell));
+    let contracts = Tasks { tracker: tasks.clone(), stop: stop.clone() };
+    if let Some(runner) = runner {
+        contracts.spawn(runner.run(transport::clock::unix_now));
+        network::settle(&party, &shell, &contracts);
+        network::close_left(&party, &shell, &contracts);
+    }
+    let follow = network::follow(Arc::clone(&party), Arc::clone(&shell), contracts);
     tasks.spawn(stop.clone().run_until_cancelled_owned(follow));
     let face = Arc::new(Face { shell, party });
     tasks.spawn(admin::serve(http, face::router(&face, token), stop.clone()));
@@ -152,6 +184,18 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
         recording,
         _state: state,
     })
+}
+
+impl From<SettingError> for StartError {
+    fn from(error: SettingError) -> Self {
+        Self::Config(error.into())
+    }
+}
+
+impl From<ChainConfigError> for StartError {
+    fn from(error: ChainConfigError) -> Self {
+        Self::Config(error.into())
+    }
 }
 
 fn listen_mode(config: &Config) -> ListenMode {

@@ -21,7 +21,7 @@ use ledger::journal::CommitNumber;
 
 use crate::core::{Action, Core, LinkId, Now, PeerFacts, QueryToken, Report, Terms, Undelivered};
 use crate::journal::{Bell, Source, Store, Writer};
-use crate::settlement;
+use crate::settlement::{self, Settlement};
 use crate::stats::Stats;
 
 /// Everything that the tasks of a proxy share.
@@ -105,19 +105,34 @@ impl Shell {
         drop(writer);
     }
 
-    /// Puts the core to work under another contract. The last charges under the one before go to its own journal.
-    /// Waits for the disk.
+    /// What the settlement wants done goes to `settling` from now on, and nowhere else any more.
+    pub(crate) fn settle_with(&self, settling: UnboundedSender<settlement::Action>) {
+        self.lock().settling = Some(settling);
+    }
+
+    /// Puts the core to work under another contract, with its settlement where a chain is followed. The last charges under
+    /// the one before go to its own journal. Waits for the disk.
     ///
     /// # Errors
     /// As [`Self::start_writer`]; charges cannot be recorded then, so the core takes no requests.
-    pub(crate) fn move_to(self: &Arc<Self>, terms: Terms, books: Ledger, store: Store) -> io::Result<()> {
+    pub(crate) fn move_to(
+        self: &Arc<Self>,
+        terms: Terms,
+        (store, books): (Store, Ledger),
+        settlement: Option<Settlement>,
+    ) -> io::Result<()> {
         let mut last = None;
         {
             let mut state = self.lock();
             state.books += 1;
             state.bell = None;
             self.feed_locked(&mut state, |core, now| {
+                // Its books go on elsewhere, with another settlement.
+                let _left = core.leave_chain();
                 let mut before = core.move_to(terms, books, now);
+                if let Some(settlement) = settlement {
+                    core.follow_chain(settlement, now);
+                }
                 let mut records = Vec::new();
                 last = before.take_records(&mut records).map(|commit| (commit, records));
             });
@@ -414,7 +429,7 @@ fn log(report: &Report) {
     tracing::debug!(%request_id, ?outcome, code, duration_ms = duration.as_millis(), "request ended");
 }
 
-fn now() -> Now {
+pub(crate) fn now() -> Now {
     Now { instant: tokio::time::Instant::now().into_std(), unix: unix_now() }
 }
 

@@ -610,6 +610,12 @@ impl Core {
         self.ledger.audit()
     }
 
+    /// The books of the contract that is worked under.
+    #[must_use]
+    pub const fn books(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// The proxy's own side of the business.
     #[must_use]
     pub fn terms(&self) -> &Terms {

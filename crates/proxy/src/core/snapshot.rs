@@ -1,8 +1,9 @@
 //! The state of the business at one moment, for operators.
 
-use ledger::{ClientLimits, Totals};
+use ledger::{ClientLimits, Party, Totals};
 use market::WorkerId;
 use ton::Address;
+use ton::states::ContractState;
 use units::{AdjustedTokens, Coefficient, ImageHash, ModelName};
 
 use super::accounts::Side;
@@ -32,6 +33,10 @@ pub struct ClientSnapshot {
     pub contract: String,
     /// What it used, and may use.
     pub limits: ClientLimits,
+    /// What its contract was charged on the chain, if one is followed.
+    pub charged: AdjustedTokens,
+    /// How its contract is.
+    pub state: ContractState,
 }
 
 /// One owner of workers.
@@ -43,6 +48,10 @@ pub struct WorkerSnapshot {
     pub contract: String,
     /// All its earnings.
     pub earned: AdjustedTokens,
+    /// What its contract has paid out on the chain, if one is followed.
+    pub paid: AdjustedTokens,
+    /// Whether an order to pay more is on its way.
+    pub is_paying: bool,
     /// Running requests of all its workers.
     pub running: u32,
 }
@@ -74,6 +83,9 @@ impl Core {
         let text = |address: &Address| self.terms.address_text(address);
         let contract = |side, owner: &Address| text(&self.terms.contract_of(side, owner));
         let ledger = &self.ledger;
+        let follows_chain = self.settlement().is_some();
+        let on_chain =
+            |owner: &Address| ledger.client_contract(*owner).filter(|_| follows_chain).unwrap_or_default();
         let present = |side, owner: &Address| self.accounts.is_present(side, owner);
         let here = self.accounts.present(Side::Client);
         let here = here.filter_map(|owner| Some((*owner, ledger.client(*owner)?)));
@@ -85,6 +97,8 @@ impl Core {
                 owner: text(&owner),
                 contract: contract(Side::Client, &owner),
                 limits,
+                charged: on_chain(&owner).funds.tokens_used,
+                state: on_chain(&owner).state,
             })
             .collect();
         clients.sort_by(|one, other| one.owner.cmp(&other.owner));
@@ -98,6 +112,10 @@ impl Core {
                 owner: text(&owner),
                 contract: contract(Side::Worker, &owner),
                 earned: totals.earned,
+                paid: ledger.worker_contract(owner).unwrap_or_default().paid,
+                is_paying: self
+                    .settlement()
+                    .is_some_and(|settlement| settlement.is_settling(Party::Worker(owner))),
                 running: totals.running,
             })
             .collect();

@@ -11,8 +11,8 @@ use super::accounts::Side;
 
 /// Everything that a proxy knows about itself before the first link. Fixed while the proxy runs.
 ///
-/// There is no chain yet: clients are registered when they connect, hold play money, and authorise with the
-/// empty secret, as in deployed networks whose chain is switched off.
+/// Where no chain is followed, clients are registered when they connect, hold play money, and authorise with the empty
+/// secret, as in deployed networks whose chain is switched off.
 pub struct Terms {
     root: RootConfig,
     prices: PriceTable,
@@ -56,10 +56,26 @@ impl Terms {
         is_testnet: bool,
         check_worker_hashes: bool,
     ) -> Result<Self, TermsError> {
-        let params = &root.params;
-        if !params.is_test {
+        if !root.params.is_test {
             return Err(TermsError::RealMoney);
         }
+        Self::on_chain(root, root_address, owner, wallet, key, is_testnet, check_worker_hashes)
+    }
+
+    /// The same where a chain is followed, and the money may be real.
+    ///
+    /// # Errors
+    /// [`TermsError`] if the prices of the root configuration contradict each other.
+    pub fn on_chain(
+        root: RootConfig,
+        root_address: &Address,
+        owner: &Address,
+        wallet: Address,
+        key: SigningKey,
+        is_testnet: bool,
+        check_worker_hashes: bool,
+    ) -> Result<Self, TermsError> {
+        let params = &root.params;
         let multipliers = Multipliers {
             prompt: params.multipliers.prompt,
             cached: params.multipliers.cached,

@@ -1,5 +1,7 @@
 //! What the chain shows: transactions of the proxy contract, and contracts that were read.
 
+use std::time::Duration;
+
 use ledger::{Anchor, ClientContract, ClientFunds, Followed, Ledger, Party, WorkerContract};
 use ton::Address;
 use ton::messages::{self, ClientPayload, ClientRequest, WorkerRequest};
@@ -29,9 +31,10 @@ const TOKENS_MAX: AdjustedTokens = AdjustedTokens::new(i64::MAX as u64 / 2);
 const ACCOUNTS_MAX: usize = 2_000_000;
 
 impl Settlement {
-    /// The chain was asked about the own contract, and has answered.
-    pub fn heard(&mut self, now: Now) {
+    /// The chain was asked about the own contract, and has answered as of a block of this time since 1970.
+    pub fn heard(&mut self, now: Now, block_time: Duration) {
         self.heard = Some(now.instant);
+        self.chain_time = self.chain_time.max(block_time);
     }
 
     /// The own contract as it is after all transactions that were seen; `None` if it is not deployed.

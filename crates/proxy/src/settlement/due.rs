@@ -81,7 +81,7 @@ impl Settlement {
         Some(if owed.min(funds.balance) >= least {
             Need::Order(Duty::Charge { client, tokens })
         } else {
-            Need::Nothing
+            self.nothing_yet(Party::Client(client), tokens < limits.used)
         })
     }
 
@@ -100,7 +100,16 @@ impl Settlement {
         }
         let owed = value(books.prices().worker_fee_per_token(), tokens.saturating_sub(contract.paid));
         let least = self.least(Party::Worker(worker), self.policy.payout_at.max(WORTH_GAS));
-        Some(if owed >= least { Need::Order(Duty::Payout { worker, tokens }) } else { Need::Nothing })
+        Some(if owed >= least {
+            Need::Order(Duty::Payout { worker, tokens })
+        } else {
+            self.nothing_yet(Party::Worker(worker), tokens < totals.earned)
+        })
+    }
+
+    /// Whoever demands what may not be signed yet gets it when it may.
+    fn nothing_yet(&self, party: Party, has_more: bool) -> Need {
+        if has_more && self.demanded.contains(&party) { Need::Later } else { Need::Nothing }
     }
 
     fn least(&self, party: Party, by_policy: NanoTon) -> NanoTon {

@@ -83,6 +83,8 @@ pub struct Settlement {
     stage: Stage,
     wallet: Option<NanoTon>,
     heard: Option<Instant>,
+    /// The chain's clock when it was heard last.
+    chain_time: Duration,
     foreign: Option<Foreign>,
     /// Parties with an order on its way, or one that failed.
     sides: HashMap<Party, Side>,
@@ -177,6 +179,7 @@ impl Settlement {
             stage: Stage::Serving,
             wallet: None,
             heard: None,
+            chain_time: Duration::ZERO,
             foreign: None,
             sides: HashMap::default(),
             due,
@@ -285,6 +288,13 @@ impl Settlement {
     pub fn demand(&mut self, party: Party) {
         self.demanded.insert(party);
         self.due.insert(party);
+    }
+
+    /// [`Self::demand`] for all parties of a kind.
+    pub fn demand_all(&mut self, books: &Ledger, is_meant: impl Fn(Party) -> bool) {
+        for party in parties(books).filter(|party| is_meant(*party)) {
+            self.demand(party);
+        }
     }
 
     /// Pays out the proxy's own earnings now, however small they are.
@@ -397,10 +407,10 @@ impl Settlement {
             (Stage::Closing { .. }, ContractState::Normal) => Some(Duty::Close),
             (Stage::Closing { leaving }, ContractState::Closing) => {
                 let unlock_at = Duration::from_secs(own.unlock_at.into());
-                if now.unix > unlock_at {
+                if self.chain_time > unlock_at {
                     return leaving.is_empty().then_some(Duty::CompleteClose);
                 }
-                let at = now.instant + unlock_at.saturating_sub(now.unix) + Duration::from_secs(1);
+                let at = now.instant + unlock_at.saturating_sub(self.chain_time) + Duration::from_secs(1);
                 if !self.wakes.iter().any(|(_, wake)| *wake == Wake::Own) {
                     self.wakes.insert((at, Wake::Own));
                 }

@@ -41,7 +41,7 @@ fn world() -> World {
     };
     let now = world.now;
     world.core.feed_chain(now, |settlement, _| {
-        settlement.heard(now);
+        settlement.heard(now, now.unix);
         settlement.own_contract(Some(own));
     });
     world
@@ -200,7 +200,7 @@ fn orders_leave_as_actions() {
     let mut world = unread_world();
     let now = world.now;
     world.core.feed_chain(now, |settlement, _| {
-        settlement.heard(now);
+        settlement.heard(now, now.unix);
         settlement.own_contract(None);
     });
     world.collect();

@@ -3,4 +3,5 @@
 
 mod face;
 mod links;
+mod on_chain;
 mod peers;

@@ -135,7 +135,7 @@ impl Peer {
         Self { link, events }
     }
 
-    async fn ask(&self, query: &impl wire::Encode) -> Bytes {
+    pub(crate) async fn ask(&self, query: &impl wire::Encode) -> Bytes {
         self.link.query(wire::encode(query), PATIENCE).await.unwrap()
     }
 

@@ -82,8 +82,8 @@ fn a_client_is_charged_in_time_and_a_worker_paid_out() {
 #[test]
 fn what_the_operator_demands_is_settled_however_little_it_is() {
     let (mut world, client) = World::in_business(Policy::default(), tons(5));
+    // What is demanded may not be signed yet: its anchor is on the way.
     world.work(client.address, owner(WORKER), 1000);
-    world.settle();
     world.settlement.demand(Party::Client(client.address));
     world.settlement.demand(Party::Worker(owner(WORKER)));
     world.settle();

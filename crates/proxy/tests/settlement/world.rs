@@ -319,7 +319,7 @@ impl World {
             self.tell(&transaction.cell, at);
         }
         let own = data(&self.chain, &contract).map(|data| ProxyData::from_cell(&data).unwrap());
-        self.settlement.heard(self.now);
+        self.settlement.heard(self.now, self.now.unix);
         self.settlement.own_contract(own);
     }
 

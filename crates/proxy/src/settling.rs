@@ -1,0 +1,439 @@
+//! The shell of the settlement: for each contract one task reads the chain, tells the settlement, and has the node wallet
+//! send what is due.
+//!
+//! The present contract's settlement stands in the core; one that closes has its own books here, beside those at work.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use chain::outbox::Outcome;
+use chain::{Effect, Follower, NotRun, Provider, Route, Transaction, TransactionId, Trust, Wallet};
+use ledger::journal::CommitNumber;
+use ledger::{Followed, Ledger, Party};
+use node::failpoint;
+use rand::RngExt as _;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use ton::Address;
+use ton::states::{ClientData, ProxyData, WorkerData};
+use tycho_types::boc::Boc;
+use units::LogicalTime;
+
+use crate::core::Now;
+use crate::journal::{Bell, Source, Store, Writer};
+use crate::settlement::{Action, Desk, Duty, OrderEnd, OrderId, Policy, Seen, Settlement};
+use crate::shell::{Shell, now};
+
+/// How often a contract is looked at: while orders are on their way, and otherwise.
+const LOCAL_PACE: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
+const REMOTE_PACE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(8)];
+
+/// What the tasks of all contracts share.
+#[derive(Debug)]
+pub(crate) struct OnChain {
+    pub(crate) provider: Provider,
+    pub(crate) wallet: Wallet,
+    pub(crate) policy: Policy,
+    pub(crate) accepted: LogicalTime,
+    closing: Mutex<BTreeMap<Address, Arc<Closing>>>,
+}
+
+impl OnChain {
+    pub(crate) fn new(provider: Provider, wallet: Wallet, policy: Policy, accepted: LogicalTime) -> Self {
+        Self { provider, wallet, policy, accepted, closing: Mutex::default() }
+    }
+
+    /// The settlement of a contract, whose books follow the chain from now on.
+    pub(crate) fn settlement(&self, desk: Desk, books: &mut Ledger) -> Settlement {
+        Settlement::new(desk, self.policy, self.accepted, books, rand::rng().random())
+    }
+
+    /// Contracts that are being closed.
+    pub(crate) fn closing(&self) -> Vec<Arc<Closing>> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Address, Arc<Closing>>> {
+        self.closing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A contract that was left, its books, and who writes them.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    pub(crate) contract: Address,
+    state: Mutex<(Settlement, Ledger)>,
+    actions: UnboundedSender<Action>,
+    writer: Mutex<Option<Writer>>,
+    bell: OnceLock<Arc<Bell>>,
+    /// Removed when the contract is closed, so that nobody opens it again.
+    root_file: PathBuf,
+}
+
+impl Closing {
+    fn lock(&self) -> MutexGuard<'_, (Settlement, Ledger)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Settlement, &Ledger) -> T) -> T {
+        let state = self.lock();
+        look(&state.0, &state.1)
+    }
+
+    fn feed(&self, event: impl FnOnce(&mut Settlement, &mut Ledger, Now)) {
+        let mut state = self.lock();
+        let (settlement, books) = &mut *state;
+        let now = now();
+        event(settlement, books, now);
+        settlement.advance(books, now);
+        while let Some(action) = settlement.poll_action() {
+            // Its receiver ends with the proxy.
+            let _ended = self.actions.send(action);
+        }
+        if books.records_len() > 0
+            && let Some(bell) = self.bell.get()
+        {
+            bell.ring();
+        }
+    }
+}
+
+/// The records of the books of a contract that closes.
+struct Records(std::sync::Weak<Closing>);
+
+impl Source for Records {
+    fn take(&self, into: &mut Vec<u8>) -> Option<CommitNumber> {
+        self.0.upgrade()?.lock().1.take_records(into)
+    }
+
+    fn committed(&self, commit: CommitNumber) {
+        if let Some(closing) = self.0.upgrade() {
+            closing.feed(|_, books, _| books.committed(commit));
+        }
+    }
+
+    /// Nothing new happens in these books but what the chain says; it waits.
+    fn stuck(&self) {}
+}
+
+/// Whose settlement a task feeds.
+pub(crate) enum Of {
+    /// That of the core, as long as it is this contract's.
+    Present(Arc<Shell>, Address),
+    /// One that closes its contract.
+    Closing(Arc<Closing>),
+}
+
+impl Of {
+    fn feed(&self, event: impl FnOnce(&mut Settlement, &mut Ledger, Now)) {
+        match self {
+            Self::Present(shell, contract) => shell.feed(|core, now| {
+                core.feed_chain(now, |settlement, books| {
+                    if settlement.desk().contract() == *contract {
+                        event(settlement, books, now);
+                    }
+                });
+            }),
+            Self::Closing(closing) => closing.feed(event),
+        }
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Settlement, &Ledger) -> T) -> Option<T> {
+        match self {
+            Self::Present(shell, contract) => shell.look(|core| {
+                let settlement =
+                    core.settlement().filter(|settlement| settlement.desk().contract() == *contract);
+                settlement.map(|settlement| look(settlement, core.books()))
+            }),
+            Self::Closing(closing) => Some(closing.look(look)),
+        }
+    }
+}
+
+/// Begins to close a contract that was left: its settlement and books are `desk`'s, its files in `store`. The task that
+/// has to run.
+///
+/// # Errors
+/// If the system has no thread to write the books.
+pub(crate) fn close(
+    on_chain: &Arc<OnChain>,
+    desk: Desk,
+    (store, mut books): (Store, Ledger),
+    root_file: PathBuf,
+) -> std::io::Result<impl Future<Output = ()> + use<>> {
+    let contract = desk.contract();
+    let mut settlement = on_chain.settlement(desk, &mut books);
+    settlement.begin_close(&books);
+    let (actions, receiver) = unbounded_channel();
+    let closing = Arc::new(Closing {
+        contract,
+        state: Mutex::new((settlement, books)),
+        actions,
+        writer: Mutex::default(),
+        bell: OnceLock::new(),
+        root_file,
+    });
+    let writer = Writer::start(store, Records(Arc::downgrade(&closing)))?;
+    let _only_once = closing.bell.set(writer.bell());
+    *closing.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+    on_chain.lock().insert(contract, Arc::clone(&closing));
+    tracing::info!("a proxy contract is being closed");
+    Ok(settle(Of::Closing(closing), Arc::clone(on_chain), receiver))
+}
+
+/// Which contract's settlement survives the process: the root configuration that it follows from.
+pub(crate) fn keep_root(root: &ton::RootConfig, file: &Path) -> std::io::Result<()> {
+    if file.try_exists()? {
+        return Ok(());
+    }
+    let beside = file.with_extension("new");
+    std::fs::write(&beside, Boc::encode(root.to_data()))?;
+    std::fs::rename(beside, file)
+}
+
+/// Feeds a settlement with what the chain shows, and carries out what it wants, until its contract is closed for good or
+/// the future is dropped.
+pub(crate) async fn settle(of: Of, on_chain: Arc<OnChain>, mut actions: UnboundedReceiver<Action>) {
+    let begun = of.look(|settlement, books| (settlement.desk().contract(), books.followed()));
+    let Some((contract, followed)) = begun else { return };
+    // It ends when the sender of its actions does.
+    let follower = match followed {
+        Some(Followed { lt, hash }) => Follower::after(contract, TransactionId { lt, hash }),
+        None => Follower::from_first(contract),
+    };
+    let mut task = Task { of, on_chain, follower, open: HashMap::new(), looks: Vec::new(), trouble: None };
+    let mut changes = task.on_chain.wallet.changes();
+    loop {
+        let has_more = task.read().await;
+        task.follow_orders();
+        while let Ok(action) = actions.try_recv() {
+            if task.carry_out(action) {
+                return;
+            }
+        }
+        task.look().await;
+        if has_more {
+            continue;
+        }
+        tokio::select! {
+            action = actions.recv() => match action {
+                Some(action) if !task.carry_out(action) => {}
+                _ => return,
+            },
+            // The sender lives as long as the handle.
+            _changed = changes.changed(), if !task.open.is_empty() => {}
+            () = tokio::time::sleep(task.pause()) => {}
+        }
+    }
+}
+
+/// One contract's task.
+struct Task {
+    of: Of,
+    on_chain: Arc<OnChain>,
+    follower: Follower,
+    /// Orders that the wallet has.
+    open: HashMap<chain::outbox::OrderId, (OrderId, Duty)>,
+    /// Contracts to read.
+    looks: Vec<Party>,
+    /// What is wrong, said once.
+    trouble: Option<String>,
+}
+
+impl Task {
+    fn pause(&self) -> Duration {
+        let [busy, idle] = match self.on_chain.provider.endpoint().trust() {
+            Trust::Local => LOCAL_PACE,
+            Trust::Unproven => REMOTE_PACE,
+        };
+        if self.open.is_empty() { idle } else { busy }
+    }
+
+    /// Reads what is new. Returns whether there is more.
+    async fn read(&mut self) -> bool {
+        let news = match self.follower.look(&self.on_chain.provider).await {
+            Ok(news) => news,
+            Err(error) => {
+                self.say(&error);
+                // Silence is an event too.
+                self.of.feed(|_, _, _| {});
+                return false;
+            }
+        };
+        let own = news.account.as_ref().map(|account| account.data().map(ProxyData::from_cell).transpose());
+        let own = match own.transpose() {
+            Ok(own) => own,
+            Err(error) => {
+                self.say(&error);
+                return false;
+            }
+        };
+        self.trouble = None;
+        let balance = self.on_chain.wallet.view().balance;
+        self.of.feed(|settlement, books, now| {
+            for transaction in &news.transactions {
+                if let Some(seen) = seen(transaction) {
+                    settlement.seen(books, &seen, now);
+                }
+            }
+            if let Some(balance) = balance {
+                settlement.wallet_seen(balance);
+            }
+            if let (Some(own), Some(account)) = (own, &news.account) {
+                settlement.heard(now, account.block_time);
+                settlement.own_contract(own);
+            }
+        });
+        news.account.is_none()
+    }
+
+    /// Tells what became of orders.
+    fn follow_orders(&mut self) {
+        let ended = |id: &chain::outbox::OrderId| Some((*id, self.on_chain.wallet.outcome(*id)?));
+        let ended: Vec<_> = self.open.keys().filter_map(ended).collect();
+        for (id, outcome) in ended {
+            let Some((order, duty)) = self.open.remove(&id) else { continue };
+            let end = end_of(&duty, outcome);
+            match end {
+                OrderEnd::Done => tracing::info!(what = duty.name(), "settled on the chain"),
+                OrderEnd::Refused { code } => {
+                    tracing::warn!(what = duty.name(), code, "an order was refused; it is tried again later");
+                }
+                OrderEnd::NotSent => {
+                    tracing::warn!(what = duty.name(), "the node wallet could not send an order")
+                }
+            }
+            failpoint::pass("order-ended");
+            self.of.feed(|settlement, books, now| settlement.order_ended(books, order, end, now));
+            self.on_chain.wallet.acknowledge(id);
+        }
+    }
+
+    /// Returns whether there is nothing left to do.
+    fn carry_out(&mut self, action: Action) -> bool {
+        match action {
+            Action::Send(order) => {
+                let made = self.of.look(|settlement, books| make(settlement.desk(), books, &order.duty));
+                let Some(made) = made else { return true };
+                failpoint::pass("order-send");
+                let id = made.id;
+                match self.on_chain.wallet.submit(made) {
+                    Ok(()) => {
+                        self.open.insert(id, (order.id, order.duty));
+                    }
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(
+                            error,
+                            what = order.duty.name(),
+                            "the node wallet does not take an order"
+                        );
+                        self.of.feed(|settlement, books, now| {
+                            settlement.order_ended(books, order.id, OrderEnd::NotSent, now);
+                        });
+                    }
+                }
+            }
+            Action::Look(party) => self.looks.push(party),
+            // The core's affair.
+            Action::Registered { .. } => {}
+            Action::Ended => {
+                if let Of::Closing(closing) = &self.of {
+                    tracing::info!("a proxy contract is closed");
+                    if let Err(error) = std::fs::remove_file(&closing.root_file) {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, "a closed contract will be looked at again at the next start");
+                    }
+                    self.on_chain.lock().remove(&closing.contract);
+                    return true;
+                }
+                tracing::warn!(
+                    "the proxy contract is closed: the proxy waits for the next params of the root contract"
+                );
+            }
+        }
+        false
+    }
+
+    /// Reads the contracts that the settlement has doubts about.
+    async fn look(&mut self) {
+        let mut later = Vec::new();
+        for party in std::mem::take(&mut self.looks) {
+            let contract = self.of.look(|settlement, _| settlement.desk().contract_of(party));
+            let Some(contract) = contract else { return };
+            let account = match self.on_chain.provider.account(&contract).await {
+                Ok(account) => account,
+                Err(error) => {
+                    self.say(&error);
+                    later.push(party);
+                    continue;
+                }
+            };
+            let data = account.data();
+            match party {
+                Party::Client(client) => {
+                    let data = data.and_then(|data| ClientData::from_cell(data).ok());
+                    self.of.feed(|settlement, books, now| {
+                        settlement.looked_at_client(books, client, data.as_ref(), now);
+                    });
+                }
+                Party::Worker(worker) => {
+                    let data = data.and_then(|data| WorkerData::from_cell(data).ok());
+                    self.of.feed(|settlement, books, _| {
+                        settlement.looked_at_worker(books, worker, data.as_ref());
+                    });
+                }
+            }
+        }
+        self.looks = later;
+    }
+
+    fn say(&mut self, error: &(dyn std::error::Error + 'static)) {
+        let text = error.to_string();
+        if self.trouble.as_ref() != Some(&text) {
+            tracing::warn!(error, "the proxy contract cannot be read");
+            self.trouble = Some(text);
+        }
+    }
+}
+
+/// What another account's message did to the contract.
+fn seen(transaction: &Transaction) -> Option<Seen<'_>> {
+    let message = transaction.incoming.as_ref()?;
+    let Route::Internal { from, bounced: false, .. } = message.route else { return None };
+    let at = Followed { lt: transaction.id.lt, hash: transaction.id.hash };
+    Some(Seen { at, from, body: &message.body, is_done: transaction.effect.is_done() })
+}
+
+/// The wallet's order for a duty. Its number follows from what it does: if an earlier process has ordered the same, that
+/// is the same order.
+fn make(desk: &Desk, books: &Ledger, duty: &Duty) -> chain::outbox::Order {
+    let with_state = match duty.party() {
+        Some(Party::Worker(worker)) => books.worker_contract(worker).is_none(),
+        _ => false,
+    };
+    let digest = desk.message(duty, 0, with_state).to_cell().repr_hash().0;
+    let [a, b, c, d, e, f, g, h, ..] = digest;
+    let number = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let message = desk.message(duty, number, with_state);
+    chain::outbox::Order { id: chain::outbox::OrderId(number), message }
+}
+
+fn end_of(duty: &Duty, outcome: Outcome) -> OrderEnd {
+    match outcome {
+        Outcome::Done { .. } => OrderEnd::Done,
+        // A nanoton buys no gas, and a first state without stake comes without a message.
+        Outcome::Arrived { why: NotRun::NoGas, .. } if matches!(duty, Duty::Anchor(_)) => OrderEnd::Done,
+        Outcome::Arrived { .. } | Outcome::Unresolved => OrderEnd::Refused { code: -1 },
+        Outcome::Refused { effect, .. } => OrderEnd::Refused {
+            code: match effect {
+                Effect::Refused { exit_code } => exit_code,
+                Effect::ActionFailed { result_code } => result_code,
+                Effect::Done | Effect::NotRun(_) => -1,
+            },
+        },
+        Outcome::NotSent => OrderEnd::NotSent,
+    }
+}
