@@ -185,7 +185,7 @@ impl Follower {
 }
 
 /// The newest transactions of an account, up to `count`, the newest first, and the account itself: for people who look.
-/// Each names the one after it, so none is left out between them.
+/// Each names the one that comes next in the list, so none is left out.
 ///
 /// # Errors
 /// [`FollowError`].

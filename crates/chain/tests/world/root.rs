@@ -4,7 +4,7 @@ use cocoon_chain::outbox::{Order, OrderId};
 use cocoon_chain::{RootNews, RootWatch, RootWatchError, Wallet};
 use ton::message::InternalMessage;
 use ton::messages::RootMessage;
-use ton::{Address, Contract, ContractCode, RootConfig};
+use ton::{Address, Contract, ContractCode, RootConfig, StructVersion};
 use units::{ImageHash, NanoTon};
 
 use crate::hostile::World;
@@ -16,7 +16,10 @@ async fn changes_of_the_root_contract_are_seen() {
     let owner = state_init().address();
     world.give(&owner, 50_000_000_000);
     let (wallet, mut runner) = Wallet::open(world.provider(), key(), state_init(), None).unwrap();
-    let init = RootConfig::pseudo(owner).init(ContractCode::built(Contract::Root));
+    let mut config = RootConfig::pseudo(owner);
+    // The only layout of params that contracts read.
+    config.params.struct_version = StructVersion::V3;
+    let init = config.init(ContractCode::built(Contract::Root));
     let root = init.address();
     let mut watch = RootWatch::new(root);
     let error = watch.look(&world.provider()).await.unwrap_err();
@@ -31,7 +34,8 @@ async fn changes_of_the_root_contract_are_seen() {
         for _step in 0..2 {
             runner.step(|| world.now()).await.unwrap();
         }
-        assert!(wallet.outcome(OrderId(orders)).unwrap().is_done());
+        let outcome = wallet.outcome(OrderId(orders)).unwrap();
+        assert!(outcome.is_done(), "{orders}: {outcome:?}");
     };
     send(Some(init), None).await;
     let news = watch.look(&world.provider()).await.unwrap();
