@@ -1,11 +1,11 @@
-//! One small HTTP GET with a deadline, for local services: engines to detect, roles to ask.
+//! One small HTTP request with a deadline, for local services: engines to detect, roles to ask.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
-use hyper::header::HOST;
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -18,7 +18,37 @@ const BODY_LEN_MAX: usize = 1 << 20;
 /// # Errors
 /// If nothing answers within `deadline`, or the answer is larger than 1 MiB.
 pub(crate) async fn get(authority: &str, path: &str, deadline: Duration) -> Result<(StatusCode, Bytes)> {
-    match tokio::time::timeout(deadline, exchange(authority, path)).await {
+    let request = Request::get(path).header(HOST, authority).body(Empty::<Bytes>::new())?;
+    within(deadline, authority, path, exchange(authority, request)).await
+}
+
+/// Has a role do something: a POST without a body, with the token of the role's state folder.
+///
+/// # Errors
+/// As [`get_json`].
+pub(crate) async fn act(
+    authority: &str,
+    path: &str,
+    token: &str,
+    deadline: Duration,
+) -> Result<serde_json::Value> {
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).context("the token is no header")?;
+    bearer.set_sensitive(true);
+    let request = Request::post(path).header(HOST, authority).header(AUTHORIZATION, bearer);
+    let exchange = exchange(authority, request.body(Empty::<Bytes>::new())?);
+    let (status, body) = within(deadline, authority, path, exchange).await?;
+    let said = String::from_utf8_lossy(&body);
+    ensure!(status.is_success(), "http://{authority}{path} answered {status}: {said}");
+    serde_json::from_slice(&body).with_context(|| format!("http://{authority}{path} answered no JSON"))
+}
+
+async fn within<T>(
+    deadline: Duration,
+    authority: &str,
+    path: &str,
+    exchange: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match tokio::time::timeout(deadline, exchange).await {
         Ok(outcome) => outcome.with_context(|| format!("http://{authority}{path}")),
         Err(_elapsed) => bail!("http://{authority}{path} did not answer within {deadline:?}"),
     }
@@ -34,12 +64,11 @@ pub(crate) async fn get_json(authority: &str, path: &str, deadline: Duration) ->
     serde_json::from_slice(&body).with_context(|| format!("http://{authority}{path} answered no JSON"))
 }
 
-async fn exchange(authority: &str, path: &str) -> Result<(StatusCode, Bytes)> {
+async fn exchange(authority: &str, request: Request<Empty<Bytes>>) -> Result<(StatusCode, Bytes)> {
     let stream = TcpStream::connect(authority).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // The connection future does the reading and writing; it ends with the exchange.
     let driver = tokio::spawn(connection);
-    let request = Request::get(path).header(HOST, authority).body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     let body = Limited::new(response.into_body(), BODY_LEN_MAX).collect().await;

@@ -11,6 +11,7 @@ mod http;
 mod instance;
 mod logs;
 mod on_chain;
+mod proxy_command;
 mod role;
 mod root;
 mod signals;
@@ -40,7 +41,7 @@ enum Command {
     /// Run a client: the OpenAI-compatible API for applications.
     Client(role::RoleArguments),
     /// Run a proxy: admits clients and workers, routes and meters.
-    Proxy(role::RoleArguments),
+    Proxy(proxy_command::ProxyArguments),
     /// Run a worker: serves models of an engine to the network.
     Worker(role::RoleArguments),
     /// Show roles, models, prices, balances and requests in flight of the network on this machine.
@@ -76,7 +77,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Up(up) => up::run(up, &logs),
         Command::Client(role) => role::run(role::Role::Client, &role, &logs),
-        Command::Proxy(role) => role::run(role::Role::Proxy, &role, &logs),
+        Command::Proxy(proxy) => proxy_command::run(&proxy, &logs),
         Command::Worker(role) => role::run(role::Role::Worker, &role, &logs),
         Command::Status(status) => status::run(&status),
         Command::Config(command) => role::config(&command),
