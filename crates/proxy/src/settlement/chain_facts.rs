@@ -7,7 +7,7 @@ use ton::Address;
 use ton::messages::{self, ClientPayload, ClientRequest, WorkerRequest};
 use ton::states::{ClientData, ProxyData, WorkerData};
 use tycho_types::cell::Cell;
-use units::{AdjustedTokens, LogicalTime};
+use units::{AdjustedTokens, LogicalTime, NanoTon};
 
 use super::{Action, Foreign, NOTICE_MAX, Settlement, Stage, Wake};
 use crate::core::Now;
@@ -99,13 +99,20 @@ impl Settlement {
             self.look_soon(party, now);
             return;
         }
-        let funds =
-            ClientFunds { balance: state.balance, stake: state.stake, tokens_used: state.tokens_used };
+        // A client's contract counts a deposit before it has arrived, and takes it off again when it comes back. So a
+        // balance grows here by what arrived and by nothing else; where its owner says more, its contract is read.
+        let arrived = match request.payload {
+            Some(ClientPayload::TopUp { amount, .. }) => amount,
+            _ => NanoTon::ZERO,
+        };
+        let known_balance = before.map_or(NanoTon::ZERO, |before| before.funds.balance);
+        let balance = state.balance.min(known_balance.checked_add(arrived).unwrap_or(known_balance));
+        let funds = ClientFunds { balance, stake: state.stake, tokens_used: state.tokens_used };
         let contract = ClientContract { funds, state: state.state, secret_hash: state.secret_hash };
         books.client_on_chain(request.owner, contract);
         self.changed(party);
-        if matches!(request.payload, Some(ClientPayload::RefundForced { .. })) {
-            // If the stake did not cover it, the client is owed the rest.
+        if balance < state.balance || matches!(request.payload, Some(ClientPayload::RefundForced { .. })) {
+            // A refund that the stake did not cover is owed to the client.
             self.look_soon(party, now);
         }
         if let Some(ClientPayload::Register { nonce }) = request.payload {

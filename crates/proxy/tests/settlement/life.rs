@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use cocoon_proxy::settlement::{Action, Duty, OrderEnd, Policy, Unready};
-use ledger::Party;
-use ton::messages::ClientMessage;
+use cocoon_proxy::settlement::{Action, Duty, OrderEnd, Policy, Seen, Unready};
+use ledger::{Followed, Party};
+use ton::messages::{ClientMessage, ClientPayload, ClientRequest, ClientSnapshot};
 use ton::states::ContractState;
-use units::NanoTon;
+use units::{LogicalTime, NanoTon};
 
 use crate::world::{
     CLIENT_DELAY, PRICE, PROXY_DELAY, TON, World, client_data, owner, paid_out, tokens, tons,
@@ -115,6 +115,43 @@ fn a_client_cannot_spend_more_than_its_stake_beyond_the_last_charge() {
     world.is_deaf = false;
     world.settle();
     assert_eq!(world.work(client.address, owner(WORKER), 50_000_000), 50_000_000);
+}
+
+/// Until its client contract hears that a deposit was refused, it counts it: whatever it says meanwhile is too much.
+#[test]
+fn only_a_deposit_that_arrived_can_be_spent() {
+    let (mut world, client) = World::in_business(Policy::default(), tons(5));
+    let from = world.client_contract(&client);
+    let state = client_data(&world.chain, &from).unwrap();
+    let balance = |world: &World| world.books.client_contract(client.address).unwrap().funds.balance;
+    let mut says = |balance: NanoTon, payload: Option<ClientPayload>, is_done: bool| {
+        let snapshot = ClientSnapshot {
+            state: state.state,
+            balance,
+            stake: state.stake,
+            tokens_used: state.tokens_used,
+            secret_hash: state.secret_hash,
+        };
+        let request = ClientRequest { query_id: 9, owner: client.address, state: snapshot, payload };
+        let followed = world.books.followed().unwrap();
+        let at = Followed { lt: LogicalTime::new(followed.lt.get() + 1), hash: followed.hash };
+        let seen = Seen { at, from, body: &request.to_cell(), is_done };
+        world.settlement.seen(&mut world.books, &seen, world.now);
+        world.books.client_contract(client.address).unwrap().funds.balance
+    };
+    let top_up = |tons_up| Some(ClientPayload::TopUp { amount: tons(tons_up), excess: client.address });
+    let register = Some(ClientPayload::Register { nonce: 1 });
+    assert_eq!(says(tons(8), top_up(3), false), tons(5), "it comes back");
+    assert_eq!(says(tons(8), register, false), tons(5), "and the client's contract does not know yet");
+    assert_eq!(says(tons(8), None, false), tons(5));
+    // The next one arrives, and is told with the one that did not.
+    assert_eq!(says(tons(9), top_up(1), true), tons(6));
+    assert_eq!(says(tons(6), register, false), tons(6));
+    assert_eq!(says(tons(4), None, false), tons(4), "it may fall at any time");
+    assert_eq!(says(tons(7), top_up(3), true), tons(7));
+    assert_eq!(says(tons(9), register, false), tons(7));
+    // Its contract is read then. This one has never heard of all that.
+    world.until("it was read", |world| balance(world) == tons(5));
 }
 
 #[test]
