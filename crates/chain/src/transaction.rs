@@ -84,6 +84,8 @@ pub struct Message {
     pub hash: MessageHash,
     /// Where it comes from and what it carries.
     pub route: Route,
+    /// What its sender paid for its way, beside what is in its transaction's [`Transaction::fees`].
+    pub forward_fee: NanoTon,
     /// What it says.
     pub body: Cell,
     /// Whether it brings a contract's first state.
@@ -195,6 +197,10 @@ impl Transaction {
 impl Message {
     pub(crate) fn read(cell: &Cell) -> Result<Self, TransactionError> {
         let parsed: OwnedMessage = cell.parse()?;
+        let forward_fee = match &parsed.info {
+            MsgInfo::Int(info) => amount(info.fwd_fee.into_inner())?,
+            MsgInfo::ExtIn(_) | MsgInfo::ExtOut(_) => NanoTon::ZERO,
+        };
         let route = match &parsed.info {
             MsgInfo::ExtIn(_info) => Route::In,
             MsgInfo::Int(info) => match (address(&info.src), address(&info.dst)) {
@@ -214,6 +220,7 @@ impl Message {
         Ok(Self {
             hash: MessageHash::new(cell.repr_hash().0),
             route,
+            forward_fee,
             body: CellBuilder::build_from(range.apply_allow_exotic(holder))?,
             has_state_init: parsed.init.is_some(),
         })

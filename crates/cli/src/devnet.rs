@@ -1,7 +1,7 @@
 //! `cocoon devnet`: a TON of one node on this machine, for contracts and tools.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,6 +9,7 @@ use clap::Args;
 use devnet::journal::Journal;
 use devnet::{Devnet, Genesis, NetworkConfig, Node, Pace, http};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use transport::clock::unix_now;
 
@@ -49,13 +50,45 @@ pub(crate) fn run(arguments: &DevnetArguments, logs: &LogArguments) -> Result<()
         true => Pace::Instant,
         false => Pace::Every(Duration::from_millis(arguments.pace.into())),
     };
-    let config = NetworkConfig::mainnet();
-    let genesis = Genesis { config, seed: Genesis::seed_of(&arguments.seed), start: unix_now(), pace };
     crate::runtime()?.block_on(async {
-        let listener = TcpListener::bind(arguments.listen).await;
-        let listener = listener.with_context(|| format!("cannot listen on {}", arguments.listen))?;
+        let state = arguments.state.as_deref();
+        let chain = RunningDevnet::start(arguments.listen, state, &arguments.seed, pace).await?;
+        let address = chain.address();
+        println!("HTTP API v2   http://{address}/api/v2/jsonRPC");
+        println!("faucet        curl -X POST 'http://{address}/faucet?address=EQ…&nanotons=10000000000'");
+        println!("time travel   curl -X POST 'http://{address}/travel?seconds=86400'");
+        stop_requested().await?;
+        chain.stop().await;
+        Ok(())
+    })
+}
+
+/// A devnet that makes blocks and answers.
+pub(crate) struct RunningDevnet {
+    address: SocketAddr,
+    node: Node,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+    making: JoinHandle<()>,
+}
+
+impl RunningDevnet {
+    /// Starts one, with what is kept in `state` if there is something.
+    ///
+    /// # Errors
+    /// If the address cannot be listened on, or the chain not be kept.
+    pub(crate) async fn start(
+        listen: SocketAddr,
+        state: Option<&Path>,
+        seed: &str,
+        pace: Pace,
+    ) -> Result<Self> {
+        let config = NetworkConfig::mainnet();
+        let genesis = Genesis { config, seed: Genesis::seed_of(seed), start: unix_now(), pace };
+        let listener = TcpListener::bind(listen).await;
+        let listener = listener.with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr()?;
-        let node = match &arguments.state {
+        let node = match state {
             None => Node::new(Devnet::new(genesis), unix_now),
             Some(folder) => {
                 let made = std::fs::create_dir_all(folder);
@@ -70,13 +103,26 @@ pub(crate) fn run(arguments: &DevnetArguments, logs: &LogArguments) -> Result<()
             let (node, stop) = (node.clone(), stop.clone());
             async move { node.run(stop).await }
         });
-        println!("HTTP API v2   http://{address}/api/v2/jsonRPC");
-        println!("faucet        curl -X POST 'http://{address}/faucet?address=EQ…&nanotons=10000000000'");
-        println!("time travel   curl -X POST 'http://{address}/travel?seconds=86400'");
-        stop_requested().await?;
-        stop.cancel();
-        serving.await?;
-        making.await?;
-        Ok(())
-    })
+        Ok(Self { address, node, stop, serving, making })
+    }
+
+    /// Where it answers.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its node, for what no API has.
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Stops it. What was in a block is kept.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        for task in [self.serving, self.making] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "the devnet ended badly");
+            }
+        }
+    }
 }

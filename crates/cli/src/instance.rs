@@ -9,7 +9,7 @@ use tokio::net::TcpSocket;
 /// Largest instance number: ports stay below 65,536.
 const INSTANCE_MAX: u16 = 5_000;
 
-/// The five ports of a network on loopback.
+/// The six ports of a network on loopback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ports {
     pub(crate) client_http: u16,
@@ -17,6 +17,7 @@ pub(crate) struct Ports {
     pub(crate) proxy_workers: u16,
     pub(crate) proxy_clients: u16,
     pub(crate) worker_http: u16,
+    pub(crate) chain_http: u16,
 }
 
 impl Ports {
@@ -33,11 +34,12 @@ impl Ports {
             proxy_workers: 11_001 + moved,
             proxy_clients: 11_002 + moved,
             worker_http: 12_000 + moved,
+            chain_http: 13_000 + moved,
         })
     }
 }
 
-/// Five ports that the system chose. Nobody but our own listeners gets them for as long as this lives.
+/// Six ports that the system chose. Nobody but our own listeners gets them for as long as this lives.
 pub(crate) struct FreePorts {
     pub(crate) ports: Ports,
     _held: Vec<TcpSocket>,
@@ -47,13 +49,14 @@ impl FreePorts {
     /// # Errors
     /// If the system has none.
     pub(crate) fn take() -> Result<Self> {
-        let held: Vec<_> = (0..5).map(|_index| hold(0)).collect::<Result<_, _>>()?;
+        let held: Vec<_> = (0..6).map(|_index| hold(0)).collect::<Result<_, _>>()?;
         let ports: Vec<u16> =
             held.iter().map(|socket| Ok(socket.local_addr()?.port())).collect::<Result<_>>()?;
-        let [client_http, proxy_http, proxy_workers, proxy_clients, worker_http] = ports[..] else {
-            bail!("five sockets have five ports");
+        let [client_http, proxy_http, proxy_workers, proxy_clients, worker_http, chain_http] = ports[..]
+        else {
+            bail!("six sockets have six ports");
         };
-        let ports = Ports { client_http, proxy_http, proxy_workers, proxy_clients, worker_http };
+        let ports = Ports { client_http, proxy_http, proxy_workers, proxy_clients, worker_http, chain_http };
         // Elsewhere a port that is held is one that nobody can listen on, ourselves included.
         Ok(Self { ports, _held: if cfg!(target_os = "linux") { held } else { Vec::new() } })
     }
@@ -98,6 +101,7 @@ mod tests {
         let (first, third) = (Ports::of_instance(0).unwrap(), Ports::of_instance(3).unwrap());
         assert_eq!((first.client_http, first.proxy_clients, first.worker_http), (10_000, 11_002, 12_000));
         assert_eq!((third.client_http, third.proxy_clients, third.worker_http), (10_030, 11_032, 12_030));
+        assert_eq!((first.chain_http, third.chain_http), (13_000, 13_030));
         assert!(Ports::of_instance(INSTANCE_MAX).is_ok());
         assert!(Ports::of_instance(INSTANCE_MAX + 1).is_err());
     }

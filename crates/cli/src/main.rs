@@ -4,6 +4,8 @@
 //! is in the role's crate; nothing here touches a prompt.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "devnet")]
+mod audit;
 mod config;
 #[cfg(feature = "devnet")]
 mod devnet;
@@ -57,6 +59,9 @@ enum Command {
     Wallet(wallet::WalletCommand),
     /// The root contract of a network: who takes part, and on which terms.
     Root(root::RootArguments),
+    /// Show where every nanoton of a private network went.
+    #[cfg(feature = "devnet")]
+    Audit(audit::AuditArguments),
     /// Measure what the path costs on this machine, beside plain forwarders.
     Bench(bench::Arguments),
 }
@@ -85,6 +90,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Devnet(devnet) => devnet::run(&devnet, &logs),
         Command::Wallet(command) => wallet::run(&command),
         Command::Root(root) => root::run(&root),
+        #[cfg(feature = "devnet")]
+        Command::Audit(audit) => audit::run(&audit),
         Command::Bench(bench) => bench::run(&bench),
     }
 }

@@ -10,6 +10,8 @@ use clap::Args;
 use ton::{Address, AddressFlags, human};
 use transport::clock::unix_now;
 
+#[cfg(feature = "devnet")]
+pub(crate) use transfer::carry_out_silently;
 pub(crate) use transfer::{Transfer, carry_out, print_for_others};
 
 /// Where a chain is asked.

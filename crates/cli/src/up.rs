@@ -1,5 +1,7 @@
 //! `cocoon up`: client, proxy and worker on this machine, on real sockets, with the same role code as anywhere.
 
+#[cfg(feature = "devnet")]
+mod chain;
 mod detect;
 mod engine_choice;
 mod network;
@@ -74,7 +76,13 @@ pub(crate) fn run(arguments: UpArguments, logs: &LogArguments) -> Result<()> {
     crate::runtime()?.block_on(async {
         let served = engine_choice::choose(&arguments).await?;
         eprintln!("starting a private network that serves {served} …");
-        let network = Network::lay_out(&state, ports, &served)?;
+        #[cfg(feature = "devnet")]
+        let chain = chain::UpChain::start(&state, ports.chain_http, &network::terms(ports)).await?;
+        #[cfg(feature = "devnet")]
+        let ground = chain.ground();
+        #[cfg(not(feature = "devnet"))]
+        let ground = network::Ground::of_file(&state, ports)?;
+        let network = Network::lay_out(&state, ports, &served, ground);
         let mut roles = match arguments.processes {
             true => Roles::spawn(&network, logs, &log_folder)?,
             false => Roles::start(&network).await?,
@@ -87,6 +95,8 @@ pub(crate) fn run(arguments: UpArguments, logs: &LogArguments) -> Result<()> {
         };
         eprintln!("stopping …");
         roles.stop().await;
+        #[cfg(feature = "devnet")]
+        chain.stop().await;
         outcome
     })
 }

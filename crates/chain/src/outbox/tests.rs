@@ -65,7 +65,7 @@ fn handed_in(outbox: &mut Outbox, now: Duration) -> Option<(WalletOrder, Cell)> 
 
 fn message(route: Route, body: Cell) -> Message {
     let hash = MessageHash::new(body.repr_hash().0);
-    Message { hash, route, body, has_state_init: false }
+    Message { hash, route, forward_fee: NanoTon::ZERO, body, has_state_init: false }
 }
 
 /// The wallet's transaction with an external message, which sent the messages of these orders.

@@ -50,15 +50,46 @@ pub(crate) async fn carry_out(
     transfers: &[Transfer],
     is_dry_run: bool,
 ) -> Result<()> {
-    let wallet = file.wallet(chain.of_wallets());
-    let account = chain.provider.account(&wallet.address()).await?;
-    let plan = Plan { chain, wallet, account, transfers };
+    let plan = Plan::new(chain, file, transfers).await?;
     plan.say().await?;
     if is_dry_run {
         println!("dry run: nothing was signed");
         return Ok(());
     }
-    plan.send(&file.key()).await
+    let sent = plan.send(file.key()).await?;
+    println!("sent     waiting for the chain …");
+    let mut failed = 0;
+    for (Transfer { what, .. }, outcome) in transfers.iter().zip(plan.outcomes(sent).await?) {
+        match outcome {
+            Ok(said) => println!("done     {what}: {said}"),
+            Err(said) => {
+                failed += 1;
+                println!("failed   {what}: {said}");
+            }
+        }
+    }
+    ensure!(failed == 0, "{failed} of {} did not do what they were for", transfers.len());
+    Ok(())
+}
+
+/// Signs and sends the transfers without a word, and waits until they have arrived. For money that is not real.
+///
+/// # Errors
+/// If one of them did not do what it was for.
+#[cfg(feature = "devnet")]
+pub(crate) async fn carry_out_silently(
+    chain: &Chain,
+    file: &WalletFile,
+    transfers: &[Transfer],
+) -> Result<()> {
+    let plan = Plan::new(chain, file, transfers).await?;
+    let sent = plan.send(file.key()).await?;
+    for (Transfer { what, .. }, outcome) in transfers.iter().zip(plan.outcomes(sent).await?) {
+        if let Err(said) = outcome {
+            bail!("{what}: {said}");
+        }
+    }
+    Ok(())
 }
 
 /// Prints the transfers for somebody else to sign.
@@ -89,7 +120,19 @@ struct Plan<'a> {
     transfers: &'a [Transfer],
 }
 
-impl Plan<'_> {
+/// An order that was handed in.
+struct Sent {
+    body: HashBytes,
+    valid_until: u32,
+}
+
+impl<'a> Plan<'a> {
+    async fn new(chain: &'a Chain, file: &WalletFile, transfers: &'a [Transfer]) -> Result<Self> {
+        let wallet = file.wallet(chain.of_wallets());
+        let account = chain.provider.account(&wallet.address()).await?;
+        Ok(Self { chain, wallet, account, transfers })
+    }
+
     fn seqno(&self) -> Result<u32> {
         self.account.data().map_or(Ok(0), |data| Ok(self.wallet.seqno(data)?))
     }
@@ -146,23 +189,20 @@ impl Plan<'_> {
         Ok(self.chain.now().await?.saturating_add(valid))
     }
 
-    async fn send(&self, key: &SigningKey) -> Result<()> {
+    async fn send(&self, key: &SigningKey) -> Result<Sent> {
         let valid_until = self.valid_until().await?;
         let body = self.body(key, valid_until)?;
         let init = self.account.data().is_none().then(|| self.wallet.init());
         let message = external(&self.wallet.address(), init.as_ref(), &body);
         match self.chain.provider.send(&message).await {
-            // It may have been taken all the same.
-            Err(error) if error.is_passing() => println!("sent     perhaps: {error}"),
-            Err(error) => return Err(error).context("nothing was sent"),
-            Ok(()) => println!("sent     waiting for the chain …"),
+            // Without an answer it may have been taken all the same: the chain will show.
+            Err(error) if !error.is_passing() => Err(error).context("nothing was sent"),
+            Err(_) | Ok(()) => Ok(Sent { body: *body.repr_hash(), valid_until }),
         }
-        let transaction = self.taken(body.repr_hash(), valid_until).await?;
-        self.arrived(&transaction).await
     }
 
     /// The wallet's transaction with our order in it.
-    async fn taken(&self, body: &HashBytes, valid_until: u32) -> Result<Transaction> {
+    async fn taken(&self, Sent { body, valid_until }: Sent) -> Result<Transaction> {
         let address = self.wallet.address();
         let mut follower = match self.account.last {
             Some(last) => Follower::after(address, last),
@@ -174,7 +214,7 @@ impl Plan<'_> {
             let now = self.chain.now().await?;
             for transaction in follower.look(&self.chain.provider).await?.transactions {
                 let is_ours =
-                    |message: &Message| message.route == Route::In && message.body.repr_hash() == body;
+                    |message: &Message| message.route == Route::In && *message.body.repr_hash() == body;
                 if transaction.incoming.as_ref().is_some_and(is_ours) {
                     return Ok(transaction);
                 }
@@ -187,28 +227,19 @@ impl Plan<'_> {
         }
     }
 
-    /// Follows what the wallet sent to where it went, and says what became of it.
-    async fn arrived(&self, transaction: &Transaction) -> Result<()> {
-        let mut failed = 0;
-        for Transfer { message, what } in self.transfers {
+    /// What became of each transfer where it went, in words: of the good ones and of the others.
+    async fn outcomes(&self, sent: Sent) -> Result<Vec<Result<String, String>>> {
+        let transaction = self.taken(sent).await?;
+        let mut outcomes = Vec::new();
+        for Transfer { message, .. } in self.transfers {
             // Wallets leave out what they cannot send.
             let is_it = |sent: &&Message| matches!(sent.route, Route::Internal { to, value, .. } if to == message.to && value == message.value);
-            let outcome = match transaction.outgoing.iter().find(is_it) {
+            outcomes.push(match transaction.outgoing.iter().find(is_it) {
                 None => Err("the wallet did not send it: is there enough on it?".to_owned()),
                 Some(sent) => outcome(&delivered(&self.chain.provider, sent).await?, message),
-            };
-            match outcome {
-                Ok(said) => println!("done     {what}: {said}"),
-                Err(said) => {
-                    failed += 1;
-                    println!("failed   {what}: {said}");
-                }
-            }
+            });
         }
-        if failed > 0 {
-            bail!("{failed} of {} did not do what they were for", self.transfers.len());
-        }
-        Ok(())
+        Ok(outcomes)
     }
 }
 

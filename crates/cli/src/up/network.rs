@@ -1,9 +1,12 @@
-//! The files of a private network: one root configuration that all roles share, one configuration a role.
+//! The configurations of a private network's roles, and what its root contract says. In a program without a devnet, a file
+//! says it in the contract's place, and no coins move.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
+#[cfg(not(feature = "devnet"))]
 use anyhow::{Context, Result};
+use node::ChainConfig;
 use ton::{Address, RegisteredProxy, RootConfig};
 use units::{ConfigVersion, NanoTon};
 
@@ -17,8 +20,9 @@ pub(super) const PRICE_PER_TOKEN: NanoTon = NanoTon::new(20);
 /// What of it the worker earns; the proxy keeps the rest.
 const WORKER_FEE_PER_TOKEN: NanoTon = NanoTon::new(18);
 
-/// Stands for the root contract and its owner. Nothing is deployed there: the address, which spells "cocoon
-/// development root", only has to be the same for all.
+/// Stands for the root contract and its owner where there is no chain. It spells "cocoon development root" and only has to
+/// be the same for all.
+#[cfg(not(feature = "devnet"))]
 const ROOT_ADDRESS: Address = Address::new(0, *b"cocoon development root\0\0\0\0\0\0\0\0\0");
 
 /// Requests that the embedded engine works on at once; the next are refused, not queued without bound.
@@ -36,20 +40,51 @@ pub(super) struct Network {
     pub(super) state: PathBuf,
 }
 
-impl Network {
-    /// Writes the root configuration below `state` and composes the roles' configurations.
+/// What a network stands on: its root contract, or a file in its place.
+#[derive(Default)]
+pub(super) struct Ground {
+    /// The file.
+    pub(super) root_config: PathBuf,
+    /// Address of the contract.
+    pub(super) root_address: String,
+    /// Where the chain answers; `None` with a file.
+    pub(super) chain: Option<ChainConfig>,
+    /// Whose wallets stand behind the roles; empty with a file.
+    pub(super) owners: Owners,
+}
+
+/// Addresses of people's wallets.
+#[derive(Default)]
+pub(super) struct Owners {
+    pub(super) of_client: String,
+    pub(super) of_proxy: String,
+    pub(super) of_worker: String,
+}
+
+impl Ground {
+    /// A file below `state`.
     ///
     /// # Errors
-    /// If a file cannot be written.
-    pub(super) fn lay_out(state: &Path, ports: Ports, served: &ServedModel) -> Result<Self> {
+    /// If it cannot be written.
+    #[cfg(not(feature = "devnet"))]
+    pub(super) fn of_file(state: &Path, ports: Ports) -> Result<Self> {
         let file = state.join("root.json");
-        let json = root_config(ports).to_pseudo_json().context("the root configuration has no file form")?;
+        let json = terms(ports).to_pseudo_json().context("the root configuration has no file form")?;
         std::fs::write(&file, json).with_context(|| format!("cannot write {}", file.display()))?;
-        let root_address = ROOT_ADDRESS.to_wire_text(false);
+        Ok(Self { root_config: file, root_address: ROOT_ADDRESS.to_wire_text(false), ..Self::default() })
+    }
+}
+
+impl Network {
+    /// Composes the roles' configurations.
+    pub(super) fn lay_out(state: &Path, ports: Ports, served: &ServedModel, ground: Ground) -> Self {
+        let Ground { root_config, root_address, chain, owners } = ground;
         let client = client::Config {
             http: loopback(ports.client_http),
-            root_config: file.clone(),
+            root_config: root_config.clone(),
             root_address: root_address.clone(),
+            owner_address: owners.of_client,
+            chain: chain.clone(),
             state: state.join("client"),
             ..client::Config::default()
         };
@@ -57,27 +92,31 @@ impl Network {
             http: loopback(ports.proxy_http),
             workers: loopback(ports.proxy_workers),
             clients: loopback(ports.proxy_clients),
-            root_config: file.clone(),
+            root_config: root_config.clone(),
             root_address: root_address.clone(),
+            owner_address: owners.of_proxy,
+            chain: chain.clone(),
             state: state.join("proxy"),
             ..proxy::Config::default()
         };
         let worker = worker::Config {
             http: loopback(ports.worker_http),
-            root_config: file,
-            root_address: root_address.clone(),
+            root_config,
+            root_address,
+            owner_address: owners.of_worker,
+            chain,
             state: state.join("worker"),
             models: models(served),
             ..worker::Config::default()
         };
-        Ok(Self { ports, client, proxy, worker, state: state.to_owned() })
+        Self { ports, client, proxy, worker, state: state.to_owned() }
     }
 }
 
 /// What every role of this network is told: one proxy, on loopback, at development prices.
-fn root_config(ports: Ports) -> RootConfig {
+pub(super) fn terms(ports: Ports) -> RootConfig {
     let loopback = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-    let mut root = RootConfig::pseudo(ROOT_ADDRESS);
+    let mut root = RootConfig::pseudo(Address::new(0, [0; 32]));
     root.version = ConfigVersion::new(1);
     root.params.params_version = 1;
     root.params.price_per_token = PRICE_PER_TOKEN;

@@ -32,7 +32,14 @@ pub(super) fn render(network: &Network, served: &ServedModel, log_folder: &Path)
     );
     row("worker", format!("http://{}", loopback(ports.worker_http)));
     row("model", served.to_string());
-    row("price", format!("{price} per million tokens  (development prices: no coins move)"));
+    let money = match &network.client.chain {
+        Some(_) => "in coins of this machine's own chain",
+        None => "development prices: no coins move",
+    };
+    row("price", format!("{price} per million tokens  ({money})"));
+    if let Some(chain) = &network.client.chain {
+        row("chain", format!("{}  (HTTP API v2; cocoon audit shows where the money is)", chain.endpoint));
+    }
     row("logs", log_folder.display().to_string());
     let _infallible = write!(
         text,

@@ -20,6 +20,8 @@ use super::Version;
 pub(crate) struct WalletFile {
     mnemonic: Mnemonic,
     version: Version,
+    /// Made of the words once: that is slow on purpose.
+    key: SigningKey,
 }
 
 /// What stands in a file.
@@ -35,7 +37,7 @@ const HEAD: &str = "# A TON wallet. Whoever has these words has its money.\n";
 impl WalletFile {
     /// A new wallet.
     pub(crate) fn draw(version: Version) -> Self {
-        Self { mnemonic: Mnemonic::generate("", |bytes| rand::rng().fill_bytes(bytes)), version }
+        Self::new(Mnemonic::generate("", |bytes| rand::rng().fill_bytes(bytes)), version)
     }
 
     /// The wallet of these words.
@@ -43,7 +45,11 @@ impl WalletFile {
     /// # Errors
     /// If the words belong to no wallet, or need a password.
     pub(crate) fn of_words(words: &str, version: Version) -> Result<Self> {
-        Ok(Self { mnemonic: Mnemonic::parse(words, "")?, version })
+        Ok(Self::new(Mnemonic::parse(words, "")?, version))
+    }
+
+    fn new(mnemonic: Mnemonic, version: Version) -> Self {
+        Self { key: mnemonic.key(), mnemonic, version }
     }
 
     /// Reads a file that nobody else can read.
@@ -89,12 +95,12 @@ impl WalletFile {
     }
 
     /// The key that signs.
-    pub(crate) fn key(&self) -> SigningKey {
-        self.mnemonic.key()
+    pub(crate) fn key(&self) -> &SigningKey {
+        &self.key
     }
 
     /// The wallet on a network.
     pub(crate) fn wallet(&self, network: Network) -> HumanWallet {
-        HumanWallet::new(self.version.into(), network, PublicKey::new(self.key().verifying_key().to_bytes()))
+        HumanWallet::new(self.version.into(), network, PublicKey::new(self.key.verifying_key().to_bytes()))
     }
 }

@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::support::{cocoon, exchange, json_in};
+use super::support::{Up, ask, cocoon, exchange, json_in};
 
 /// A running `cocoon devnet`; killed at the end.
 struct Devnet {
@@ -191,8 +191,8 @@ fn a_network_is_begun_and_changed_by_its_owner_alone() {
     assert!(by_owner(&["delete-proxy", "2"]).unwrap_err().contains("no proxy 2"));
     by_owner(&["set-prices", "--price-per-million", "0.03", "--worker-fee-per-million", "0.02"]).unwrap();
     let now = shown();
-    assert_eq!(at(&now, "worker_hashes"), serde_json::json!([image]));
-    assert_eq!(at(&now, "proxy_hashes"), serde_json::json!([]));
+    assert_eq!(at(&now, "worker_hashes"), json!([image]));
+    assert_eq!(at(&now, "proxy_hashes"), json!([]));
     assert_eq!(now.pointer("/proxies/0/clients"), Some(&"10.0.0.2:11001".into()));
     assert_eq!((at(&now, "price_per_token"), at(&now, "params_version")), (30.into(), 1.into()));
     assert_eq!(at(&now, "version"), Value::from(7));
@@ -212,7 +212,35 @@ fn a_network_is_begun_and_changed_by_its_owner_alone() {
     by_owner(&["change-owner", &other_address]).unwrap();
     assert!(by_owner(&["reset"]).is_err());
     order(&["reset", "--wallet", &other]).unwrap();
-    assert_eq!(at(&shown(), "proxies"), serde_json::json!([]));
+    assert_eq!(at(&shown(), "proxies"), json!([]));
     let nobody = chain.run(&["root", "--root", &address, "show"]).unwrap_err();
     assert!(nobody.contains("is no root contract"), "{nobody}");
+}
+
+#[test]
+fn every_nanoton_of_a_private_network_is_accounted_for_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().to_str().unwrap();
+    let audit = || said(&cocoon(&["audit", "--state", state]));
+    assert!(audit().unwrap_err().contains("has `cocoon up` run with a chain?"));
+    let mut before = String::new();
+    for flags in [&["--no-detect"][..], &["--no-detect", "--processes"]] {
+        let mut up = Up::start(folder.path(), flags);
+        let question =
+            json!({"model": "cocoon-demo", "messages": [{"role": "user", "content": "What is Cocoon?"}]});
+        assert_eq!(ask(&up, &question).0, 200);
+        let books = audit().unwrap();
+        for account in ["the client's node wallet", "the worker's node wallet", "a client contract (normal)"]
+        {
+            assert!(books.contains(account), "no {account} in\n{books}");
+        }
+        let sum = books.lines().last().unwrap();
+        assert!(sum.ends_with("to the nanoton"), "{books}");
+        // The same chain goes on, and nobody needs another gift.
+        let given = sum.split(" given").next().unwrap().to_owned();
+        assert!(before.is_empty() || before == given, "{before}, then {given}");
+        before = given;
+        assert!(up.interrupt().success());
+    }
+    assert!(audit().unwrap_err().contains("is it running"));
 }

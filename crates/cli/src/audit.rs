@@ -1,0 +1,266 @@
+//! `cocoon audit`: where every nanoton of a devnet went.
+//!
+//! Whoever got money of somebody is looked at too, so nothing can go where nobody looks. Each account's balance has to be
+//! what its transactions say, and all of them what the faucet gave, less the fees of the chain.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use chain::{Account, Follower, Limits, Message, Provider, Route, Transaction};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use ton::states::{ClientData, ProxyData, WorkerData};
+use ton::{Address, Contract, ContractCode};
+use units::NanoTon;
+
+use crate::instance::state_folder;
+
+/// More accounts than any private network has.
+const ACCOUNTS_MAX: usize = 1000;
+
+/// An account, and what happened on it since the beginning.
+struct Line {
+    address: Address,
+    what: String,
+    balance: NanoTon,
+    given: NanoTon,
+    fees: NanoTon,
+}
+
+/// All accounts that money of some reached.
+struct Books {
+    lines: Vec<Line>,
+    given: NanoTon,
+    fees: NanoTon,
+    held: NanoTon,
+}
+
+/// Reads the books of everybody whom money of `named` reached.
+///
+/// # Errors
+/// If the chain does not answer, or an account has not what its transactions say.
+async fn read(provider: &Provider, named: &BTreeMap<Address, String>) -> Result<Books> {
+    let mut waiting: VecDeque<Address> = named.keys().copied().collect();
+    let mut seen: BTreeSet<Address> = named.keys().copied().collect();
+    let mut lines = Vec::new();
+    while let Some(address) = waiting.pop_front() {
+        ensure!(seen.len() <= ACCOUNTS_MAX, "money went to more than {ACCOUNTS_MAX} accounts");
+        let (account, transactions) = history(provider, address).await?;
+        for (from, to) in transactions.iter().flat_map(messages).filter_map(ends) {
+            for other in [from, to] {
+                if other != devnet::FAUCET && seen.insert(other) {
+                    waiting.push_back(other);
+                }
+            }
+        }
+        let what = named.get(&address).cloned().unwrap_or_else(|| contract(&account));
+        lines.push(line(address, what, &account, &transactions)?);
+    }
+    let sum = |of: fn(&Line) -> NanoTon| {
+        lines
+            .iter()
+            .try_fold(NanoTon::ZERO, |sum, line| sum.checked_add(of(line)))
+            .context("more than there is")
+    };
+    Ok(Books {
+        given: sum(|line| line.given)?,
+        fees: sum(|line| line.fees)?,
+        held: sum(|line| line.balance)?,
+        lines,
+    })
+}
+
+/// An account and all its transactions. While money is under way it is asked again.
+async fn history(provider: &Provider, address: Address) -> Result<(Account, Vec<Transaction>)> {
+    let (mut follower, mut transactions) = (Follower::from_first(address), Vec::new());
+    loop {
+        let news = follower.look(provider).await?;
+        transactions.extend(news.transactions);
+        if let Some(account) = news.account {
+            return Ok((account, transactions));
+        }
+    }
+}
+
+fn messages(transaction: &Transaction) -> impl Iterator<Item = &Message> {
+    transaction.incoming.iter().chain(&transaction.outgoing)
+}
+
+fn ends(message: &Message) -> Option<(Address, Address)> {
+    match message.route {
+        Route::Internal { from, to, .. } => Some((from, to)),
+        Route::In | Route::Out | Route::Elsewhere => None,
+    }
+}
+
+fn line(address: Address, what: String, account: &Account, transactions: &[Transaction]) -> Result<Line> {
+    let (mut came, mut went, mut given, mut fees) = [0_u128; 4].into();
+    for transaction in transactions {
+        let incoming = transaction.incoming.as_ref();
+        let value = incoming.map_or(0, |message| u128::from(message.value().get()));
+        came += value;
+        if incoming.and_then(ends).is_some_and(|(from, _to)| from == devnet::FAUCET) {
+            given += value;
+        }
+        fees += u128::from(transaction.fees.get());
+        for message in &transaction.outgoing {
+            went += u128::from(message.value().get());
+            fees += u128::from(message.forward_fee.get());
+        }
+    }
+    let balance = account.balance;
+    ensure!(
+        came == went + fees + u128::from(balance.get()),
+        "{what} ({address}) has {balance}, and its transactions say {} nanotons",
+        came.saturating_sub(went + fees)
+    );
+    let amount = |nanotons: u128| anyhow::Ok(NanoTon::new(u64::try_from(nanotons)?));
+    Ok(Line { address, what, balance, given: amount(given)?, fees: amount(fees)? })
+}
+
+/// What a contract is, and whose money it holds.
+fn contract(account: &Account) -> String {
+    let (Some(code), Some(data)) = (account.code(), account.data()) else { return "an account".to_owned() };
+    let is =
+        |contract| *code.repr_hash() == tycho_types::cell::HashBytes(ContractCode::built(contract).hash());
+    if is(Contract::Root) {
+        return "the root contract".to_owned();
+    }
+    let said = if is(Contract::Proxy) {
+        ProxyData::from_cell(data).ok().map(|data| {
+            format!("a proxy contract ({}): earned {}, stake {}", state(data.state), data.balance, data.stake)
+        })
+    } else if is(Contract::Client) {
+        ClientData::from_cell(data)
+            .ok()
+            .map(|data| format!("a client contract ({}): paid in {}", state(data.state), data.balance))
+    } else if is(Contract::Worker) {
+        WorkerData::from_cell(data).ok().map(|data| format!("a worker contract ({})", state(data.state)))
+    } else {
+        None
+    };
+    said.unwrap_or_else(|| "a contract".to_owned())
+}
+
+fn state(state: ton::states::ContractState) -> String {
+    format!("{state:?}").to_lowercase()
+}
+
+impl Books {
+    /// Whether nothing is under way: then all adds up.
+    fn add_up(&self) -> bool {
+        u128::from(self.given.get()) == u128::from(self.held.get()) + u128::from(self.fees.get())
+    }
+}
+
+/// What `cocoon up` writes down of its chain, for commands that look at it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Accounts {
+    /// Server of HTTP API v2.
+    pub(crate) chain: String,
+    /// Raw addresses, and what they are.
+    pub(crate) accounts: BTreeMap<String, String>,
+}
+
+/// Name of that file in the state folder of `cocoon up`.
+pub(crate) const ACCOUNTS_FILE: &str = "accounts.toml";
+
+/// Flags of `cocoon audit`.
+#[derive(Args)]
+pub(crate) struct AuditArguments {
+    /// Number of the network on this machine.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    instance: u16,
+
+    /// State folder of `cocoon up`.
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+/// How often a chain is read again while messages are under way.
+const LOOKS: u32 = 20;
+/// Pause between two of them.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Prints the books of a private network.
+///
+/// # Errors
+/// If no network runs there, or a nanoton is missing.
+pub(crate) fn run(arguments: &AuditArguments) -> Result<()> {
+    let state = state_folder(arguments.state.as_deref(), "up", arguments.instance)?;
+    let file = state.join(ACCOUNTS_FILE);
+    let text = std::fs::read_to_string(&file);
+    let text =
+        text.with_context(|| format!("{} is not there: has `cocoon up` run with a chain?", file.display()))?;
+    let Accounts { chain, accounts } =
+        toml::from_str(&text).with_context(|| format!("{} is damaged", file.display()))?;
+    let named = accounts.into_iter().map(|(address, what)| Ok((Address::parse(&address)?.0, what)));
+    let named: BTreeMap<Address, String> = named.collect::<Result<_>>()?;
+    let provider = Provider::new(chain.parse()?, Limits::default());
+    crate::runtime()?.block_on(async {
+        for _look in 0..LOOKS {
+            let books = read(&provider, &named).await?;
+            if books.add_up() {
+                books.print();
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        bail!("messages are under way all the time: ask again when less is going on")
+    })
+}
+
+impl Books {
+    fn print(&self) {
+        let width = self.lines.iter().map(|line| line.what.len()).max().unwrap_or_default();
+        println!("{:<width$}  {:>20}  {:>16}  {:>18}  address", "account", "has", "was given", "fees");
+        for Line { address, what, balance, given, fees } in &self.lines {
+            let [has, was, fees] = [balance, given, fees].map(ToString::to_string);
+            println!("{what:<width$}  {has:>20}  {was:>16}  {fees:>18}  {address}");
+        }
+        println!(
+            "{} given = {} held + {} fees of the chain, to the nanoton",
+            self.given, self.held, self.fees
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chain::AccountStatus;
+    use units::BlockSeqno;
+
+    use super::*;
+
+    fn account(balance: u64) -> Account {
+        Account {
+            balance: NanoTon::new(balance),
+            status: AccountStatus::Uninit,
+            last: None,
+            block: BlockSeqno::new(1),
+            block_time: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_balance_from_nowhere_is_told_by_its_account() {
+        let read = |balance| line(Address::new(0, [1; 32]), "a purse".to_owned(), &account(balance), &[]);
+        assert!(read(0).is_ok());
+        let said = read(1).map(|_line| ()).unwrap_err().to_string();
+        assert!(said.contains("a purse") && said.contains("0.000000001 TON"), "{said}");
+    }
+
+    #[test]
+    fn a_nanoton_more_or_less_does_not_add_up() {
+        let books = |given: u64, held: u64, fees: u64| {
+            let [given, held, fees] = [given, held, fees].map(NanoTon::new);
+            Books { lines: Vec::new(), given, fees, held }
+        };
+        assert!(books(10, 7, 3).add_up());
+        assert!(!books(10, 7, 2).add_up() && !books(10, 7, 4).add_up());
+    }
+}

@@ -1,0 +1,253 @@
+//! The chain of a private network: a devnet in this program, the network's root contract on it, and money in the wallets of
+//! everybody who needs some.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use chain::{Endpoint, Limits, Network, Provider, RootWatch};
+use devnet::Pace;
+use node::{ChainConfig, StateFolder, wallet_state};
+use ton::message::InternalMessage;
+use ton::messages::{ListedProxy, RootMessage};
+use ton::{Address, Contract, ContractCode, RegisteredProxy, RootConfig, StructVersion, human};
+use units::{NanoTon, PublicKey};
+
+use super::network::{Ground, Owners};
+use crate::audit::{ACCOUNTS_FILE, Accounts};
+use crate::devnet::RunningDevnet;
+use crate::on_chain::{self, Transfer, carry_out_silently};
+use crate::wallet::{Version, WalletFile};
+
+/// Time between two blocks.
+const PACE: Duration = Duration::from_millis(200);
+/// What deploying the root contract, and changing what it says, carries.
+const ROOT_VALUE: NanoTon = NanoTon::new(500_000_000);
+
+/// People of a private network, and what the faucet gives to their wallets or their nodes at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Person {
+    /// Owns the network and its proxy.
+    Operator,
+    /// Owns the machine that works.
+    WorkerOwner,
+    /// Pays for answers.
+    User,
+}
+
+impl Person {
+    pub(super) const ALL: [Self; 3] = [Self::Operator, Self::WorkerOwner, Self::User];
+
+    /// Name of the wallet's file.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::WorkerOwner => "worker-owner",
+            Self::User => "user",
+        }
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::WorkerOwner => "worker's owner",
+            Self::User => "user",
+        }
+    }
+
+    /// The role whose node wallet acts for this person.
+    const fn role(self) -> &'static str {
+        match self {
+            Self::Operator => "proxy",
+            Self::WorkerOwner => "worker",
+            Self::User => "client",
+        }
+    }
+
+    /// What the node wallet gets.
+    const fn allowance(self) -> NanoTon {
+        match self {
+            // Its stake, and deposits that it hands on.
+            Self::Operator => NanoTon::new(50_000_000_000),
+            Self::WorkerOwner => NanoTon::new(10_000_000_000),
+            Self::User => NanoTon::new(100_000_000_000),
+        }
+    }
+}
+
+/// With less, a node wallet gets its allowance again: it refuses to act below 2 TON.
+const POOR: NanoTon = NanoTon::new(5_000_000_000);
+
+/// A running chain with a network on it.
+pub(super) struct UpChain {
+    devnet: RunningDevnet,
+    folder: PathBuf,
+    wallets: [WalletFile; 3],
+    root: Address,
+}
+
+impl UpChain {
+    /// Starts the chain that is kept below `state`, or a new one, and sees to it that the root contract there says `terms`.
+    ///
+    /// # Errors
+    /// If the chain cannot run, or the network not be laid out on it.
+    pub(super) async fn start(state: &Path, port: u16, terms: &RootConfig) -> Result<Self> {
+        let folder = state.join("chain");
+        let listen = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port));
+        let devnet = RunningDevnet::start(listen, Some(&folder), "cocoon up", Pace::Every(PACE)).await?;
+        let wallets = [
+            wallet(&folder, Person::ALL[0])?,
+            wallet(&folder, Person::ALL[1])?,
+            wallet(&folder, Person::ALL[2])?,
+        ];
+        let mut chain = Self { devnet, folder, wallets, root: Address::new(0, [0; 32]) };
+        let terms = with_codes(terms);
+        chain.lay_out(state, &terms).await.context("the network cannot be laid out on its chain")?;
+        Ok(chain)
+    }
+
+    /// What the roles stand on.
+    pub(super) fn ground(&self) -> Ground {
+        let text = |person| self.address(person).to_wire_text(false);
+        Ground {
+            root_address: self.root.to_wire_text(false),
+            chain: Some(ChainConfig { endpoint: self.endpoint(), api_key: None }),
+            owners: Owners {
+                of_client: text(Person::User),
+                of_proxy: text(Person::Operator),
+                of_worker: text(Person::WorkerOwner),
+            },
+            ..Ground::default()
+        }
+    }
+
+    /// Where the chain answers.
+    pub(super) fn endpoint(&self) -> String {
+        format!("http://{}", self.devnet.address())
+    }
+
+    fn wallet(&self, person: Person) -> &WalletFile {
+        &self.wallets[person as usize]
+    }
+
+    fn address(&self, person: Person) -> Address {
+        self.wallet(person).wallet(human::Network::Mainnet).address()
+    }
+
+    /// Stops making blocks.
+    pub(super) async fn stop(self) {
+        self.devnet.stop().await;
+    }
+
+    async fn lay_out(&mut self, state: &Path, terms: &RootConfig) -> Result<()> {
+        let endpoint: Endpoint = self.endpoint().parse()?;
+        let provider = Provider::new(endpoint, Limits::default());
+        let chain = on_chain::Chain { provider, network: Network::Other };
+        for person in Person::ALL {
+            let wallet = self.node_wallet(state, person)?;
+            self.see_to(&chain, &wallet, person.allowance()).await?;
+        }
+        let operator = self.address(Person::Operator);
+        self.see_to(&chain, &operator, Person::Operator.allowance()).await?;
+        self.root = self.see_to_root(&chain, RootConfig { owner: operator, ..terms.clone() }).await?;
+        self.write_down(state)
+    }
+
+    /// Leaves word of who is who, for commands that look at the chain.
+    fn write_down(&self, state: &Path) -> Result<()> {
+        let mut accounts = BTreeMap::from([(self.root.to_string(), "the root contract".to_owned())]);
+        for person in Person::ALL {
+            let wallet = self.address(person).to_string();
+            accounts.insert(wallet, format!("the {}'s wallet", person.words()));
+            let node = self.node_wallet(state, person)?.to_string();
+            accounts.insert(node, format!("the {}'s node wallet", person.role()));
+        }
+        let text = toml::to_string(&Accounts { chain: self.endpoint(), accounts })?;
+        let file = state.join(ACCOUNTS_FILE);
+        std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// The node wallet of a person's role, whose key is in the role's state folder.
+    fn node_wallet(&self, state: &Path, person: Person) -> Result<Address> {
+        let folder = StateFolder::open(&state.join(person.role()))?;
+        let key = PublicKey::new(folder.key("wallet.key")?.verifying_key().to_bytes());
+        Ok(wallet_state(&key, &self.address(person)).address())
+    }
+
+    /// Has the faucet give to who has little, and waits until it is there.
+    async fn see_to(&self, chain: &on_chain::Chain, account: &Address, allowance: NanoTon) -> Result<()> {
+        if chain.provider.account(account).await?.balance >= POOR {
+            return Ok(());
+        }
+        self.devnet.node().give(account, allowance)?;
+        while chain.provider.account(account).await?.balance < POOR {
+            tokio::time::sleep(PACE / 2).await;
+        }
+        Ok(())
+    }
+
+    /// The root contract, deployed if there is none, and with our proxy where it is this time.
+    async fn see_to_root(&self, chain: &on_chain::Chain, terms: RootConfig) -> Result<Address> {
+        let file = self.folder.join("root");
+        let owner = self.wallet(Person::Operator);
+        let order = |message| [Transfer { message, what: "lay out the network".to_owned() }];
+        let Ok(text) = std::fs::read_to_string(&file) else {
+            let init = terms.init(ContractCode::built(Contract::Root));
+            let root = init.address();
+            let message = InternalMessage {
+                to: root,
+                value: ROOT_VALUE,
+                bounce: false,
+                state_init: Some(init),
+                body: None,
+            };
+            carry_out_silently(chain, owner, &order(message)).await?;
+            std::fs::write(&file, root.to_string())?;
+            return Ok(root);
+        };
+        let (root, _flags) =
+            Address::parse(text.trim()).context("the file of the root contract's address")?;
+        let mut watch = RootWatch::new(root);
+        watch.look(&chain.provider).await?;
+        let known = watch.known().context("the root contract says nothing")?;
+        let places = |config: &RootConfig| {
+            config.registered_proxies.iter().map(RegisteredProxy::to_text).collect::<BTreeSet<_>>()
+        };
+        if places(known) != places(&terms) {
+            let proxy = terms.registered_proxies.first().context("a network without a proxy")?;
+            ensure!(
+                known.registered_proxies.len() == 1,
+                "the network's root contract lists other proxies, too"
+            );
+            let moved = RootMessage::ReplaceProxy { query_id: 0, seqno: 1, place: ListedProxy::new(proxy) };
+            let body = Some(moved.to_cell());
+            let message =
+                InternalMessage { to: root, value: ROOT_VALUE, bounce: true, state_init: None, body };
+            carry_out_silently(chain, owner, &order(message)).await?;
+        }
+        Ok(root)
+    }
+}
+
+/// The wallet of a person, made when it is first asked for.
+fn wallet(folder: &Path, person: Person) -> Result<WalletFile> {
+    let file = folder.join(format!("{}.wallet", person.name()));
+    if file.exists() {
+        return WalletFile::read(&file);
+    }
+    let wallet = WalletFile::draw(Version::V5r1);
+    wallet.keep(&file)?;
+    Ok(wallet)
+}
+
+/// The terms, with the codes that this program carries, in the layout that these codes read.
+fn with_codes(terms: &RootConfig) -> RootConfig {
+    let mut terms = terms.clone();
+    terms.params.struct_version = StructVersion::V3;
+    terms.params.proxy_code = ContractCode::built(Contract::Proxy);
+    terms.params.worker_code = ContractCode::built(Contract::Worker);
+    terms.params.client_code = ContractCode::built(Contract::Client);
+    terms
+}
