@@ -6,6 +6,7 @@
 
 #[cfg(feature = "devnet")]
 mod audit;
+mod chain;
 mod config;
 #[cfg(feature = "devnet")]
 mod devnet;
@@ -20,6 +21,7 @@ mod signals;
 mod status;
 mod up;
 mod wallet;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -45,7 +47,7 @@ enum Command {
     /// Run a proxy: admits clients and workers, routes and meters.
     Proxy(proxy_command::ProxyArguments),
     /// Run a worker: serves models of an engine to the network.
-    Worker(role::RoleArguments),
+    Worker(worker::WorkerArguments),
     /// Show roles, models, prices, balances and requests in flight of the network on this machine.
     Status(status::StatusArguments),
     /// Check or print a role's configuration without starting it.
@@ -62,6 +64,9 @@ enum Command {
     /// Show where every nanoton of a private network went.
     #[cfg(feature = "devnet")]
     Audit(audit::AuditArguments),
+    /// Look at accounts and transactions on the chain, with our contracts and messages by name.
+    #[command(subcommand)]
+    Chain(chain::ChainCommand),
     /// Measure what the path costs on this machine, beside plain forwarders.
     Bench(bench::Arguments),
 }
@@ -83,7 +88,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Up(up) => up::run(up, &logs),
         Command::Client(role) => role::run(role::Role::Client, &role, &logs),
         Command::Proxy(proxy) => proxy_command::run(&proxy, &logs),
-        Command::Worker(role) => role::run(role::Role::Worker, &role, &logs),
+        Command::Worker(worker) => worker::run(&worker, &logs),
         Command::Status(status) => status::run(&status),
         Command::Config(command) => role::config(&command),
         #[cfg(feature = "devnet")]
@@ -92,6 +97,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Root(root) => root::run(&root),
         #[cfg(feature = "devnet")]
         Command::Audit(audit) => audit::run(&audit),
+        Command::Chain(command) => chain::run(&command),
         Command::Bench(bench) => bench::run(&bench),
     }
 }

@@ -244,3 +244,41 @@ fn every_nanoton_of_a_private_network_is_accounted_for_and_kept() {
     }
     assert!(audit().unwrap_err().contains("is it running"));
 }
+
+#[test]
+fn the_chain_is_shown_in_words() {
+    let (folder, chain) = (tempfile::tempdir().unwrap(), Devnet::start());
+    for version in ["v5r1", "v4r2"] {
+        let (file, from) = new_wallet(folder.path(), version, version);
+        let nobody = chain.run(&["chain", "show", &from]).unwrap();
+        assert_eq!((after(&nobody, "balance"), after(&nobody, "contract")), ("0", "none"), "{nobody}");
+        let nothing = chain.run(&["chain", "transactions", &from]).unwrap_err();
+        assert!(nothing.contains("no transactions yet"), "{nothing}");
+
+        chain.give(&from, 3_000_000_000);
+        let to = format!("0:{}", "07".repeat(32));
+        let send = ["wallet", "send", &file, "--to", &to, "--amount", "1.25 TON", "--comment", "thanks"];
+        chain.run(&send).unwrap();
+        let account = chain.run(&["chain", "show", &from]).unwrap();
+        assert!(account.contains(&format!("wallet {version}, code ")), "{account}");
+        let transactions = chain.run(&["chain", "transactions", &from]).unwrap();
+        let (newest, given) = transactions.split_once("  <- from outside").unwrap();
+        assert!(
+            newest.contains(" UTC  done  fees 0.0") && given.contains(" 1.25 TON: a comment"),
+            "{transactions}"
+        );
+        assert!(given.contains(" 3 TON: nothing"), "{transactions}");
+        let one = chain.run(&["chain", "transactions", &from, "--limit", "1"]).unwrap();
+        assert!(transactions.starts_with(&one) && one.len() < transactions.len(), "{one}");
+    }
+}
+
+#[test]
+fn a_worker_that_does_not_run_is_named() {
+    let nobody = said(&cocoon(&["worker", "earnings", "--instance", "4999"])).unwrap_err();
+    assert!(nobody.contains("no worker answers"), "{nobody}");
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().to_str().unwrap();
+    let strange = said(&cocoon(&["worker", "cash-out", "--state", state])).unwrap_err();
+    assert!(strange.contains("admin.token"), "{strange}");
+}
