@@ -10,10 +10,33 @@ use zeroize::Zeroizing;
 /// A server of HTTP API v2.
 #[derive(Clone)]
 pub struct Endpoint {
+    scheme: Scheme,
     host: String,
     port: u16,
     path: String,
     api_key: Option<Zeroizing<String>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
 }
 
 /// How far answers can be trusted.
@@ -22,6 +45,7 @@ pub enum Trust {
     /// The server runs on this machine: its answers are as good as the machine.
     Local,
     /// Nothing that the server says is proven: it can leave out what is newest, and tell of balances that are not there.
+    /// TLS changes nothing about that: it says who lies, not that nobody does.
     Unproven,
 }
 
@@ -37,18 +61,16 @@ impl fmt::Display for Trust {
 /// A text that names no server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// Not of the form `http://host:port`.
+    /// Not of the form `http://host:port` or `https://host`.
     #[error(
-        "{text:?} is no address of HTTP API v2: write http://host:port, as in http://127.0.0.1:13000 for a devnet"
+        "{text:?} is no address of HTTP API v2: write http://127.0.0.1:13000 for a devnet, https://host for a public server"
     )]
     Form {
         /// The text.
         text: String,
     },
     /// A scheme that is not spoken here.
-    #[error(
-        "{scheme:?} is not spoken here, only http: put a TLS forwarder on this machine in front of a public server"
-    )]
+    #[error("{scheme:?} is not spoken here, only http and https")]
     Scheme {
         /// The scheme.
         scheme: String,
@@ -72,7 +94,7 @@ impl Endpoint {
     }
 
     pub(crate) fn uri(&self) -> String {
-        format!("http://{}:{}{}/jsonRPC", self.host, self.port, self.path)
+        format!("{}://{}:{}{}/jsonRPC", self.scheme.name(), self.host, self.port, self.path)
     }
 
     pub(crate) fn api_key(&self) -> Option<&str> {
@@ -83,15 +105,16 @@ impl Endpoint {
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
-    /// Reads `http://host:port`, with or without `/api/v2` and `/jsonRPC` behind.
+    /// Reads `http://host:port` or `https://host:port`, with or without `/api/v2` and `/jsonRPC` behind.
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let form = || EndpointError::Form { text: text.chars().take(200).collect() };
         let uri: Uri = text.parse().map_err(|_malformed| form())?;
-        match uri.scheme_str() {
-            Some("http") => {}
+        let scheme = match uri.scheme_str() {
+            Some("http") => Scheme::Http,
+            Some("https") => Scheme::Https,
             Some(scheme) => return Err(EndpointError::Scheme { scheme: scheme.to_owned() }),
             None => return Err(form()),
-        }
+        };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(form)?;
         if uri.query().is_some() || uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
         {
@@ -100,8 +123,9 @@ impl FromStr for Endpoint {
         let path = uri.path().trim_end_matches('/').trim_end_matches("/jsonRPC");
         let path = if path.is_empty() { "/api/v2" } else { path };
         Ok(Self {
+            scheme,
             host: host.to_owned(),
-            port: uri.port_u16().unwrap_or(80),
+            port: uri.port_u16().unwrap_or(scheme.default_port()),
             path: path.to_owned(),
             api_key: None,
         })
@@ -136,6 +160,8 @@ mod tests {
             let endpoint: Endpoint = text.parse().unwrap();
             assert_eq!(endpoint.uri(), "http://127.0.0.1:13000/api/v2/jsonRPC", "{text}");
         }
+        let public: Endpoint = "https://chain.example/api/v2".parse().unwrap();
+        assert_eq!(public.uri(), "https://chain.example:443/api/v2/jsonRPC");
     }
 
     #[test]
@@ -146,6 +172,7 @@ mod tests {
         assert_eq!(trust("http://127.9.9.9"), Trust::Local);
         assert_eq!(trust("http://10.0.0.1:1"), Trust::Unproven);
         assert_eq!(trust("http://localhost.example"), Trust::Unproven);
+        assert_eq!(trust("https://localhost.example"), Trust::Unproven);
     }
 
     #[test]
@@ -153,7 +180,7 @@ mod tests {
         for text in ["", "127.0.0.1:13000", "http://", "/api/v2", "http://a:1?x=1", "http://me:secret@a:1"] {
             assert!(matches!(text.parse::<Endpoint>(), Err(EndpointError::Form { .. })), "{text:?}");
         }
-        assert!(matches!("https://a.example".parse::<Endpoint>(), Err(EndpointError::Scheme { .. })));
+        assert!(matches!("ftp://a.example".parse::<Endpoint>(), Err(EndpointError::Scheme { .. })));
     }
 
     #[test]

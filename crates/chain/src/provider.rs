@@ -1,4 +1,4 @@
-//! One server of HTTP API v2, asked over HTTP.
+//! One server of HTTP API v2, asked over HTTP or HTTPS.
 //!
 //! Every question has a deadline, every answer a length. Questions that change nothing are asked again a few times, with
 //! growing pauses; a message is handed in once, and whoever sends it decides what follows.
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -28,6 +29,8 @@ use crate::answers::{self, Envelope, GetterAnswer, Malformed};
 use crate::endpoint::Endpoint;
 use crate::network::Network;
 use crate::transaction::{Transaction, TransactionId};
+
+mod tls;
 
 /// Bounds of talking to a server.
 #[derive(Clone, Copy, Debug)]
@@ -141,7 +144,7 @@ pub struct Provider {
 struct Shared {
     endpoint: Endpoint,
     limits: Limits,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl std::fmt::Debug for Provider {
@@ -163,7 +166,11 @@ impl Provider {
     /// Asks nothing yet.
     #[must_use]
     pub fn new(endpoint: Endpoint, limits: Limits) -> Self {
-        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self::over(tls::connector(), endpoint, limits)
+    }
+
+    fn over(connector: HttpsConnector<HttpConnector>, endpoint: Endpoint, limits: Limits) -> Self {
+        let client = Client::builder(TokioExecutor::new()).build(connector);
         Self { shared: Arc::new(Shared { endpoint, limits, client }) }
     }
 

@@ -17,7 +17,7 @@ pub(crate) use transfer::{Transfer, carry_out, print_for_others};
 /// Where a chain is asked.
 #[derive(Args)]
 pub(crate) struct ChainArguments {
-    /// Server of HTTP API v2: a devnet's, or a public one behind a TLS forwarder.
+    /// Server of HTTP API v2: a devnet's, or a public one (https).
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:13000")]
     chain: Endpoint,
 
