@@ -12,7 +12,7 @@ use chain::{Account, Follower, Limits, Message, Provider, Route, Transaction};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use ton::states::{ClientData, ProxyData, WorkerData};
-use ton::{Address, Contract, ContractCode};
+use ton::{Address, Contract};
 use units::NanoTon;
 
 use crate::instance::state_folder;
@@ -123,29 +123,17 @@ fn line(address: Address, what: String, account: &Account, transactions: &[Trans
 /// What a contract is, and whose money it holds.
 fn contract(account: &Account) -> String {
     let (Some(code), Some(data)) = (account.code(), account.data()) else { return "an account".to_owned() };
-    let is =
-        |contract| *code.repr_hash() == tycho_types::cell::HashBytes(ContractCode::built(contract).hash());
-    if is(Contract::Root) {
-        return "the root contract".to_owned();
-    }
-    let said = if is(Contract::Proxy) {
-        ProxyData::from_cell(data).ok().map(|data| {
-            format!("a proxy contract ({}): earned {}, stake {}", state(data.state), data.balance, data.stake)
-        })
-    } else if is(Contract::Client) {
-        ClientData::from_cell(data)
-            .ok()
-            .map(|data| format!("a client contract ({}): paid in {}", state(data.state), data.balance))
-    } else if is(Contract::Worker) {
-        WorkerData::from_cell(data).ok().map(|data| format!("a worker contract ({})", state(data.state)))
-    } else {
-        None
+    let Some(contract) = Contract::of_code(code) else { return "a contract".to_owned() };
+    let keeps = match contract {
+        Contract::Proxy => ProxyData::from_cell(data)
+            .map(|data| format!(" ({}): earned {}, stake {}", data.state, data.balance, data.stake)),
+        Contract::Client => {
+            ClientData::from_cell(data).map(|data| format!(" ({}): paid in {}", data.state, data.balance))
+        }
+        Contract::Worker => WorkerData::from_cell(data).map(|data| format!(" ({})", data.state)),
+        Contract::Root | Contract::Wallet => Ok(String::new()),
     };
-    said.unwrap_or_else(|| "a contract".to_owned())
-}
-
-fn state(state: ton::states::ContractState) -> String {
-    format!("{state:?}").to_lowercase()
+    format!("a {} contract{}", contract.name(), keeps.unwrap_or_default())
 }
 
 impl Books {

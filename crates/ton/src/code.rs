@@ -42,6 +42,29 @@ pub enum Contract {
     Wallet,
 }
 
+impl Contract {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Root, Self::Proxy, Self::Worker, Self::Client, Self::Wallet];
+
+    /// Which contract a code is, if it is one that this project builds.
+    #[must_use]
+    pub fn of_code(code: &Cell) -> Option<Self> {
+        Self::ALL.into_iter().find(|contract| ContractCode::built(*contract).0 == *code)
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Proxy => "proxy",
+            Self::Worker => "worker",
+            Self::Client => "client",
+            Self::Wallet => "node wallet",
+        }
+    }
+}
+
 impl ContractCode {
     /// The code that this project builds for a contract (`contracts/build`).
     ///
@@ -153,16 +176,13 @@ mod tests {
     fn built_codes_have_the_hashes_that_are_committed_with_them() {
         let hashes = include_str!("../../../contracts/build/hashes.json");
         let hashes: serde_json::Value = serde_json::from_str(hashes).unwrap();
-        for (contract, name) in [
-            (Contract::Root, "root"),
-            (Contract::Proxy, "proxy"),
-            (Contract::Worker, "worker"),
-            (Contract::Client, "client"),
-            (Contract::Wallet, "wallet"),
-        ] {
-            let hash = hex::encode(ContractCode::built(contract).hash());
-            assert_eq!(hashes["codes"][name], hash.as_str(), "{name}");
+        for (contract, name) in Contract::ALL.into_iter().zip(["root", "proxy", "worker", "client", "wallet"])
+        {
+            let code = ContractCode::built(contract);
+            assert_eq!(hashes["codes"][name], hex::encode(code.hash()).as_str(), "{name}");
+            assert_eq!(Contract::of_code(&code.cell()), Some(contract));
         }
+        assert_eq!(Contract::of_code(&Cell::default()), None);
     }
 
     #[test]

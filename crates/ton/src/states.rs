@@ -3,6 +3,8 @@
 //! Readers accept what contracts of `contracts/` add to the deployed layouts: an amount in a reference at the end.
 //! An account without data has no contract yet: whoever reads the chain tells that from a malformed one.
 
+use std::fmt;
+
 use tycho_types::cell::{Cell, CellBuilder, CellSlice};
 use tycho_types::error::Error as CellError;
 use units::{AdjustedTokens, NanoTon, PublicKey};
@@ -20,6 +22,16 @@ pub enum ContractState {
     Closing,
     /// It is finished.
     Closed,
+}
+
+impl fmt::Display for ContractState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Normal => "open",
+            Self::Closing => "closing",
+            Self::Closed => "closed",
+        })
+    }
 }
 
 impl ContractState {

@@ -1,37 +1,26 @@
 //! Our contracts and messages in words.
 
-use std::time::Duration;
-
+use time::format_description::well_known::Rfc3339;
+use ton::human::HumanWalletVersion::{V4R2, V5R1};
 use ton::messages::{ClientPayload, Message, Notice};
 use ton::states::{ClientData, ContractState, ProxyData, WalletData, WorkerData};
 use ton::wallet::WalletOrder;
-use ton::{Address, Contract, ContractCode, Params, RootConfig};
+use ton::{Address, Contract, Params, RootConfig};
 use tycho_types::cell::Cell;
 use units::PublicKey;
 
 /// Which contract a code is, by its hash.
 pub(super) fn contract(code: Option<&Cell>) -> String {
     let Some(code) = code else { return "without code".to_owned() };
-    let ours = [
-        (Contract::Root, "root"),
-        (Contract::Proxy, "proxy"),
-        (Contract::Client, "client"),
-        (Contract::Worker, "worker"),
-        (Contract::Wallet, "node wallet"),
-    ];
-    let built = |contract: Contract| ContractCode::built(contract).cell() == *code;
-    let name = ours.iter().find(|(contract, _name)| built(*contract)).map(|(_contract, name)| *name);
-    let name = name.or_else(|| human(code)).unwrap_or("unknown");
+    let human = || {
+        let version = [V4R2, V5R1].into_iter().find(|version| version.code().cell() == *code);
+        version.map(|version| match version {
+            V4R2 => "wallet v4r2",
+            V5R1 => "wallet v5r1",
+        })
+    };
+    let name = Contract::of_code(code).map(Contract::name).or_else(human).unwrap_or("unknown");
     format!("{name}, code {}", code.repr_hash())
-}
-
-fn human(code: &Cell) -> Option<&'static str> {
-    use ton::human::HumanWalletVersion::{V4R2, V5R1};
-    let is = |version: ton::human::HumanWalletVersion| version.code().cell() == *code;
-    [(V4R2, "wallet v4r2"), (V5R1, "wallet v5r1")]
-        .into_iter()
-        .find(|(version, _name)| is(*version))
-        .map(|(_version, name)| name)
 }
 
 /// What one of our contracts keeps, line by line; nothing of others.
@@ -51,7 +40,7 @@ pub(super) fn data(data: &Cell, text: impl Fn(&Address) -> String) -> Vec<(&'sta
             Params::from_cell(&worker.params, ton::CodeMask::None).map(|params| params.worker_fee_per_token);
         let paid = fee.ok().and_then(|fee| fee.charge(worker.tokens).ok());
         return vec![
-            ("state", state(worker.state, 0)),
+            ("state", worker.state.to_string()),
             (
                 "paid out",
                 format!(
@@ -104,9 +93,8 @@ pub(super) fn data(data: &Cell, text: impl Fn(&Address) -> String) -> Vec<(&'sta
 
 fn state(state: ContractState, unlock_at: u32) -> String {
     match state {
-        ContractState::Normal => "open".to_owned(),
         ContractState::Closing => format!("closing, until {}", utc(unlock_at)),
-        ContractState::Closed => "closed".to_owned(),
+        ContractState::Normal | ContractState::Closed => state.to_string(),
     }
 }
 
@@ -207,31 +195,11 @@ fn amounts(fields: &str) -> String {
     amounts
 }
 
-/// Date and time in UTC (the civil calendar from days since 1970, as RFC 3339 writes it).
+/// Date and time in UTC, as RFC 3339 writes them.
 pub(super) fn utc(unix_time: u32) -> String {
-    let time = Duration::from_secs(unix_time.into()).as_secs();
-    let (days, rest) = (time / 86_400, time % 86_400);
-    let (mut year, mut days) = (1970, days);
-    let is_leap = |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
-    loop {
-        let length = if is_leap(year) { 366 } else { 365 };
-        if days < length {
-            break;
-        }
-        days -= length;
-        year += 1;
-    }
-    let february = if is_leap(year) { 29 } else { 28 };
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{:02} {hour:02}:{minute:02}:{second:02} UTC", days + 1)
+    let time = time::UtcDateTime::from_unix_timestamp(unix_time.into());
+    let text = time.map_err(drop).and_then(|time| time.format(&Rfc3339).map_err(drop));
+    text.expect("the years up to 2106 have four digits")
 }
 
 #[cfg(test)]
@@ -243,10 +211,9 @@ mod tests {
 
     #[test]
     fn times_are_dates() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
-        assert_eq!(utc(1_800_000_000), "2027-01-15 08:00:00 UTC");
-        assert_eq!(utc(u32::MAX), "2106-02-07 06:28:15 UTC");
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(utc(u32::MAX), "2106-02-07T06:28:15Z");
     }
 
     #[test]
