@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use chain::{RootNews, RootWatch};
 use clap::{Args, Subcommand};
+use rand::RngExt as _;
 use ton::message::InternalMessage;
 use units::NanoTon;
 
@@ -96,10 +97,9 @@ impl RootArguments {
         let version = watch.known().map(|known| known.version);
         if let Some(known) = watch.known() {
             order.check(known)?;
+            self.sending.check(chain, &known.owner)?;
         }
-        let mut id = [0; 8];
-        rand::Rng::fill_bytes(&mut rand::rng(), &mut id);
-        let body = order.message(u64::from_be_bytes(id)).to_cell();
+        let body = order.message(rand::rng().random()).to_cell();
         let message = InternalMessage {
             to: root,
             value: ORDER_VALUE,
@@ -121,6 +121,20 @@ impl Sending {
     /// Whether something will have changed afterwards.
     fn signs(&self) -> bool {
         !self.print && !self.dry_run
+    }
+
+    /// Refuses a wallet that the contract would not listen to.
+    fn check(&self, chain: &Chain, owner: &ton::Address) -> Result<()> {
+        if self.wallet.is_some() {
+            let signer = self.file()?.wallet(chain.of_wallets()).address();
+            ensure!(
+                signer == *owner,
+                "the network belongs to {}, and the wallet is {}: name the owner's, or say --print",
+                chain.text(owner, true),
+                chain.text(&signer, false)
+            );
+        }
+        Ok(())
     }
 
     async fn send(&self, chain: &Chain, transfer: Transfer) -> Result<()> {

@@ -2,10 +2,10 @@
 
 use std::str::FromStr;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use ton::messages::{ListedProxy, RootMessage};
-use ton::{Contract, ContractCode, ProxyTextError, RegisteredProxy, RootConfig, Seconds, model_hash};
+use ton::{Contract, ContractCode, Params, ProxyTextError, RegisteredProxy, RootConfig, Seconds, model_hash};
 use units::{ImageHash, ModelName, NanoTon};
 
 use crate::on_chain::AddressArgument;
@@ -149,7 +149,19 @@ impl FromStr for PerMillion {
     }
 }
 
+fn lists_are_empty(known: &RootConfig) -> bool {
+    known.proxy_hashes.is_empty()
+        && known.worker_hashes.is_empty()
+        && known.model_hashes.is_empty()
+        && known.registered_proxies.is_empty()
+}
+
 impl Prices {
+    fn are_of(&self, known: &RootConfig) -> bool {
+        self.price_per_million.per_token == known.params.price_per_token
+            && self.worker_fee_per_million.per_token == known.params.worker_fee_per_token
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         let (price, fee) = (self.price_per_million.per_token, self.worker_fee_per_million.per_token);
         ensure!(
@@ -161,6 +173,15 @@ impl Prices {
 }
 
 impl Terms {
+    fn are_of(&self, known: &RootConfig) -> bool {
+        let params = &known.params;
+        self.prices.are_of(known)
+            && Seconds::new(self.proxy_delay) == params.proxy_delay_before_close
+            && Seconds::new(self.client_delay) == params.client_delay_before_close
+            && self.proxy_stake == params.min_proxy_stake
+            && self.client_stake == params.min_client_stake
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         self.prices.check()?;
         ensure!(
@@ -179,21 +200,41 @@ impl Order {
     /// # Errors
     /// What is wrong with the order, given what the contract says now.
     pub(super) fn check(&self, known: &RootConfig) -> Result<()> {
-        let is_listed = |number: u32| known.registered_proxies.iter().any(|proxy| proxy.seqno == number);
+        let listed = |number: u32| {
+            let proxy = known.registered_proxies.iter().find(|proxy| proxy.seqno == number);
+            proxy.with_context(|| format!("there is no proxy {number} on the list: see cocoon root show"))
+        };
         match self {
             Self::AddImage(image) => ensure!(!image.is_listed(known), "the image is on the list already"),
             Self::DeleteImage(image) => ensure!(image.is_listed(known), "the image is not on the list"),
             Self::AddModel { name } => ensure!(!known.allows_model(name), "the model is on the list already"),
             Self::DeleteModel { name } => ensure!(known.allows_model(name), "the model is not on the list"),
-            Self::ReplaceProxy { number, .. } | Self::DeleteProxy { number } => {
-                ensure!(is_listed(*number), "there is no proxy {number} on the list: see cocoon root show");
+            Self::ReplaceProxy { number, place } => {
+                let listed = listed(*number)?;
+                ensure!(listed.to_text() != place.0.to_text(), "proxy {number} is listed there already");
             }
-            Self::SetPrices(prices) => prices.check()?,
-            Self::SetParams(terms) => terms.check()?,
+            Self::DeleteProxy { number } => drop(listed(*number)?),
+            Self::SetPrices(prices) => {
+                prices.check()?;
+                ensure!(!prices.are_of(known), "these are the prices already");
+            }
+            Self::SetParams(terms) => {
+                terms.check()?;
+                ensure!(!terms.are_of(known), "these are the terms already");
+            }
+            Self::SetCodes => {
+                let Params { proxy_code, worker_code, client_code, .. } = &known.params;
+                let is = |code: &ContractCode, contract| *code == ContractCode::built(contract);
+                let are_all = is(proxy_code, Contract::Proxy)
+                    && is(worker_code, Contract::Worker)
+                    && is(client_code, Contract::Client);
+                ensure!(!are_all, "new contracts have these codes already");
+            }
+            Self::Reset => ensure!(!lists_are_empty(known), "the lists are empty already"),
             Self::ChangeOwner { new_owner } if new_owner.address == known.owner => {
                 bail!("{} owns the network already", new_owner.address)
             }
-            Self::AddProxy { .. } | Self::SetCodes | Self::Reset | Self::ChangeOwner { .. } => {}
+            Self::AddProxy { .. } | Self::ChangeOwner { .. } => {}
         }
         Ok(())
     }
@@ -288,5 +329,89 @@ impl Image {
 impl Place {
     fn listed(&self) -> ListedProxy {
         ListedProxy::new(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use ton::Address;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(subcommand)]
+        order: Order,
+    }
+
+    fn order(words: &str) -> Order {
+        Line::parse_from(std::iter::once("root").chain(words.split(' '))).order
+    }
+
+    /// A network with one proxy, prices of 20 and 18 nanotons, and codes that nobody built.
+    fn network() -> RootConfig {
+        let mut config = RootConfig::pseudo(Address::new(0, [7; 32]));
+        config.registered_proxies = vec![RegisteredProxy::from_text(3, "127.0.0.1:11001").unwrap()];
+        config.params.price_per_token = NanoTon::new(20);
+        config.params.worker_fee_per_token = NanoTon::new(18);
+        config.params.proxy_delay_before_close = Seconds::new(86_400);
+        config.params.client_delay_before_close = Seconds::new(43_200);
+        config.params.min_proxy_stake = NanoTon::new(20_000_000_000);
+        config.params.min_client_stake = NanoTon::new(1_000_000_000);
+        config
+    }
+
+    #[test]
+    fn an_order_that_changes_nothing_is_refused_and_one_that_changes_one_thing_is_not() {
+        let known = network();
+        let hash = "0".repeat(64);
+        let prices = |price, fee| format!("--price-per-million {price} --worker-fee-per-million {fee}");
+        for (nothing, something) in [
+            (format!("delete-image workers {hash}"), format!("add-image workers {hash}")),
+            (
+                format!("set-prices {}", prices("0.02", "0.018")),
+                format!("set-prices {}", prices("0.02", "0.017")),
+            ),
+            (
+                format!("set-params {}", prices("0.02", "0.018")),
+                format!("set-params {} --client-delay 43201", prices("0.02", "0.018")),
+            ),
+            ("replace-proxy 3 127.0.0.1:11001".to_owned(), "replace-proxy 3 127.0.0.1:11002".to_owned()),
+            ("delete-proxy 1".to_owned(), "delete-proxy 3".to_owned()),
+        ] {
+            assert!(order(&nothing).check(&known).is_err(), "{nothing}");
+            assert!(order(&something).check(&known).is_ok(), "{something}");
+        }
+        let owned_by = |owner: &Address| order(&format!("change-owner {owner}")).check(&known);
+        assert!(owned_by(&known.owner).is_err());
+        assert!(owned_by(&Address::new(0, [8; 32])).is_ok());
+    }
+
+    #[test]
+    fn lists_are_emptied_and_codes_set_once() {
+        let mut known = network();
+        assert!(order("reset").check(&known).is_ok() && order("set-codes").check(&known).is_ok());
+        known.registered_proxies.clear();
+        known.worker_hashes.clear();
+        known.proxy_hashes.clear();
+        known.model_hashes.clear();
+        known.params.proxy_code = ContractCode::built(Contract::Proxy);
+        known.params.worker_code = ContractCode::built(Contract::Worker);
+        assert!(order("set-codes").check(&known).is_ok());
+        known.params.client_code = ContractCode::built(Contract::Client);
+        assert!(order("reset").check(&known).is_err() && order("set-codes").check(&known).is_err());
+    }
+
+    #[test]
+    fn prices_and_delays_that_make_no_sense_are_refused() {
+        let known = network();
+        for refused in [
+            "set-prices --price-per-million 0.01 --worker-fee-per-million 0.011",
+            "set-params --price-per-million 0.02 --worker-fee-per-million 0.01 --client-delay 86400",
+        ] {
+            assert!(order(refused).check(&known).is_err(), "{refused}");
+        }
+        assert!("0.0005 TON".parse::<PerMillion>().is_err() && "0.005 TON".parse::<PerMillion>().is_ok());
     }
 }

@@ -3,16 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use chain::{Endpoint, Limits, Network, Provider, RootWatch};
 use devnet::Pace;
 use node::{ChainConfig, StateFolder, wallet_state};
+use ton::contracts::StateInit;
 use ton::message::InternalMessage;
 use ton::messages::{ListedProxy, RootMessage};
 use ton::{Address, Contract, ContractCode, RegisteredProxy, RootConfig, StructVersion, human};
+use tycho_types::cell::Cell;
 use units::{NanoTon, PublicKey};
 
 use super::network::{Ground, Owners};
@@ -80,10 +82,13 @@ impl Person {
 /// With less, a node wallet gets its allowance again: it refuses to act below 2 TON.
 const POOR: NanoTon = NanoTon::new(5_000_000_000);
 
+/// File with the root contract's address.
+const ROOT_FILE: &str = "root";
+
 /// A running chain with a network on it.
 pub(super) struct UpChain {
     devnet: RunningDevnet,
-    folder: PathBuf,
+    folder: StateFolder,
     wallets: [WalletFile; 3],
     root: Address,
 }
@@ -94,14 +99,12 @@ impl UpChain {
     /// # Errors
     /// If the chain cannot run, or the network not be laid out on it.
     pub(super) async fn start(state: &Path, port: u16, terms: &RootConfig) -> Result<Self> {
-        let folder = state.join("chain");
+        let folder = StateFolder::open(&state.join("chain"))?;
         let listen = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port));
-        let devnet = RunningDevnet::start(listen, Some(&folder), "cocoon up", Pace::Every(PACE)).await?;
-        let wallets = [
-            wallet(&folder, Person::ALL[0])?,
-            wallet(&folder, Person::ALL[1])?,
-            wallet(&folder, Person::ALL[2])?,
-        ];
+        let devnet =
+            RunningDevnet::start(listen, Some(folder.path()), "cocoon up", Pace::Every(PACE)).await?;
+        let [first, second, third] = Person::ALL.map(|person| wallet(folder.path(), person));
+        let wallets = [first?, second?, third?];
         let mut chain = Self { devnet, folder, wallets, root: Address::new(0, [0; 32]) };
         let terms = with_codes(terms);
         chain.lay_out(state, &terms).await.context("the network cannot be laid out on its chain")?;
@@ -145,25 +148,18 @@ impl UpChain {
         let endpoint: Endpoint = self.endpoint().parse()?;
         let provider = Provider::new(endpoint, Limits::default());
         let chain = on_chain::Chain { provider, network: Network::Other };
+        let mut accounts = BTreeMap::new();
         for person in Person::ALL {
             let wallet = self.node_wallet(state, person)?;
             self.see_to(&chain, &wallet, person.allowance()).await?;
+            accounts.insert(wallet.to_string(), format!("the {}'s node wallet", person.role()));
+            accounts.insert(self.address(person).to_string(), format!("the {}'s wallet", person.words()));
         }
         let operator = self.address(Person::Operator);
         self.see_to(&chain, &operator, Person::Operator.allowance()).await?;
         self.root = self.see_to_root(&chain, RootConfig { owner: operator, ..terms.clone() }).await?;
-        self.write_down(state)
-    }
-
-    /// Leaves word of who is who, for commands that look at the chain.
-    fn write_down(&self, state: &Path) -> Result<()> {
-        let mut accounts = BTreeMap::from([(self.root.to_string(), "the root contract".to_owned())]);
-        for person in Person::ALL {
-            let wallet = self.address(person).to_string();
-            accounts.insert(wallet, format!("the {}'s wallet", person.words()));
-            let node = self.node_wallet(state, person)?.to_string();
-            accounts.insert(node, format!("the {}'s node wallet", person.role()));
-        }
+        accounts.insert(self.root.to_string(), "the root contract".to_owned());
+        // Word of who is who, for commands that look at the chain.
         let text = toml::to_string(&Accounts { chain: self.endpoint(), accounts })?;
         let file = state.join(ACCOUNTS_FILE);
         std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
@@ -190,44 +186,51 @@ impl UpChain {
 
     /// The root contract, deployed if there is none, and with our proxy where it is this time.
     async fn see_to_root(&self, chain: &on_chain::Chain, terms: RootConfig) -> Result<Address> {
-        let file = self.folder.join("root");
-        let owner = self.wallet(Person::Operator);
-        let order = |message| [Transfer { message, what: "lay out the network".to_owned() }];
-        let Ok(text) = std::fs::read_to_string(&file) else {
-            let init = terms.init(ContractCode::built(Contract::Root));
-            let root = init.address();
-            let message = InternalMessage {
-                to: root,
-                value: ROOT_VALUE,
-                bounce: false,
-                state_init: Some(init),
-                body: None,
-            };
-            carry_out_silently(chain, owner, &order(message)).await?;
-            std::fs::write(&file, root.to_string())?;
-            return Ok(root);
-        };
-        let (root, _flags) =
-            Address::parse(text.trim()).context("the file of the root contract's address")?;
+        if let Some(text) = self.folder.text(ROOT_FILE)? {
+            let (root, _flags) =
+                Address::parse(text.trim()).context("the file of the root contract's address")?;
+            if chain.provider.account(&root).await?.code().is_some() {
+                self.see_to_place(chain, root, &terms).await?;
+                return Ok(root);
+            }
+        }
+        let init = terms.init(ContractCode::built(Contract::Root));
+        let root = init.address();
+        // Kept first: a contract that nobody remembers would be lost, an address without one is deployed the next time.
+        self.folder.replace(ROOT_FILE, root.to_string().as_bytes())?;
+        self.order(chain, root, Some(init), None).await?;
+        Ok(root)
+    }
+
+    /// Has the root contract say where the network's proxy is.
+    async fn see_to_place(&self, chain: &on_chain::Chain, root: Address, terms: &RootConfig) -> Result<()> {
         let mut watch = RootWatch::new(root);
         watch.look(&chain.provider).await?;
         let known = watch.known().context("the root contract says nothing")?;
         let places = |config: &RootConfig| {
             config.registered_proxies.iter().map(RegisteredProxy::to_text).collect::<BTreeSet<_>>()
         };
-        if places(known) != places(&terms) {
-            let proxy = terms.registered_proxies.first().context("a network without a proxy")?;
-            ensure!(
-                known.registered_proxies.len() == 1,
-                "the network's root contract lists other proxies, too"
-            );
-            let moved = RootMessage::ReplaceProxy { query_id: 0, seqno: 1, place: ListedProxy::new(proxy) };
-            let body = Some(moved.to_cell());
-            let message =
-                InternalMessage { to: root, value: ROOT_VALUE, bounce: true, state_init: None, body };
-            carry_out_silently(chain, owner, &order(message)).await?;
+        if places(known) == places(terms) {
+            return Ok(());
         }
-        Ok(root)
+        let proxy = terms.registered_proxies.first().context("a network without a proxy")?;
+        ensure!(known.registered_proxies.len() == 1, "the network's root contract lists other proxies, too");
+        let moved = RootMessage::ReplaceProxy { query_id: 0, seqno: 1, place: ListedProxy::new(proxy) };
+        self.order(chain, root, None, Some(moved.to_cell())).await
+    }
+
+    /// An order of the operator to the root contract.
+    async fn order(
+        &self,
+        chain: &on_chain::Chain,
+        root: Address,
+        state_init: Option<StateInit>,
+        body: Option<Cell>,
+    ) -> Result<()> {
+        let bounce = state_init.is_none();
+        let message = InternalMessage { to: root, value: ROOT_VALUE, bounce, state_init, body };
+        let transfer = Transfer { message, what: "lay out the network".to_owned() };
+        carry_out_silently(chain, self.wallet(Person::Operator), &[transfer]).await
     }
 }
 
