@@ -197,17 +197,21 @@ fn a_network_is_begun_and_changed_by_its_owner_alone() {
     assert_eq!((at(&now, "price_per_token"), at(&now, "params_version")), (30.into(), 1.into()));
     assert_eq!(at(&now, "version"), Value::from(7));
 
-    // Nobody else's order counts, and its money comes back.
+    // Nobody else's order is signed. What the contract cannot read comes back.
     let stolen = order(&["reset", "--wallet", &other]).unwrap_err();
-    assert!(stolen.contains("exit code 1010") && stolen.contains("comes back"), "{stolen}");
+    assert!(stolen.contains("the network belongs to") && stolen.contains("--print"), "{stolen}");
+    let comment = ["wallet", "send", &other, "--to", &root, "--amount", "0.1", "--comment", "reset"];
+    let refused = chain.run(&comment).unwrap_err();
+    assert!(refused.contains("exit code") && refused.contains("comes back"), "{refused}");
     assert_eq!(shown(), now);
+    assert!(by_owner(&["set-codes"]).unwrap_err().contains("have these codes already"));
     let dry = by_owner(&["reset", "--dry-run"]).unwrap();
     assert!(dry.contains("nothing was signed") && shown() == now, "{dry}");
 
     // For a key that is elsewhere.
-    let message = order(&["set-codes", "--print"]).unwrap();
+    let message = order(&["reset", "--print"]).unwrap();
     assert!(message.contains(&format!("ton://transfer/{root}?amount=100000000&bin=")), "{message}");
-    assert!(order(&["set-codes"]).unwrap_err().contains("--print"));
+    assert!(order(&["reset"]).unwrap_err().contains("--print"));
 
     by_owner(&["change-owner", &other_address]).unwrap();
     assert!(by_owner(&["reset"]).is_err());
@@ -230,8 +234,7 @@ fn every_nanoton_of_a_private_network_is_accounted_for_and_kept() {
             json!({"model": "cocoon-demo", "messages": [{"role": "user", "content": "What is Cocoon?"}]});
         assert_eq!(ask(&up, &question).0, 200);
         let books = audit().unwrap();
-        for account in ["the client's node wallet", "the worker's node wallet", "a client contract (normal)"]
-        {
+        for account in ["the client's node wallet", "the worker's node wallet", "a client contract (open)"] {
             assert!(books.contains(account), "no {account} in\n{books}");
         }
         let sum = books.lines().last().unwrap();
@@ -264,7 +267,7 @@ fn the_chain_is_shown_in_words() {
         let transactions = chain.run(&["chain", "transactions", &from]).unwrap();
         let (newest, given) = transactions.split_once("  <- from outside").unwrap();
         assert!(
-            newest.contains(" UTC  done  fees 0.0") && given.contains(" 1.25 TON: a comment"),
+            newest.contains("Z  done  fees 0.0") && given.contains(" 1.25 TON: a comment"),
             "{transactions}"
         );
         assert!(given.contains(" 3 TON: nothing"), "{transactions}");
