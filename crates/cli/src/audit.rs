@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use chain::{Account, Follower, Limits, Message, Provider, Route, Transaction};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -188,15 +188,22 @@ pub(crate) fn run(arguments: &AuditArguments) -> Result<()> {
     let named: BTreeMap<Address, String> = named.collect::<Result<_>>()?;
     let provider = Provider::new(chain.parse()?, Limits::default());
     crate::runtime()?.block_on(async {
-        for _look in 0..LOOKS {
+        let mut looks = 0;
+        loop {
             let books = read(&provider, &named).await?;
             if books.add_up() {
                 books.print();
                 return Ok(());
             }
+            looks += 1;
+            let Books { given, held, fees, .. } = books;
+            ensure!(
+                looks < LOOKS,
+                "{given} were given, {held} are held and {fees} went for fees: what is between them is under way, so ask again \
+                 when less is going on; if it is the same then, it is missing"
+            );
             tokio::time::sleep(PAUSE).await;
         }
-        bail!("messages are under way all the time: ask again when less is going on")
     })
 }
 

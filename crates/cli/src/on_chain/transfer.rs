@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use chain::{Account, Effect, Follower, Message, Network, NotRun, Provider, Route, Transaction};
+use chain::{
+    Account, Effect, Follower, Message, Network, NotRun, Provider, ProviderError, Route, Transaction,
+};
 use ed25519_dalek::SigningKey;
 use rand::Rng as _;
 use ton::ExitCode;
@@ -195,34 +197,50 @@ impl<'a> Plan<'a> {
         let init = self.account.data().is_none().then(|| self.wallet.init());
         let message = external(&self.wallet.address(), init.as_ref(), &body);
         match self.chain.provider.send(&message).await {
-            // Without an answer it may have been taken all the same: the chain will show.
-            Err(error) if !error.is_passing() => Err(error).context("nothing was sent"),
+            Err(error @ ProviderError::Refused { .. }) if !error.is_passing() => {
+                Err(error).context("nothing was sent")
+            }
+            // Without an answer that can be read it may have been taken all the same: the chain will show.
             Err(_) | Ok(()) => Ok(Sent { body: *body.repr_hash(), valid_until }),
         }
     }
 
-    /// The wallet's transaction with our order in it.
+    /// The wallet's transaction with our order in it. What was sent is not forgotten for a question without an answer.
     async fn taken(&self, Sent { body, valid_until }: Sent) -> Result<Transaction> {
         let address = self.wallet.address();
         let mut follower = match self.account.last {
             Some(last) => Follower::after(address, last),
             None => Follower::from_first(address),
         };
-        let late = u32::try_from(LATE.as_secs())?;
+        let over = Duration::from_secs(valid_until.into()) + LATE;
+        let give_up_at = tokio::time::Instant::now() + VALID + LATE + DELIVERY;
         loop {
-            // Asked before the look: what is not seen after that time will never be there.
-            let now = self.chain.now().await?;
-            for transaction in follower.look(&self.chain.provider).await?.transactions {
-                let is_ours =
-                    |message: &Message| message.route == Route::In && *message.body.repr_hash() == body;
-                if transaction.incoming.as_ref().is_some_and(is_ours) {
-                    return Ok(transaction);
+            let unseen = match follower.look(&self.chain.provider).await {
+                Ok(news) => {
+                    let taken = news.transactions.into_iter().find(|transaction| {
+                        let is_ours = |message: &Message| {
+                            message.route == Route::In && *message.body.repr_hash() == body
+                        };
+                        transaction.incoming.as_ref().is_some_and(is_ours)
+                    });
+                    if let Some(taken) = taken {
+                        return Ok(taken);
+                    }
+                    // Only the account as of a block after its end can show that the order is not there.
+                    ensure!(
+                        news.account.is_none_or(|account| account.block_time <= over),
+                        "the chain has not taken the order, and cannot any more: nothing was sent, it is safe to try again"
+                    );
+                    anyhow!("its newest block is older than the order's end")
                 }
+                Err(error) => error.into(),
+            };
+            if tokio::time::Instant::now() > give_up_at {
+                return Err(unseen.context(format!(
+                    "the order was handed in, and {} cannot say what became of it: look at the wallet before you try again",
+                    self.chain.provider.endpoint()
+                )));
             }
-            ensure!(
-                now <= valid_until.saturating_add(late),
-                "the chain has not taken the order, and cannot any more: nothing was sent, it is safe to try again"
-            );
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -248,16 +266,18 @@ async fn delivered(provider: &Provider, message: &Message) -> Result<Transaction
     let Route::Internal { from, to, created_lt, .. } = message.route else {
         bail!("the message went nowhere")
     };
-    let found = async {
-        loop {
-            if let Some(found) = provider.transaction_of_message(&from, &to, created_lt).await? {
-                return anyhow::Ok(found);
-            }
-            tokio::time::sleep(PAUSE).await;
+    let give_up_at = tokio::time::Instant::now() + DELIVERY;
+    loop {
+        let found = provider.transaction_of_message(&from, &to, created_lt).await;
+        if let Ok(Some(found)) = found {
+            return Ok(found);
         }
-    };
-    let found = tokio::time::timeout(DELIVERY, found).await;
-    found.with_context(|| format!("the wallet sent it, and within {DELIVERY:?} it was not seen at {to}"))?
+        if tokio::time::Instant::now() > give_up_at {
+            let unseen = || format!("the wallet sent it, and within {DELIVERY:?} it was not seen at {to}");
+            return found.with_context(unseen)?.with_context(unseen);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// Whether a message did what it was for, in words.
