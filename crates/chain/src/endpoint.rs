@@ -70,10 +70,16 @@ pub enum EndpointError {
         text: String,
     },
     /// A scheme that is not spoken here.
-    #[error("{scheme:?} is not spoken here, only http and https")]
+    #[error("{scheme:?} is not spoken here, only https, and http to this machine")]
     Scheme {
         /// The scheme.
         scheme: String,
+    },
+    /// Whoever is on the way could change every answer: prices, the machines that take part, what was paid.
+    #[error("{host} is another machine, and http protects nothing on the way there: write https://{host}")]
+    Unprotected {
+        /// The machine.
+        host: String,
     },
 }
 
@@ -105,7 +111,7 @@ impl Endpoint {
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
-    /// Reads `http://host:port` or `https://host:port`, with or without `/api/v2` and `/jsonRPC` behind.
+    /// Reads `https://host:port`, or `http://host:port` for this machine, with or without `/api/v2` and `/jsonRPC` behind.
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let form = || EndpointError::Form { text: text.chars().take(200).collect() };
         let uri: Uri = text.parse().map_err(|_malformed| form())?;
@@ -122,13 +128,17 @@ impl FromStr for Endpoint {
         }
         let path = uri.path().trim_end_matches('/').trim_end_matches("/jsonRPC");
         let path = if path.is_empty() { "/api/v2" } else { path };
-        Ok(Self {
+        let endpoint = Self {
             scheme,
             host: host.to_owned(),
             port: uri.port_u16().unwrap_or(scheme.default_port()),
             path: path.to_owned(),
             api_key: None,
-        })
+        };
+        if scheme == Scheme::Http && endpoint.trust() != Trust::Local {
+            return Err(EndpointError::Unprotected { host: endpoint.host });
+        }
+        Ok(endpoint)
     }
 }
 
@@ -170,24 +180,32 @@ mod tests {
         assert_eq!(trust("http://localhost:1"), Trust::Local);
         assert_eq!(trust("http://[::1]:1"), Trust::Local);
         assert_eq!(trust("http://127.9.9.9"), Trust::Local);
-        assert_eq!(trust("http://10.0.0.1:1"), Trust::Unproven);
-        assert_eq!(trust("http://localhost.example"), Trust::Unproven);
+        assert_eq!(trust("https://10.0.0.1:1"), Trust::Unproven);
         assert_eq!(trust("https://localhost.example"), Trust::Unproven);
     }
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["", "127.0.0.1:13000", "http://", "/api/v2", "http://a:1?x=1", "http://me:secret@a:1"] {
+        for text in ["", "127.0.0.1:13000", "http://", "/api/v2", "https://a:1?x=1", "https://me:secret@a:1"]
+        {
             assert!(matches!(text.parse::<Endpoint>(), Err(EndpointError::Form { .. })), "{text:?}");
         }
         assert!(matches!("ftp://a.example".parse::<Endpoint>(), Err(EndpointError::Scheme { .. })));
+        for text in [
+            "http://a.example",
+            "http://10.0.0.1:13000",
+            "http://localhost.example",
+            "http://[2001:db8::1]:1",
+        ] {
+            assert!(matches!(text.parse::<Endpoint>(), Err(EndpointError::Unprotected { .. })), "{text:?}");
+        }
     }
 
     #[test]
     fn a_key_is_never_shown() {
-        let endpoint = "http://a.example".parse::<Endpoint>().unwrap().with_api_key("very secret");
+        let endpoint = "https://a.example".parse::<Endpoint>().unwrap().with_api_key("very secret");
         assert_eq!(endpoint.api_key(), Some("very secret"));
         assert_eq!(format!("{endpoint:?} {endpoint}").matches("secret").count(), 0);
-        assert_eq!(endpoint.to_string(), "a.example:80 (unproven)");
+        assert_eq!(endpoint.to_string(), "a.example:443 (unproven)");
     }
 }
