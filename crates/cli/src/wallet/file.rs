@@ -90,8 +90,17 @@ impl WalletFile {
             }
             opened => opened.with_context(|| format!("cannot make {}", path.display()))?,
         };
-        let written = file.write_all(HEAD.as_bytes()).and_then(|()| file.write_all(text.as_bytes()));
-        written.and_then(|()| file.sync_all()).with_context(|| format!("cannot write {}", path.display()))
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let written = file
+            .write_all(HEAD.as_bytes())
+            .and_then(|()| file.write_all(text.as_bytes()))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| File::open(folder)?.sync_all());
+        if written.is_err() {
+            // Nobody was told these words yet, and half a file would be in the way of the next try.
+            std::fs::remove_file(path).with_context(|| format!("{} is half written", path.display()))?;
+        }
+        written.with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// The key that signs.
