@@ -63,6 +63,14 @@ pub enum FollowError {
     },
 }
 
+impl FollowError {
+    /// Whether the server knows another past of the account than the one that was handed out.
+    #[must_use]
+    pub const fn is_of_another_past(&self) -> bool {
+        matches!(self, Self::Stale { .. } | Self::Lie(Lie::Forked { .. }))
+    }
+}
+
 impl Behind {
     fn transaction(self) -> Option<TransactionId> {
         match self {

@@ -5,7 +5,9 @@
 //! - Orders go out in batches of up to four, one batch at a time. While a batch may run, nothing else is signed.
 //! - A batch that was not seen in time is signed anew **with the same seqno**: of all its messages at most one can run.
 //! - It gets another seqno only when the wallet has carried out something else under its own (shown by a message with our
-//!   signature, which no server can invent), or when all its messages are too late by the chain's clock and by ours.
+//!   signature, which no server can invent), or when the wallet's is lower.
+//! - Our key alone moves the seqno on. If it moved and nobody shows by what, a message of the batch may have run: its
+//!   orders are not sent again, and the states of their receivers tell what became of them.
 //!
 //! A batch has run when a transaction of the wallet holds one of its messages. Each order is then followed to the
 //! transaction of its receiver, and ends with what that one came to.
@@ -53,6 +55,8 @@ const LOOK_FIRST: Duration = Duration::from_millis(200);
 const LOOK_MAX: Duration = Duration::from_secs(10);
 /// How long it is looked for. The network delivers within seconds; after this, the server does not find it.
 const LOOK_FOR: Duration = Duration::from_secs(600);
+/// And how often at least in one life: neither an outage nor a jump of the clock ends an order.
+const LOOKS_MIN: u32 = 20;
 /// Outcomes that wait for whoever ordered.
 const FINISHED_MAX: usize = 1_000;
 
@@ -107,6 +111,8 @@ struct Batch {
     orders: Vec<Order>,
     /// Every message signed for it, the newest last.
     signed: Vec<Signed>,
+    /// The body of the newest one.
+    body: Option<Cell>,
     /// When the newest was handed in.
     handed_in_at: Option<Duration>,
     /// The wallet took it and could not send: it is only waited until it cannot run again.
@@ -117,7 +123,8 @@ struct Batch {
 #[derive(Clone, Debug, PartialEq)]
 struct Signed {
     valid_until: u32,
-    body: Cell,
+    /// The hash of its body.
+    hash: HashBytes,
 }
 
 /// An order that left the wallet.
@@ -130,6 +137,8 @@ struct UnderWay {
     since: Duration,
     look_at: Duration,
     pause: Duration,
+    /// How often a server said that there is nothing yet, in this life.
+    looks: u32,
 }
 
 /// The wallet as of the last look.
@@ -249,6 +258,17 @@ impl Outbox {
         Ok(())
     }
 
+    /// Follows the wallet anew when what was seen of it last is on no server any more: from the beginning while something
+    /// that was signed may have run, and otherwise from now.
+    #[must_use]
+    pub fn follower_anew(&self) -> Follower {
+        if self.batch.is_some() {
+            Follower::from_first(self.address)
+        } else {
+            Follower::from_now(self.address)
+        }
+    }
+
     /// Follows the wallet from where the outbox knows it.
     #[must_use]
     pub fn follower(&self) -> Follower {
@@ -283,7 +303,7 @@ impl Outbox {
             self.seqno = Some(self.seqno.map_or(next, |seqno| seqno.max(next)));
         }
         match &mut self.batch {
-            Some(batch) if batch.signed.iter().any(|signed| signed.body == *body) => {
+            Some(batch) if batch.signed.iter().any(|signed| signed.hash == hash(body)) => {
                 if is_done {
                     self.batch_ran(transaction, now);
                 } else {
@@ -318,8 +338,12 @@ impl Outbox {
         if self.seqno != Some(seqno) && self.is_quiet(now) {
             self.seqno = Some(seqno);
             self.is_changed = true;
-            if self.batch.as_ref().is_some_and(|batch| batch.seqno != seqno) {
-                self.requeue();
+            match &self.batch {
+                Some(batch) if batch.seqno < seqno && !batch.signed.is_empty() => {
+                    self.end(Outcome::Unresolved)
+                }
+                Some(batch) if batch.seqno != seqno => self.requeue(),
+                _ => {}
             }
         }
     }
@@ -342,7 +366,8 @@ impl Outbox {
         self.hold = self.holds(now);
         if self.batch.as_ref().is_some_and(|batch| batch.has_failed) {
             if self.is_quiet(now) {
-                self.give_up();
+                // It could not send, and cannot run again.
+                self.end(Outcome::NotSent);
             }
             return None;
         }
@@ -362,7 +387,9 @@ impl Outbox {
             let messages = batch.orders.iter().map(Order::to_send).collect();
             let order = WalletOrder::new(valid_until, batch.seqno, messages);
             let order = order.expect("a batch has no more orders than a message has references");
-            batch.signed.push(Signed { valid_until, body: order.sign(&self.key) });
+            let body = order.sign(&self.key);
+            batch.signed.push(Signed { valid_until, hash: hash(&body) });
+            batch.body = Some(body);
             batch.handed_in_at = None;
             self.is_changed = true;
         }
@@ -370,7 +397,7 @@ impl Outbox {
             return None;
         }
         batch.handed_in_at = Some(now);
-        let body = &batch.signed.last()?.body;
+        let body = batch.body.as_ref()?;
         let is_deployed = self.seen.as_ref().is_some_and(|seen| seen.is_deployed);
         let state_init = (!is_deployed).then_some(&self.state_init);
         Some(Action::HandIn(external(&self.address, state_init, body)))
@@ -385,15 +412,25 @@ impl Outbox {
         };
         let outcome = match found.filter(is_it) {
             Some(transaction) => Outcome::of(transaction),
-            None if now.saturating_sub(under_way.since) > LOOK_FOR => Outcome::Unresolved,
             None => {
-                under_way.look_at = now.saturating_add(under_way.pause);
-                under_way.pause = (under_way.pause * 2).min(LOOK_MAX);
-                return;
+                under_way.looks += 1;
+                let is_long = now.saturating_sub(under_way.since) > LOOK_FOR;
+                if !is_long || under_way.looks < LOOKS_MIN {
+                    return self.not_found(order, now);
+                }
+                Outcome::Unresolved
             }
         };
         self.under_way.remove(at);
         self.finish(order, outcome);
+    }
+
+    /// An order that left is looked for again after a while.
+    pub fn not_found(&mut self, order: OrderId, now: Duration) {
+        if let Some(under_way) = self.under_way.iter_mut().find(|under_way| under_way.id == order) {
+            under_way.look_at = now.saturating_add(under_way.pause);
+            under_way.pause = (under_way.pause * 2).min(LOOK_MAX);
+        }
     }
 
     fn next_look(&mut self, now: Duration) -> Option<Action> {
@@ -438,8 +475,14 @@ impl Outbox {
         }
         self.waiting = rest;
         if !orders.is_empty() {
-            self.batch =
-                Some(Batch { seqno, orders, signed: Vec::new(), handed_in_at: None, has_failed: false });
+            self.batch = Some(Batch {
+                seqno,
+                orders,
+                signed: Vec::new(),
+                body: None,
+                handed_in_at: None,
+                has_failed: false,
+            });
             self.is_changed = true;
         }
     }
@@ -470,14 +513,15 @@ impl Outbox {
                 since: now,
                 look_at: now,
                 pause: LOOK_FIRST,
+                looks: 0,
             });
         }
     }
 
-    /// The wallet could not send, and cannot run these messages again.
-    fn give_up(&mut self) {
+    /// The batch is over, all its orders with the same outcome.
+    fn end(&mut self, outcome: Outcome) {
         for order in self.batch.take().into_iter().flat_map(|batch| batch.orders) {
-            self.finish(order.id, Outcome::NotSent);
+            self.finish(order.id, outcome);
         }
     }
 

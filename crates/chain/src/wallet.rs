@@ -24,6 +24,8 @@ const LOCAL_PACE: [Duration; 2] = [Duration::from_millis(50), Duration::from_sec
 const REMOTE_PACE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(8)];
 /// The longest pause after errors.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long servers may be behind the one that said most.
+const LOST_MAX: Duration = Duration::from_secs(600);
 /// Longest kept text.
 const KEPT_LEN_MAX: u64 = 64 << 20;
 
@@ -98,7 +100,7 @@ impl Wallet {
             changed: watch::Sender::new(0),
         };
         let wallet = Self { shared: Arc::new(shared) };
-        Ok((wallet.clone(), Runner { wallet, provider, follower }))
+        Ok((wallet.clone(), Runner { wallet, provider, follower, lost_since: None }))
     }
 
     /// Its address.
@@ -190,6 +192,8 @@ pub struct Runner {
     wallet: Wallet,
     provider: Provider,
     follower: Follower,
+    /// Since when the server tells of another past than ours.
+    lost_since: Option<Duration>,
 }
 
 impl Runner {
@@ -230,7 +234,11 @@ impl Runner {
     /// [`StepError`].
     pub async fn step(&mut self, clock: impl Fn() -> Duration) -> Result<(), StepError> {
         loop {
-            let news = self.follower.look(&self.provider).await?;
+            let news = match self.follower.look(&self.provider).await {
+                Err(error) if error.is_of_another_past() => return Err(self.lost(error, clock())),
+                news => news?,
+            };
+            self.lost_since = None;
             let mut outbox = self.wallet.lock();
             for transaction in &news.transactions {
                 outbox.transaction(transaction, clock());
@@ -254,13 +262,29 @@ impl Runner {
                 Some(Action::Find { order, to, created_lt }) => {
                     let from = self.wallet.address();
                     let found = self.provider.transaction_of_message(&from, &to, created_lt).await;
-                    let transaction = found.as_ref().ok().and_then(Option::as_ref);
-                    self.wallet.lock().found(order, transaction, clock());
+                    match &found {
+                        Ok(transaction) => self.wallet.lock().found(order, transaction.as_ref(), clock()),
+                        Err(_unanswered) => self.wallet.lock().not_found(order, clock()),
+                    }
                     self.wallet.tell();
                     found?;
                 }
             }
         }
+    }
+
+    /// No server knows what one of them said of the wallet. For a while that is a server behind others; then the first one
+    /// had made it up, and the wallet is followed anew.
+    fn lost(&mut self, error: FollowError, now: Duration) -> StepError {
+        let since = *self.lost_since.get_or_insert(now);
+        if now.saturating_sub(since) > LOST_MAX {
+            tracing::warn!(
+                "what a server said of the node wallet is on no server any more: it is followed anew"
+            );
+            self.follower = self.wallet.lock().follower_anew();
+            self.lost_since = None;
+        }
+        error.into()
     }
 
     /// Writes the outbox to its file, if anything is new.

@@ -8,14 +8,16 @@ use ton::contracts::StateInit;
 use ton::message::InternalMessage;
 use ton::{Address, LayoutError, decode_boc};
 use tycho_types::boc::Boc;
-use tycho_types::cell::Cell;
+use tycho_types::cell::{Cell, HashBytes};
 use units::{LogicalTime, MessageHash, TransactionHash};
 
-use super::{Batch, LOOK_FIRST, Order, OrderId, Outbox, Outcome, Signed, UnderWay};
+use super::{Batch, LOOK_FIRST, Order, OrderId, Outbox, Outcome, Signed, UnderWay, hash};
 use crate::transaction::{Effect, NotRun, TransactionId};
 
 /// Grows when older programs cannot read what newer ones keep.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// Had the bodies of all messages that were signed, in place of their hashes.
+const FORMAT_OF_BODIES: u32 = 1;
 /// Bytes of a bag of cells with one message.
 const MESSAGE_LEN_MAX: usize = 64 * 1024;
 
@@ -86,8 +88,11 @@ struct KeptOrder {
 struct KeptBatch {
     seqno: u32,
     orders: Vec<KeptOrder>,
-    /// When each message signed for it is too late, and its body.
+    /// When each message signed for it is too late, and the hash of its body.
     signed: Vec<(u32, String)>,
+    /// The body of the last one.
+    #[serde(default)]
+    body: Option<String>,
     has_failed: bool,
 }
 
@@ -155,8 +160,9 @@ impl Outbox {
                 signed: batch
                     .signed
                     .iter()
-                    .map(|signed| (signed.valid_until, hex_of(&signed.body)))
+                    .map(|signed| (signed.valid_until, hex::encode(signed.hash.0)))
                     .collect(),
+                body: batch.body.as_ref().map(hex_of),
                 has_failed: batch.has_failed,
             }),
             under_way: self
@@ -186,7 +192,7 @@ impl Outbox {
     /// [`KeptError`] if the text is of another wallet, another program, or damaged.
     pub fn from_text(key: SigningKey, state_init: StateInit, text: &str) -> Result<Self, KeptError> {
         let kept: Kept = serde_json::from_str(text)?;
-        if kept.format != FORMAT {
+        if ![FORMAT, FORMAT_OF_BODIES].contains(&kept.format) {
             return Err(KeptError::Format { found: kept.format });
         }
         let new = Self::new(key, state_init);
@@ -196,14 +202,19 @@ impl Outbox {
         let orders =
             |orders: Vec<KeptOrder>| orders.into_iter().map(KeptOrder::read).collect::<Result<Vec<_>, _>>();
         let batch = kept.batch.map(|batch| {
-            let signed = batch
-                .signed
-                .into_iter()
-                .map(|(valid_until, body)| Ok::<_, KeptError>(Signed { valid_until, body: cell_of(&body)? }));
+            let has_bodies = kept.format == FORMAT_OF_BODIES;
+            let last =
+                batch.signed.last().filter(|_last| has_bodies).map(|(_valid_until, body)| body.clone());
+            let body = batch.body.or(last).map(|body| cell_of(&body)).transpose()?;
+            let signed = batch.signed.into_iter().map(|(valid_until, text)| {
+                let hash = if has_bodies { hash(&cell_of(&text)?) } else { hash_of(&text)? };
+                Ok::<_, KeptError>(Signed { valid_until, hash })
+            });
             Ok::<_, KeptError>(Batch {
                 seqno: batch.seqno,
                 orders: orders(batch.orders)?,
                 signed: signed.collect::<Result<_, _>>()?,
+                body,
                 handed_in_at: None,
                 has_failed: batch.has_failed,
             })
@@ -217,6 +228,7 @@ impl Outbox {
                 since: order.since,
                 look_at: Duration::ZERO,
                 pause: LOOK_FIRST,
+                looks: 0,
             })
         });
         let finished =
@@ -242,6 +254,12 @@ impl KeptOrder {
 
 fn hex_of(cell: &Cell) -> String {
     hex::encode(Boc::encode(cell))
+}
+
+fn hash_of(text: &str) -> Result<HashBytes, KeptError> {
+    let mut hash = HashBytes::ZERO;
+    hex::decode_to_slice(text, &mut hash.0).map_err(|_no_hash| KeptError::Value)?;
+    Ok(hash)
 }
 
 fn cell_of(text: &str) -> Result<Cell, KeptError> {

@@ -218,7 +218,7 @@ fn a_batch_whose_number_was_used_by_another_message_gets_the_next_one() {
     // Not signed by our key: it says nothing.
     let stranger = WalletOrder::new(1, 5, vec![]).unwrap().sign(&SigningKey::from_bytes(&[1; 32]));
     outbox.transaction(&ran(&stranger, &[]), NOW);
-    assert_eq!(outbox.batch.as_ref().unwrap().signed[0].body, body);
+    assert_eq!(outbox.batch.as_ref().unwrap().signed[0].hash, hash(&body));
     let other = WalletOrder::new(1, 5, vec![]).unwrap().sign(&key());
     outbox.transaction(&ran(&other, &[]), NOW);
     outbox.account(&wallet(20 * TON, 6, NOW), NOW);
@@ -233,9 +233,102 @@ fn another_number_is_not_believed_while_a_message_may_run() {
     outbox.account(&wallet(20 * TON, 9, after(20)), after(20));
     assert_eq!(handed_in(&mut outbox, after(20)).unwrap().1, body);
     assert_eq!(outbox.hold(), Some(Hold::Uncertain));
-    // Late for all that was signed: now it holds.
-    outbox.account(&wallet(20 * TON, 9, after(130)), after(130));
-    assert_eq!(handed_in(&mut outbox, after(130)).unwrap().0.seqno(), 9);
+    // A lower one holds once all that was signed is late: nothing can have run under a higher one.
+    outbox.account(&wallet(20 * TON, 3, after(130)), after(130));
+    assert_eq!(handed_in(&mut outbox, after(130)).unwrap().0.seqno(), 3);
+}
+
+#[test]
+fn orders_that_may_have_run_unseen_are_never_signed_for_another_number() {
+    let mut outbox = outbox();
+    outbox.submit(order(1, TON)).unwrap();
+    handed_in(&mut outbox, NOW).unwrap();
+    // The number goes on, and the transaction by which it did is kept from us.
+    outbox.account(&wallet(19 * TON, 6, after(130)), after(130));
+    assert!(outbox.next(after(130)).is_none());
+    assert_eq!(outbox.outcome(OrderId(1)), Some(Outcome::Unresolved));
+    // Neither in another life.
+    let mut again = Outbox::from_text(key(), state_init(), &outbox.to_text()).unwrap();
+    again.account(&wallet(19 * TON, 6, after(131)), after(131));
+    assert!(again.next(after(131)).is_none());
+    again.submit(order(2, TON)).unwrap();
+    assert_eq!(handed_in(&mut again, after(131)).unwrap().0.seqno(), 6);
+}
+
+#[test]
+fn a_wallet_whose_past_was_invented_is_followed_anew() {
+    let mut outbox = outbox();
+    // Nothing was signed: what is now will do.
+    let mut follower = outbox.follower_anew();
+    assert_eq!((follower.account(), follower.seen()), (&outbox.address(), None));
+    outbox.submit(order(1, TON)).unwrap();
+    let (_order, body) = handed_in(&mut outbox, NOW).unwrap();
+    follower = outbox.follower_anew();
+    assert_eq!(format!("{follower:?}"), format!("{:?}", Follower::from_first(outbox.address())));
+    // Its own old messages say nothing new, and the open one is found among them.
+    let old = WalletOrder::new(1, 3, vec![]).unwrap().sign(&key());
+    outbox.transaction(&ran(&old, &[]), after(1));
+    outbox.transaction(&ran(&body, &[order(1, TON)]), after(1));
+    assert!(matches!(outbox.next(after(1)), Some(Action::Find { order: OrderId(1), .. })));
+}
+
+#[test]
+fn neither_an_outage_nor_a_jump_of_the_clock_ends_an_order() {
+    let mut outbox = outbox();
+    outbox.submit(order(1, TON)).unwrap();
+    let (_order, body) = handed_in(&mut outbox, NOW).unwrap();
+    outbox.transaction(&ran(&body, &[order(1, TON)]), NOW);
+    let mut looked = |now: Duration, is_answered: bool| {
+        assert!(matches!(outbox.next(now), Some(Action::Find { order: OrderId(1), .. })), "{now:?}");
+        if is_answered {
+            outbox.found(OrderId(1), None, now);
+        } else {
+            outbox.not_found(OrderId(1), now);
+        }
+        outbox.outcome(OrderId(1))
+    };
+    for minute in 0..600 {
+        assert_eq!(looked(after(60 * minute), false), None);
+    }
+    for look in 1..20 {
+        assert_eq!(looked(after(100_000 + 60 * look), true), None, "{look}");
+    }
+    assert_eq!(looked(after(200_000), true), Some(Outcome::Unresolved));
+}
+
+#[test]
+fn what_is_kept_does_not_grow_with_what_never_gets_in() {
+    let mut outbox = outbox();
+    let mut large = order(1, TON);
+    large.message.body = Some(ContractCode::built(Contract::Proxy).cell());
+    outbox.submit(large).unwrap();
+    let mut lens = Vec::new();
+    for minute in 0..60 {
+        let now = after(120 * minute);
+        outbox.account(&wallet(20 * TON, 5, now), now);
+        handed_in(&mut outbox, now).unwrap();
+        lens.push(outbox.to_text().len());
+    }
+    assert!(lens[59] < lens[0] + 60 * 100, "{} bytes, then {}", lens[0], lens[59]);
+}
+
+#[test]
+fn orders_kept_with_the_bodies_of_all_messages_are_read() {
+    let mut outbox = outbox();
+    outbox.submit(order(1, TON)).unwrap();
+    let (_order, body) = handed_in(&mut outbox, NOW).unwrap();
+    let text = outbox.to_text();
+    let boc = hex::encode(tycho_types::boc::Boc::encode(&body));
+    let mut kept: serde_json::Value = serde_json::from_str(&text).unwrap();
+    kept["format"] = 1.into();
+    let batch = kept["batch"].as_object_mut().unwrap();
+    batch.remove("body");
+    batch["signed"][0][1] = boc.into();
+    let mut again = Outbox::from_text(key(), state_init(), &kept.to_string()).unwrap();
+    assert_eq!(again.to_text(), text);
+    assert_eq!(handed_in(&mut again, NOW).unwrap().1, body);
+    kept["batch"]["signed"][0][1] = "00".into();
+    assert!(Outbox::from_text(key(), state_init(), &kept.to_string()).is_err());
 }
 
 #[test]
@@ -391,8 +484,8 @@ fn an_outbox_survives_its_text_at_every_stage() {
     let refused = |key: SigningKey, text: &str| Outbox::from_text(key, state_init(), text).unwrap_err();
     assert!(matches!(refused(key(), &text[1..]), KeptError::Json(_)));
     assert!(matches!(
-        refused(key(), &text.replace("\"format\":1", "\"format\":2")),
-        KeptError::Format { found: 2 }
+        refused(key(), &text.replace("\"format\":2", "\"format\":3")),
+        KeptError::Format { found: 3 }
     ));
     let other = text.replace(&state_init().address().to_string(), &Address::new(0, [1; 32]).to_string());
     assert!(matches!(refused(key(), &other), KeptError::OtherWallet { .. }));
