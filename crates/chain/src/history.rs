@@ -3,7 +3,7 @@
 //! Servers list the newest first, a page at a time. [`Walk`] goes back from the account's newest transaction to the
 //! known one and remembers only where pages begin; then it goes forward again and hands out page after page. So a
 //! history of any length takes little memory, and whoever floods an account with messages of a nanoton
-//! costs two requests for each hundred of them.
+//! costs two requests for each page of 50 of them.
 //!
 //! A transaction holds logical time and hash of the one before, so a server can leave none out, invent none and
 //! reorder none between the known one and the one it calls the newest. It can still hide what is newest, or invent a

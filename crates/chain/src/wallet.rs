@@ -233,6 +233,15 @@ impl Runner {
     /// # Errors
     /// [`StepError`].
     pub async fn step(&mut self, clock: impl Fn() -> Duration) -> Result<(), StepError> {
+        let before = self.wallet.view();
+        let stepped = self.look_and_act(clock).await;
+        if self.wallet.view() != before {
+            self.wallet.tell();
+        }
+        stepped
+    }
+
+    async fn look_and_act(&mut self, clock: impl Fn() -> Duration) -> Result<(), StepError> {
         loop {
             let news = match self.follower.look(&self.provider).await {
                 Err(error) if error.is_of_another_past() => return Err(self.lost(error, clock())),
@@ -248,7 +257,6 @@ impl Runner {
                 break;
             }
         }
-        self.wallet.tell();
         loop {
             let action = self.wallet.lock().next(clock());
             self.keep().await?;
@@ -266,7 +274,6 @@ impl Runner {
                         Ok(transaction) => self.wallet.lock().found(order, transaction.as_ref(), clock()),
                         Err(_unanswered) => self.wallet.lock().not_found(order, clock()),
                     }
-                    self.wallet.tell();
                     found?;
                 }
             }
