@@ -205,6 +205,21 @@ impl Outbox {
         self.seen.as_ref().map(|seen| seen.balance)
     }
 
+    /// The number of the wallet's next message; none until it was seen.
+    #[must_use]
+    pub const fn seqno(&self) -> Option<u32> {
+        self.seqno
+    }
+
+    /// What the wallet has beside what it has promised: to orders that wait, and to those that left and were not seen to
+    /// leave. None before the first look.
+    #[must_use]
+    pub fn unpromised(&self) -> Option<NanoTon> {
+        let in_batch = self.batch.iter().flat_map(|batch| &batch.orders);
+        let promised = self.waiting.iter().chain(in_batch).map(|order| order.message.value);
+        self.balance().map(|balance| promised.fold(balance, NanoTon::saturating_sub))
+    }
+
     /// Why nothing is signed, if orders wait for that.
     #[must_use]
     pub fn hold(&self) -> Option<Hold> {
@@ -267,6 +282,20 @@ impl Outbox {
         } else {
             Follower::from_now(self.address)
         }
+    }
+
+    /// [`Self::submit`], if the wallet can pay for the order beside all that it has promised: nobody else's order counts on
+    /// the same coins.
+    ///
+    /// # Errors
+    /// [`OrderError`] as there, or if it cannot.
+    pub fn submit_covered(&mut self, order: Order) -> Result<(), OrderError> {
+        let unpromised = self.unpromised().unwrap_or_default();
+        let needed = order.message.value.checked_add(FEES_RESERVE).unwrap_or(order.message.value);
+        if unpromised < needed && !self.knows(order.id) {
+            return Err(OrderError::NotCovered { unpromised, needed });
+        }
+        self.submit(order)
     }
 
     /// Follows the wallet from where the outbox knows it.
@@ -504,6 +533,10 @@ impl Outbox {
                 continue;
             };
             let message = sent.remove(at);
+            // It is promised no more, and the next look may be a while away.
+            if let Some(seen) = &mut self.seen {
+                seen.balance = seen.balance.saturating_sub(order.message.value);
+            }
             let Route::Internal { created_lt, .. } = message.route else { continue };
             self.under_way.push(UnderWay {
                 id: order.id,

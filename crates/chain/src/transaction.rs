@@ -1,6 +1,8 @@
 //! Transactions, read from their cells: nothing else that a server says about one counts.
 
-use ton::{Address, BocError, decode_boc};
+use std::fmt;
+
+use ton::{Address, BocError, ExitCode, decode_boc};
 use tycho_types::cell::{Cell, CellBuilder};
 use tycho_types::error::Error as CellError;
 use tycho_types::models::{ComputePhase, ComputePhaseSkipReason, IntAddr, MsgInfo, OwnedMessage, TxInfo};
@@ -54,6 +56,31 @@ pub enum Effect {
     },
     /// No contract ran. What came with the message is on the account, unless the message came back.
     NotRun(NotRun),
+}
+
+/// In words, such as "refused with exit code 1010" and what that means.
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::Refused { exit_code } => {
+                write!(f, "refused with exit code {exit_code}")?;
+                match ExitCode::new(*exit_code).advice() {
+                    Some((what, next)) => write!(f, ": {what}; {next}"),
+                    None => Ok(()),
+                }
+            }
+            Self::ActionFailed { result_code } => {
+                write!(f, "the contract could not send what it wanted (result {result_code})")
+            }
+            Self::NotRun(NotRun::NoContract) => f.write_str("there is no contract"),
+            Self::NotRun(NotRun::OtherState) => f.write_str("the state that came along is not the account's"),
+            Self::NotRun(NotRun::NoGas) => {
+                f.write_str("no contract ran: too little to pay for it came along")
+            }
+            Self::NotRun(NotRun::Suspended) => f.write_str("the network has suspended the account"),
+        }
+    }
 }
 
 impl Effect {

@@ -51,12 +51,16 @@ pub struct WalletView {
     pub address: Address,
     /// What it has; none before the first look.
     pub balance: Option<NanoTon>,
+    /// What of it is promised to no order that has yet to leave.
+    pub unpromised: Option<NanoTon>,
     /// Whether its owner should send it something.
     pub is_low: bool,
     /// Why nothing is signed although orders wait.
     pub hold: Option<Hold>,
     /// Orders that are not over.
     pub open: usize,
+    /// The number of its next message; none before the first look.
+    pub seqno: Option<u32>,
 }
 
 /// Why a step ended early. The next one goes on.
@@ -117,9 +121,11 @@ impl Wallet {
         WalletView {
             address: self.shared.address,
             balance,
+            unpromised: outbox.unpromised(),
             is_low: balance.is_some_and(|balance| balance < BALANCE_LOW),
             hold: outbox.hold(),
             open: outbox.open(),
+            seqno: outbox.seqno(),
         }
     }
 
@@ -136,8 +142,18 @@ impl Wallet {
     /// [`OrderError`] if it can never be carried out, or too many wait.
     pub fn submit(&self, order: Order) -> Result<(), OrderError> {
         self.lock().submit(order)?;
-        self.shared.wake.notify_one();
-        self.tell();
+        self.taken();
+        Ok(())
+    }
+
+    /// [`Self::submit`], if the wallet can pay for the order beside all that it has promised: of two who order at once,
+    /// none counts on the coins of the other.
+    ///
+    /// # Errors
+    /// [`OrderError`] as there, or if it cannot.
+    pub fn submit_covered(&self, order: Order) -> Result<(), OrderError> {
+        self.lock().submit_covered(order)?;
+        self.taken();
         Ok(())
     }
 
@@ -179,6 +195,11 @@ impl Wallet {
     fn lock(&self) -> MutexGuard<'_, Outbox> {
         // Each change is whole before anything that can panic.
         self.shared.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn taken(&self) {
+        self.shared.wake.notify_one();
+        self.tell();
     }
 
     fn tell(&self) {

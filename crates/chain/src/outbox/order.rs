@@ -39,6 +39,17 @@ pub enum OrderError {
         /// What is sent at most.
         value_max: NanoTon,
     },
+    /// The rest of the wallet is promised to others.
+    #[error(
+        "the order needs {needed}, and of the node wallet's balance {unpromised} is promised to no other order: wait for \
+         those, or send it more"
+    )]
+    NotCovered {
+        /// What is promised to nobody.
+        unpromised: NanoTon,
+        /// What the order and its fees need.
+        needed: NanoTon,
+    },
     /// Too many wait.
     #[error("{} orders of the node wallet wait already", super::WAITING_MAX)]
     Full,
@@ -75,7 +86,30 @@ pub enum Outcome {
     Unresolved,
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done { .. } => f.write_str("done"),
+            Self::Arrived { why, .. } => write!(f, "arrived, but {}", Effect::NotRun(*why)),
+            Self::Refused { effect, returned, .. } => write!(f, "{effect}; {returned} came back"),
+            Self::NotSent => f.write_str("never left the node wallet"),
+            Self::Unresolved => f.write_str("left the node wallet, and nobody could say what became of it"),
+        }
+    }
+}
+
 impl Outcome {
+    /// Where the receiver dealt with it, if that is known.
+    #[must_use]
+    pub const fn transaction(self) -> Option<TransactionId> {
+        match self {
+            Self::Done { transaction }
+            | Self::Arrived { transaction, .. }
+            | Self::Refused { transaction, .. } => Some(transaction),
+            Self::NotSent | Self::Unresolved => None,
+        }
+    }
+
     /// Whether the receiver's contract did what the message asks.
     #[must_use]
     pub fn is_done(self) -> bool {

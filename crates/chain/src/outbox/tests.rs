@@ -186,6 +186,40 @@ fn orders_that_can_never_go_out_are_refused() {
 }
 
 #[test]
+fn what_is_promised_to_one_order_is_not_there_for_another() {
+    let mut outbox = outbox();
+    let unpromised = |outbox: &Outbox| outbox.unpromised().unwrap().get();
+    outbox.submit_covered(order(1, 12 * TON)).unwrap();
+    assert_eq!(unpromised(&outbox), 8 * TON);
+    let refused = outbox.submit_covered(order(2, 8 * TON)).unwrap_err();
+    let needed = NanoTon::new(8 * TON + TON / 10);
+    assert_eq!(refused, OrderError::NotCovered { unpromised: NanoTon::new(8 * TON), needed });
+    assert!(!outbox.knows(OrderId(2)));
+    outbox.submit_covered(order(3, 8 * TON - TON / 10)).unwrap();
+    // The same order is not covered twice, and those that may wait for money are taken all the same.
+    outbox.submit_covered(order(3, 8 * TON - TON / 10)).unwrap();
+    outbox.submit(order(4, TON)).unwrap();
+    assert_eq!(unpromised(&outbox), 0);
+
+    // What left is gone before the wallet is read again, and then not counted twice.
+    let (sent, body) = handed_in(&mut outbox, NOW).unwrap();
+    assert_eq!((sent.messages().len(), unpromised(&outbox)), (2, 0));
+    outbox.transaction(&ran(&body, &[order(1, 12 * TON), order(3, 8 * TON - TON / 10)]), NOW);
+    assert_eq!(unpromised(&outbox), 0);
+    assert!(outbox.submit_covered(order(5, 1)).is_err(), "it has a tenth, and promised a TON");
+    outbox.account(&wallet(6 * TON, 6, NOW), NOW);
+    assert_eq!(unpromised(&outbox), 5 * TON);
+    outbox.submit_covered(order(5, 5 * TON - TON / 10)).unwrap();
+}
+
+#[test]
+fn a_wallet_that_was_not_seen_covers_nothing() {
+    let mut outbox = Outbox::new(key(), state_init());
+    assert_eq!(outbox.unpromised(), None);
+    assert!(matches!(outbox.submit_covered(order(1, 1)), Err(OrderError::NotCovered { .. })));
+}
+
+#[test]
 fn the_same_bytes_are_handed_in_until_they_are_late_and_then_others_with_the_same_seqno() {
     let mut outbox = outbox();
     outbox.submit(order(1, TON)).unwrap();
