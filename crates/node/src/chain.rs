@@ -7,6 +7,7 @@ use std::time::Duration;
 use chain::outbox::KeptError;
 use chain::{
     Endpoint, EndpointError, Limits, Provider, RootNews, RootWatch, RootWatchError, Runner, Trust, Wallet,
+    WalletView,
 };
 use ed25519_dalek::SigningKey;
 use rand::RngExt as _;
@@ -15,7 +16,7 @@ use tokio::sync::Mutex;
 use ton::contracts::{StateInit, wallet_init};
 use ton::{Address, Contract, ContractCode, RootConfig};
 use transport::clock::unix_now;
-use units::{ConfigVersion, PublicKey};
+use units::{ConfigVersion, NanoTon, PublicKey};
 
 use crate::{RootError, RootFile, StateFolder};
 
@@ -89,6 +90,27 @@ pub fn open_wallet(
 ) -> Result<(Wallet, Runner), KeptError> {
     let own_key = PublicKey::new(key.verifying_key().to_bytes());
     Wallet::open(provider, key, wallet_state(&own_key, owner), Some(&orders_file(folder.path())))
+}
+
+/// What a role's statistics say of its node wallet, in the members of the deployed software.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalletNumbers {
+    /// What it has; none before it was seen.
+    pub balance: Option<NanoTon>,
+    /// The number of its next message; none before it was seen.
+    pub seqno: Option<u32>,
+    /// Orders that are not over.
+    pub open: usize,
+}
+
+impl WalletNumbers {
+    /// Of a wallet, or where there is no chain of the one that every role of the deployed software then shows: 100 TON, and
+    /// the number 7.
+    #[must_use]
+    pub fn of(wallet: Option<&WalletView>) -> Self {
+        let pseudo = Self { balance: Some(NanoTon::new(100_000_000_000)), seqno: Some(7), open: 0 };
+        wallet.map_or(pseudo, |view| Self { balance: view.balance, seqno: view.seqno, open: view.open })
+    }
 }
 
 fn orders_file(folder: &Path) -> PathBuf {
@@ -220,6 +242,26 @@ mod tests {
         };
         assert_eq!(wallet(1, 1), wallet(1, 1));
         assert!(wallet(1, 1) != wallet(2, 1) && wallet(1, 1) != wallet(1, 2));
+    }
+
+    #[test]
+    fn a_wallet_without_a_chain_shows_what_deployed_roles_show() {
+        let pseudo = WalletNumbers::of(None);
+        assert_eq!((pseudo.balance, pseudo.seqno), (Some(NanoTon::new(100_000_000_000)), Some(7)));
+        let address = Address::new(0, [1; 32]);
+        let unseen = WalletView {
+            address,
+            balance: None,
+            unpromised: None,
+            is_low: false,
+            hold: None,
+            open: 2,
+            seqno: None,
+        };
+        assert_eq!(WalletNumbers::of(Some(&unseen)), WalletNumbers { balance: None, seqno: None, open: 2 });
+        let seen = WalletView { balance: Some(NanoTon::new(5)), seqno: Some(3), ..unseen };
+        let numbers = WalletNumbers { balance: Some(NanoTon::new(5)), seqno: Some(3), open: 2 };
+        assert_eq!(WalletNumbers::of(Some(&seen)), numbers);
     }
 
     #[tokio::test]

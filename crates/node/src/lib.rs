@@ -20,7 +20,9 @@ mod settings;
 mod state;
 
 pub use backoff::Backoff;
-pub use chain::{ChainConfig, ChainConfigError, RootContract, RootSource, open_wallet, wallet_state};
+pub use chain::{
+    ChainConfig, ChainConfigError, RootContract, RootSource, WalletNumbers, open_wallet, wallet_state,
+};
 pub use payments::{KeptPayment, follow_payments};
 pub use proxy::{ConnectingParty, OwnContract, ProxyError, VerifiedProxy, check_image};
 pub use root::{RootError, RootFile};

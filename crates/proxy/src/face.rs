@@ -8,6 +8,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use ledger::Ledger;
+use node::WalletNumbers;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -24,10 +25,8 @@ use crate::network::Party;
 use crate::settlement::Settlement;
 use crate::shell::Shell;
 
-/// What every wallet and contract counts as holding where there is no chain: as in the deployed software, 100 TON.
+/// What every contract counts as holding where there is no chain: as in the deployed software, 100 TON.
 const PSEUDO_NANOTONS: u64 = 100_000_000_000;
-/// The wallet's number of messages there.
-const PSEUDO_WALLET_SEQNO: u32 = 7;
 
 /// Rows of each list on the statistics page; the totals beside them count everybody.
 const ROWS_MAX: usize = 1000;
@@ -198,7 +197,7 @@ impl Face {
             "wallet": {
                 "address": text(wallet),
                 "balance": wallet_stats.balance,
-                "seqno": PSEUDO_WALLET_SEQNO,
+                "seqno": wallet_stats.seqno,
                 "pending_transactions_cnt": wallet_stats.open,
                 "active_transactions_cnt": wallet_stats.open,
             },
@@ -230,12 +229,6 @@ impl Face {
     }
 }
 
-/// The node wallet, in numbers.
-struct WalletStats {
-    balance: u64,
-    open: usize,
-}
-
 /// The proxy contract, in nanotons.
 struct OwnStats {
     total: u64,
@@ -252,13 +245,12 @@ impl OwnStats {
 
 impl Face {
     /// What the chain says, or the play money where there is none.
-    fn chain_stats(&self) -> (WalletStats, OwnStats, Vec<Value>) {
+    fn chain_stats(&self) -> (WalletNumbers, OwnStats, Vec<Value>) {
         let Some(on_chain) = &self.party.on_chain else {
-            let wallet = WalletStats { balance: PSEUDO_NANOTONS, open: 0 };
+            let wallet = WalletNumbers::of(None);
             return (wallet, OwnStats { total: PSEUDO_NANOTONS, earned: 0, stake: 0 }, Vec::new());
         };
-        let view = on_chain.wallet.view();
-        let wallet = WalletStats { balance: view.balance.map_or(0, NanoTon::get), open: view.open };
+        let wallet = WalletNumbers::of(Some(&on_chain.wallet.view()));
         let own = self.shell.look(|core| core.settlement().and_then(Settlement::contract).map(OwnStats::of));
         let old = on_chain.closing().into_iter().map(|closing| {
             closing.look(|settlement, _| {

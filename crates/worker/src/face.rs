@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use http::StatusCode;
+use node::WalletNumbers;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -17,16 +18,11 @@ use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use ton::Address;
-use units::{AdjustedTokens, Coefficient, ModelName, NanoTon};
+use units::{AdjustedTokens, Coefficient, ModelName};
 
 use crate::link::Common;
 use crate::model::Model;
 use crate::settlement::{Cashier, Earnings, Stand};
-
-/// What every wallet counts as holding where there is no chain: as in the deployed software, 100 TON.
-const PSEUDO_WALLET_NANOTONS: u64 = 100_000_000_000;
-/// Its number of messages there.
-const PSEUDO_WALLET_SEQNO: u32 = 7;
 
 /// What the port shows and changes.
 pub(crate) struct Face {
@@ -90,7 +86,7 @@ impl Face {
         let earnings = self.cashier.as_ref().map_or_else(Vec::new, |cashier| cashier.earnings());
         let earned_at = |worker: &Address| earnings.iter().find(|earnings| earnings.worker == *worker);
         let view = self.cashier.as_ref().map(|cashier| cashier.wallet().view());
-        let balance = view.as_ref().map_or(Some(NanoTon::new(PSEUDO_WALLET_NANOTONS)), |view| view.balance);
+        let wallet = WalletNumbers::of(view.as_ref());
         let proxies: Vec<Value> = accounts
             .iter()
             .map(|account| {
@@ -119,7 +115,7 @@ impl Face {
         let first = self.models.first();
         json!({
             "status": {
-                "wallet_balance": balance,
+                "wallet_balance": wallet.balance,
                 // Nobody attests this process yet, so nothing contradicts its image.
                 "actual_image_hash": config.params.is_test,
                 "actual_model": are_models_listed,
@@ -132,9 +128,9 @@ impl Face {
             "stats": self.common.stats.json(),
             "wallet": {
                 "address": text(&self.wallet),
-                "balance": balance,
-                "seqno": view.is_none().then_some(PSEUDO_WALLET_SEQNO),
-                "pending_transactions_cnt": view.as_ref().map_or(0, |view| view.open),
+                "balance": wallet.balance,
+                "seqno": wallet.seqno,
+                "pending_transactions_cnt": wallet.open,
                 "active_transactions_cnt": 0,
                 "trouble": view.as_ref().and_then(|view| view.hold).map(|hold| hold.to_string()),
             },
