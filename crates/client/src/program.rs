@@ -1,31 +1,31 @@
 //! The client as a program: the API, its health and its statistics on one port.
 
+mod money;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use admin::{AdminConfig, Token};
-use axum::Json;
 use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use gateway::ApiError;
 use gateway::server::{Api, Inference, InferenceRequest, InferenceResponse, Model};
 use http::header::CONTENT_TYPE;
 use hyper::body::Incoming;
+use node::WalletNumbers;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use transport::clock::unix_now;
-use units::NanoTon;
 
-use crate::settlement::{Asked, Purse, Stage, View};
+use crate::settlement::View;
 use crate::{Client, Config, StartError};
 
 /// A running client program.
@@ -112,44 +112,13 @@ fn site(client: &Client, token: Token) -> Site {
     let debug_log =
         Router::new().route("/request/debuglogentry", get(debug_entry)).with_state(client.clone());
     let mut pages = pages.merge(debug_log);
-    if let Some(purse) = &client.shared.purse {
-        let state = Asking { purse: Arc::clone(purse), is_testnet: client.shared.config.is_testnet };
-        let actions = Router::new()
-            .route("/request/withdraw", post(withdraw))
-            .route("/request/close", post(close))
-            .with_state(state);
-        pages = pages.merge(admin::guard(token, actions));
+    let Config { chain, is_testnet, .. } = &client.shared.config;
+    if let (Some(purse), Some(chain)) = (&client.shared.purse, chain) {
+        let chain = chain.endpoint.clone();
+        let till = money::Till { purse: Arc::clone(purse), chain, is_testnet: *is_testnet };
+        pages = pages.merge(admin::guard(token, money::actions(till)));
     }
     Site(Api::new(Arc::new(client.clone()), client.shared.config.server(), pages))
-}
-
-/// What the owner asks for his money through.
-#[derive(Clone)]
-struct Asking {
-    purse: Arc<Purse>,
-    is_testnet: bool,
-}
-
-/// The owner wants what is above the stakes of all client contracts.
-async fn withdraw(State(asking): State<Asking>) -> Json<Value> {
-    Json(asking.answers(asking.purse.withdraw(unix_now())))
-}
-
-/// The owner wants everything, from all client contracts.
-async fn close(State(asking): State<Asking>) -> Json<Value> {
-    Json(asking.answers(asking.purse.close(unix_now())))
-}
-
-impl Asking {
-    /// One entry for each contract: whether something was ordered, or why not.
-    fn answers(&self, asked: Vec<Asked>) -> Value {
-        let answer = |(contract, outcome): Asked| {
-            let problem = outcome.err().map(|refused| refused.to_string());
-            let address = contract.to_wire_text(self.is_testnet);
-            json!({ "sc_address": address, "is_ordered": problem.is_none(), "problem": problem })
-        };
-        json!({ "contracts": asked.into_iter().map(answer).collect::<Vec<_>>() })
-    }
 }
 
 /// The latest debug object of a request, by the name its application gave it; `{}` when there is none.
@@ -173,28 +142,6 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-/// What every wallet counts as holding where there is no chain, as in the deployed software: 100 TON.
-const PSEUDO_WALLET_NANOTONS: u64 = 100_000_000_000;
-
-/// What is in a client contract, connected to its proxy or not.
-fn contract_stats(address: String, view: &View) -> Value {
-    json!({
-        "sc_address": address,
-        "stage": match view.stage {
-            Stage::Unknown => "unknown",
-            Stage::NotDeployed => "not deployed",
-            Stage::Open => "open",
-            Stage::Closing { .. } => "closing",
-            Stage::Closed => "closed",
-        },
-        "balance": view.balance,
-        "stake": view.stake,
-        "left": view.left,
-        "missing_in_wallet": view.missing,
-        "failures": view.failures,
-    })
-}
-
 /// The body of `/jsonstats`, with the members that the deployed network has.
 fn stats(client: &Client) -> Value {
     let shared = &client.shared;
@@ -214,12 +161,11 @@ fn stats(client: &Client) -> Value {
         })
         .collect();
     let price = root.params.price_per_token;
+    let glances = shared.purse.as_ref().map(|purse| purse.glances()).unwrap_or_default();
     let contracts: HashMap<ton::Address, View> =
-        shared.purse.as_ref().map(|purse| purse.views().into_iter().collect()).unwrap_or_default();
-    let wallet = shared.purse.as_ref().map(|purse| purse.wallet().view());
-    let (balance, open) = wallet.map_or((NanoTon::new(PSEUDO_WALLET_NANOTONS), 0), |wallet| {
-        (wallet.balance.unwrap_or_default(), wallet.open)
-    });
+        glances.iter().map(|glance| (glance.contract, glance.view)).collect();
+    let view = shared.purse.as_ref().map(|purse| purse.wallet().view());
+    let wallet = WalletNumbers::of(view.as_ref());
     let proxies: Vec<Value> = shared
         .accounts
         .all()
@@ -245,7 +191,7 @@ fn stats(client: &Client) -> Value {
         .collect();
     json!({
         "status": {
-            "wallet_balance": balance,
+            "wallet_balance": wallet.balance,
             "ton_last_synced_at": shared.root_source.read_at(),
             "enabled": true,
             "version": env!("CARGO_PKG_VERSION"),
@@ -254,10 +200,12 @@ fn stats(client: &Client) -> Value {
         "stats": shared.stats.json(Instant::now().into_std()),
         "wallet": {
             "address": text(&shared.party.connecting.owner),
-            "balance": balance,
-            "seqno": 7,
-            "pending_transactions_cnt": open,
+            "balance": wallet.balance,
+            "seqno": wallet.seqno,
+            "pending_transactions_cnt": wallet.open,
             "active_transactions_cnt": 0,
+            "unpromised": view.as_ref().and_then(|view| view.unpromised),
+            "trouble": view.as_ref().and_then(|view| view.hold).map(|hold| hold.to_string()),
         },
         "localconf": {
             "root_address": shared.config.root_address,
@@ -267,7 +215,7 @@ fn stats(client: &Client) -> Value {
         "root_contract_config": admin::root_contract_config(&root, is_testnet),
         "proxy_connections": connections,
         "proxies": proxies,
-        "contracts": contracts.iter().map(|(address, view)| contract_stats(text(address), view)).collect::<Vec<_>>(),
+        "contracts": glances.iter().map(|glance| money::contract_stats(glance, &text)).collect::<Vec<_>>(),
     })
 }
 

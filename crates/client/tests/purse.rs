@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use chain::outbox::{Order, OrderId};
+use chain::outbox::{Order, OrderId, Outcome};
 use chain::{Follower, Limits, Provider, Runner, Transaction, Wallet};
-use cocoon_client::settlement::{Policy, Purse, Stage};
+use cocoon_client::settlement::{ATTACHED, FEES, Plan, Policy, Purse, Refused, Stage, Unclear, View, Wish};
 use devnet::{Devnet, Genesis, NetworkConfig, Node, Pace};
 use ed25519_dalek::SigningKey;
 use node::StateFolder;
@@ -190,6 +190,17 @@ impl World {
     }
 }
 
+fn view(purse: &Purse) -> View {
+    purse.glances()[0].view
+}
+
+/// What the owner wants of the only contract.
+fn ask(purse: &Purse, world: &World, wish: Wish) -> Result<Plan, Refused> {
+    let [asked] = purse.ask(wish, None, false, world.time()).unwrap()[..] else { panic!("one contract") };
+    assert_eq!((asked.contract, asked.proxy), (world.client(), world.proxy));
+    asked.outcome
+}
+
 #[tokio::test]
 async fn a_new_client_is_registered_and_has_paid_in_at_once() {
     let mut world = World::new().await;
@@ -206,7 +217,7 @@ async fn a_new_client_is_registered_and_has_paid_in_at_once() {
     assert_eq!(amount.get(), TON);
     world.work(&purse, 3).await;
     purse.forget(&world.client(), 4711);
-    let view = purse.views()[0].1;
+    let view = view(&purse);
     assert_eq!((view.stage, view.balance.get(), view.failures), (Stage::Open, TON, 0));
     // And then nothing for a day.
     let sent = world.transactions(world.wallet.address()).await.len();
@@ -229,8 +240,79 @@ async fn what_is_used_is_landed_and_paid_in_again() {
     let data = world.contract().await;
     assert_eq!(data.tokens_used.get(), 300);
     assert!(data.balance.get() > TON, "ten minutes of such use: {}", data.balance);
-    assert_eq!(purse.views()[0].1.failures, 0);
+    assert_eq!(view(&purse).failures, 0);
     assert!(world.wallet.view().balance.unwrap().get() > 2 * TON, "the wallet can go on");
+}
+
+#[tokio::test]
+async fn what_the_owner_asks_for_costs_what_was_said() {
+    let mut world = World::new().await;
+    let purse = world.purse();
+    let deposit = Wish::Deposit(NanoTon::new(4 * TON));
+    assert_eq!(purse.ask(deposit, None, false, world.time()).unwrap_err(), Unclear::Nothing);
+    world.begin(&purse, None);
+    world.work(&purse, 4).await;
+    let stranger = Address::new(0, [0x77; 32]);
+    let unclear = purse.ask(deposit, Some(&stranger), false, world.time()).unwrap_err();
+    assert_eq!(unclear, Unclear::OtherProxy { proxy: stranger });
+
+    for wish in [deposit, Wish::Withdraw, Wish::Close] {
+        let before = world.wallet.view().balance.unwrap().get();
+        let planned = purse.ask(wish, None, true, world.time()).unwrap()[0].outcome.unwrap();
+        assert_eq!(ask(&purse, &world, wish), Ok(planned), "a dry run says what then happens");
+        world.work(&purse, 4).await;
+        let last = purse.glances()[0].last.unwrap();
+        assert!(matches!(last.outcome, Outcome::Done { .. }), "{last:?}");
+        let after = world.wallet.view().balance.unwrap().get();
+        // Closing gives what is above the stake at once, and here that is nothing: the rest waits for the proxy.
+        let comes_back = if wish == Wish::Close { 0 } else { planned.comes_back.get() };
+        let fees = before + comes_back - planned.pays_in.get() - after;
+        assert!(fees <= FEES.get() && fees > FEES.get() / 4, "{wish:?} costs {}", NanoTon::new(fees));
+    }
+    assert!(matches!(view(&purse).stage, Stage::Closing { unlock_at: Some(_) }));
+    assert_eq!(ask(&purse, &world, Wish::Withdraw), Err(Refused::Closing));
+    // Nobody means a contract that he has left; asked all the same, it says why not.
+    assert_eq!(ask(&purse, &world, deposit), Err(Refused::Closing));
+}
+
+#[tokio::test]
+async fn two_contracts_never_count_on_the_same_coins() {
+    let mut world = World::new().await;
+    // 20 TON, of which the wallet keeps its reserve: enough for one of the two deposits.
+    let policy = Policy { balance_max: NanoTon::new(100 * TON), ..Policy::default() };
+    let (provider, wallet) = (world.provider.clone(), world.wallet.clone());
+    let purse = Purse::open(policy, provider, wallet, SECRET, world.state()).unwrap();
+    world.begin(&purse, None);
+    let (first, other_key) = (world.proxy, SigningKey::from_bytes(&[6; 32]));
+    let owner = world.bank.address();
+    let other = proxy_init(&world.config, &owner, &public(&other_key), &Address::new(0, [4; 32]));
+    let stake = ProxyMessage::IncreaseStake { query_id: 1, amount: NanoTon::new(2 * TON), excess: owner };
+    let second = other.address();
+    world.send(9, second, Some(other), 3, stake.to_cell()).await;
+    purse.begin(&world.config, &second, &public(&other_key), None, world.time());
+    world.work(&purse, 6).await;
+    assert!(purse.glances().iter().all(|glance| glance.view.balance.get() == TON));
+
+    let deposit = Wish::Deposit(NanoTon::new(9 * TON));
+    let unclear = purse.ask(deposit, None, false, world.time()).unwrap_err();
+    assert_eq!(unclear, Unclear::Several { count: 2 });
+    let into = |proxy| purse.ask(deposit, Some(&proxy), false, world.time()).unwrap()[0].outcome;
+    let has = world.wallet.view().balance.unwrap();
+    assert!(into(first).is_ok());
+    // The coins are still there, and spoken for.
+    assert_eq!(world.wallet.view().balance, Some(has));
+    let promised = NanoTon::new(9 * TON).checked_add(ATTACHED).unwrap();
+    let needed = NanoTon::new(9 * TON + Policy::default().wallet_reserve.get() + ATTACHED.get());
+    assert_eq!(into(second), Err(Refused::Funds { wallet: has.saturating_sub(promised), needed }));
+    world.work(&purse, 4).await;
+    let balances: Vec<_> = purse
+        .glances()
+        .iter()
+        .map(|glance| (glance.proxy == first, glance.view.balance.get() / TON))
+        .collect();
+    assert!(balances.contains(&(true, 10)) && balances.contains(&(false, 1)), "{balances:?}");
+
+    assert!(world.wallet.view().balance.unwrap() >= Policy::default().wallet_reserve);
 }
 
 #[tokio::test]
@@ -239,15 +321,15 @@ async fn everything_comes_back_with_the_proxys_help() {
     let purse = world.purse();
     world.begin(&purse, None);
     world.work(&purse, 4).await;
-    assert!(purse.close(world.time())[0].1.is_ok());
+    assert!(ask(&purse, &world, Wish::Close).is_ok());
     world.work(&purse, 3).await;
-    assert!(matches!(purse.views()[0].1.stage, Stage::Closing { .. }));
+    assert!(matches!(view(&purse).stage, Stage::Closing { .. }));
     assert_eq!(world.paid_out().await, 0);
     let refund = world.signed(PaymentKind::ClientRefund, 100).to_cell();
     world.send(2, world.client(), None, 1, refund).await;
     world.work(&purse, 8).await;
     assert_eq!(world.paid_out().await, TON - 100 * PRICE);
-    assert_eq!(purse.views()[0].1.stage, Stage::Closed);
+    assert_eq!(view(&purse).stage, Stage::Closed);
 }
 
 #[tokio::test]
@@ -256,16 +338,13 @@ async fn everything_comes_back_without_the_proxy() {
     let purse = world.purse();
     world.begin(&purse, None);
     world.work(&purse, 4).await;
-    assert!(purse.close(world.time())[0].1.is_ok());
+    assert!(ask(&purse, &world, Wish::Close).is_ok());
     let delay = u64::from(world.config.params.client_delay_before_close.get());
     world.work(&purse, 2).await;
     world.now.fetch_add(delay, Ordering::SeqCst);
     world.work(&purse, 10).await;
     assert_eq!(world.paid_out().await, TON);
-    assert_eq!(
-        (purse.views()[0].1.stage, world.contract().await.state),
-        (Stage::Closed, ContractState::Closed)
-    );
+    assert_eq!((view(&purse).stage, world.contract().await.state), (Stage::Closed, ContractState::Closed));
 }
 
 #[tokio::test]
@@ -278,14 +357,14 @@ async fn a_contract_of_an_earlier_life_is_not_forgotten() {
     // Nobody connects to that proxy again, and the params have changed meanwhile.
     let purse = world.purse();
     world.config.params.params_version += 1;
-    let first = purse.views()[0].0;
+    let first = purse.glances()[0].contract;
     let delays = &world.config.params;
     let wait = delays.proxy_delay_before_close.get() + delays.client_delay_before_close.get();
     world.work(&purse, u64::from(wait / 10)).await;
     assert_eq!(world.paid_out().await, TON);
-    assert_eq!(purse.views(), [], "{first} is closed and outdated");
+    assert!(purse.glances().is_empty(), "{first} is closed and outdated");
     drop(purse);
-    assert_eq!(world.purse().views(), []);
+    assert!(world.purse().glances().is_empty());
 }
 
 #[tokio::test]
@@ -300,7 +379,7 @@ async fn a_proxy_without_stake_sends_the_deposit_back_and_nothing_is_lost() {
     let purse = world.purse();
     world.begin(&purse, None);
     world.work(&purse, 20).await;
-    assert!(purse.views()[0].1.failures > 0);
+    assert!(view(&purse).failures > 0);
     assert_eq!(world.contract().await.balance, NanoTon::ZERO);
     let balance = world.wallet.view().balance.unwrap().get();
     assert!(balance > 19 * TON + TON / 2, "{balance}");

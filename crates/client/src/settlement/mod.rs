@@ -19,19 +19,22 @@ mod order;
 mod policy;
 mod purse;
 mod steps;
+mod wish;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use chain::outbox::OrderId;
 use ton::payment::VerifiedPayment;
 use ton::states::{ClientData, ContractState};
 use units::{AdjustedTokens, NanoTon};
 
 pub use kept::MalformedContracts;
-pub use order::{ATTACHED, Duty, Order, OrderId, Terms};
+pub use order::{AMOUNT_MAX, ATTACHED, Duty, FEES, Order, Terms};
 pub use policy::Policy;
 use policy::{Funds, Need, Pace};
-pub use purse::{Asked, Purse, PurseError};
+pub use purse::{Asked, Ended, Glance, Purse, PurseError, Unclear};
+pub use wish::{Plan, Refused, Wish};
 
 /// What has to be done, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,39 +87,20 @@ pub struct View {
     pub balance: NanoTon,
     /// The floor that withdrawing leaves.
     pub stake: NanoTon,
-    /// Paid in and not used, as far as the proxy told.
+    /// Used since the contract began, as far as the proxy told.
+    pub used: AdjustedTokens,
+    /// What of it is not charged on the chain yet.
+    pub owed: NanoTon,
+    /// Paid in and not used: what closing gives back.
     pub left: NanoTon,
+    /// The tokens that this buys; none if they cost nothing.
+    pub unspent: Option<AdjustedTokens>,
+    /// The order that is on its way, or was done and does not show yet.
+    pub under_way: Option<Duty>,
     /// What the node wallet lacks to pay in; none if it does not matter now.
     pub missing: Option<NanoTon>,
     /// Orders in a row that failed.
     pub failures: u32,
-}
-
-/// Why nothing can be withdrawn or closed now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The contract was not read yet.
-    #[error("the client contract was not read yet: try again in a few seconds")]
-    Unknown,
-    /// There is none.
-    #[error("there is no client contract with this proxy: nothing was paid in")]
-    NotDeployed,
-    /// It closes already.
-    #[error("the client contract is closing: what is in it comes without asking")]
-    Closing,
-    /// It is closed.
-    #[error("the client contract is closed: everything has been paid back")]
-    Closed,
-    /// Nothing is above the stake.
-    #[error(
-        "the balance is {balance} and the stake {stake}: only what is above the stake can be withdrawn, the rest by closing"
-    )]
-    Stake {
-        /// What is in the contract.
-        balance: NanoTon,
-        /// What stays.
-        stake: NanoTon,
-    },
 }
 
 /// How long after a failure an order is tried again; doubled with each.
@@ -165,7 +149,6 @@ pub struct Settlement {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Wishes {
-    withdraw: bool,
     close: bool,
     /// When the params changed.
     outdated_since: Option<Duration>,
@@ -289,49 +272,11 @@ impl Settlement {
         self.registrations.remove(&nonce);
     }
 
-    /// The owner wants what is above the stake.
-    ///
-    /// # Errors
-    /// [`Refused`] if there is nothing to be had.
-    pub fn withdraw(&mut self, now: Duration) -> Result<(), Refused> {
-        let data = self.open_contract()?;
-        let (balance, stake) = (available(data), data.stake);
-        if balance <= stake {
-            return Err(Refused::Stake { balance, stake });
-        }
-        self.wishes.withdraw = true;
-        self.not_before = now;
-        self.advance(now);
-        Ok(())
-    }
-
-    /// The owner wants everything: the contract closes, with the proxy's help or, after the client's delay, without.
-    ///
-    /// # Errors
-    /// [`Refused`] if there is nothing to close.
-    pub fn close(&mut self, now: Duration) -> Result<(), Refused> {
-        self.open_contract()?;
-        self.wishes = Wishes { close: true, withdraw: false, ..self.wishes };
-        self.not_before = now;
-        self.advance(now);
-        Ok(())
-    }
-
     /// The network's params have changed at `now`: this contract is used no more. A proxy pays its clients back by itself
     /// when it moves to new contracts; if it does not in time, this side closes. Said again, nothing changes.
     pub fn outdated(&mut self, now: Duration) {
         self.wishes.outdated_since.get_or_insert(now);
         self.advance(now);
-    }
-
-    fn open_contract(&self) -> Result<&ClientData, Refused> {
-        let data = self.contract.as_ref().ok_or(Refused::Unknown)?.as_ref().ok_or(Refused::NotDeployed)?;
-        match data.state {
-            ContractState::Normal if self.wishes.close => Err(Refused::Closing),
-            ContractState::Normal => Ok(data),
-            ContractState::Closing => Err(Refused::Closing),
-            ContractState::Closed => Err(Refused::Closed),
-        }
     }
 
     /// What became of an order. One that is not known changes nothing.
@@ -393,13 +338,19 @@ impl Settlement {
             }
             (Some(_), Some((ContractState::Closed, _))) => Stage::Closed,
         };
+        let left = data.map_or(NanoTon::ZERO, |data| self.left(data));
+        let used = data.map_or(self.used, |data| self.used.max(data.tokens_used));
         View {
             stage,
             state: data.map_or(ContractState::Normal, |data| data.state),
             tokens_used: data.map_or(AdjustedTokens::ZERO, |data| data.tokens_used),
             balance: data.map_or(NanoTon::ZERO, |data| data.balance),
             stake: data.map_or(self.terms.stake(), |data| data.stake),
-            left: data.map_or(NanoTon::ZERO, |data| self.left(data)),
+            used,
+            owed: data.map_or(NanoTon::ZERO, |data| self.owed(data)),
+            left,
+            unspent: left.buys(self.terms.price()),
+            under_way: self.under_way(),
             missing: self.missing,
             failures: self.failures,
         }

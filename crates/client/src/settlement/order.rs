@@ -1,5 +1,6 @@
 //! What a client's node wallet sends, and the messages that say it.
 
+use chain::outbox::{BATCH_SUM_MAX, FEES_RESERVE, OrderId};
 use ton::contracts::{self, StateInit};
 use ton::message::InternalMessage;
 use ton::messages::ClientMessage;
@@ -7,14 +8,10 @@ use ton::payment::SignedPayment;
 use ton::{Address, RootConfig};
 use units::{NanoTon, PublicKey};
 
-/// The number of an order, and the query id of its message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OrderId(pub u64);
-
 /// What the wallet has to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// Which one.
+    /// Which one; the query id of its message.
     pub id: OrderId,
     /// What it is for.
     pub duty: Duty,
@@ -96,6 +93,11 @@ impl Duty {
 /// here; the rest is a margin for storage fees and comes back.
 pub const ATTACHED: NanoTon = NanoTon::new(300_000_000);
 
+/// About what the chain takes of the coins beside the amount, the node wallet's own message counted.
+pub const FEES: NanoTon = NanoTon::new(20_000_000);
+/// The largest amount of one order: a node wallet sends no more at once.
+pub const AMOUNT_MAX: NanoTon = BATCH_SUM_MAX.saturating_sub(FEES_RESERVE).saturating_sub(ATTACHED);
+
 /// A client contract: whose it is, and what its network asks.
 #[derive(Clone, Debug)]
 pub struct Terms {
@@ -105,6 +107,8 @@ pub struct Terms {
     secret_hash: [u8; 32],
     price: NanoTon,
     stake: NanoTon,
+    /// How long this side waits before it takes what a closing contract holds.
+    delay_s: u32,
     /// Time between this side's right to close an outdated contract and the end of the proxy's.
     outdated_for_s: u64,
 }
@@ -131,6 +135,7 @@ impl Terms {
             secret_hash,
             price: params.price_per_token,
             stake: params.min_client_stake,
+            delay_s: client_delay,
             // Half of what the proxy's delay exceeds ours by: the rest is for what may go wrong on the way.
             outdated_for_s: u64::from(proxy_delay.saturating_sub(client_delay)) / 2,
         }
@@ -152,6 +157,12 @@ impl Terms {
     #[must_use]
     pub const fn stake(&self) -> NanoTon {
         self.stake
+    }
+
+    /// How long after it began to close this side may take what a contract holds, in seconds.
+    #[must_use]
+    pub const fn delay_s(&self) -> u32 {
+        self.delay_s
     }
 
     pub(super) const fn secret_hash(&self) -> &[u8; 32] {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use units::{AdjustedTokens, NanoTon};
 
+use super::order::AMOUNT_MAX;
+
 /// What an operator sets about money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -58,8 +60,8 @@ impl Policy {
             return Need::Nothing;
         }
         let wanted = NanoTon::new(stake.get().max(of_use(1))).min(self.balance_max).saturating_sub(left);
-        let wanted = whole_tokens(wanted, price);
-        let kept = self.wallet_reserve.checked_add(attached).unwrap_or(NanoTon::new(u64::MAX));
+        let wanted = whole_tokens(wanted.min(AMOUNT_MAX), price);
+        let kept = self.kept(attached);
         let affordable = whole_tokens(wallet.saturating_sub(kept), price);
         // A quarter of what is wanted is worth its fee; less would be paid in again and again.
         if wanted == NanoTon::ZERO {
@@ -75,6 +77,13 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// What the wallet has to have beside what it pays in.
+    pub(super) fn kept(&self, attached: NanoTon) -> NanoTon {
+        self.wallet_reserve.checked_add(attached).unwrap_or(NanoTon::new(u64::MAX))
+    }
+}
+
 /// What a decision about the balance depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Funds {
@@ -87,7 +96,8 @@ pub(super) struct Funds {
     pub(super) attached: NanoTon,
 }
 
-fn whole_tokens(amount: NanoTon, price: NanoTon) -> NanoTon {
+/// `amount` without the remainder, which buys nothing.
+pub(super) fn whole_tokens(amount: NanoTon, price: NanoTon) -> NanoTon {
     NanoTon::new(amount.get() - amount.get().checked_rem(price.get()).unwrap_or(0))
 }
 
@@ -176,6 +186,13 @@ mod tests {
         assert_eq!(policy().need(&funds(25 * TON, u64::MAX, 1_000 * TON)), Need::Nothing);
         let stingy = Policy { balance_max: NanoTon::ZERO, ..policy() };
         assert_eq!(stingy.need(&funds(0, 0, 10 * TON)), Need::Nothing);
+    }
+
+    #[test]
+    fn one_order_pays_in_no_more_than_a_wallet_sends() {
+        let generous = Policy { balance_max: NanoTon::new(u64::MAX), ..policy() };
+        let Need::TopUp(amount) = generous.need(&funds(0, u64::MAX, u64::MAX)) else { panic!("it is low") };
+        assert_eq!(amount, whole_tokens(AMOUNT_MAX, NanoTon::new(7)));
     }
 
     #[test]

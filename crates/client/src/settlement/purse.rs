@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chain::outbox::{self, Outcome};
-use chain::{Account, AccountStatus, Provider, ProviderError, Trust, Wallet};
+use chain::outbox::{self, OrderId, Outcome};
+use chain::{Account, AccountStatus, Network, Provider, ProviderError, Trust, Wallet};
 use node::{StateError, StateFolder};
 use rand::RngExt as _;
 use tokio::sync::{Notify, watch};
@@ -13,10 +13,10 @@ use ton::payment::VerifiedPayment;
 use ton::states::ClientData;
 use ton::{Address, LayoutError, RootConfig};
 use transport::clock::unix_now;
-use units::{AdjustedTokens, PublicKey};
+use units::{AdjustedTokens, NanoTon, PublicKey};
 
 use super::kept::{self, KeptContract, MalformedContracts};
-use super::{Action, OrderEnd, OrderId, Policy, Refused, Settlement, Terms, View};
+use super::{Action, Duty, Order, OrderEnd, Plan, Policy, Refused, Settlement, Stage, Terms, View, Wish};
 use crate::session::Accounts;
 
 /// How often contracts are read when nothing is known to have happened: proxies land charges, and anybody may pay in.
@@ -55,8 +55,11 @@ struct Contract {
     settlement: Settlement,
     kept: KeptContract,
     /// Orders on their way.
-    orders: Vec<OrderId>,
+    orders: Vec<Order>,
+    last: Option<Ended>,
     looked_at: Duration,
+    /// It is to be read.
+    is_look_due: bool,
 }
 
 /// Why a step ended early. The next one goes on.
@@ -78,8 +81,60 @@ pub enum PurseError {
     Keep(#[from] StateError),
 }
 
-/// What the owner asked of one contract, and what came of it.
-pub type Asked = (Address, Result<(), Refused>);
+/// What the owner asked of one contract, and what comes of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// The client contract.
+    pub contract: Address,
+    /// The proxy contract.
+    pub proxy: Address,
+    /// What it does, or why nothing is done.
+    pub outcome: Result<Plan, Refused>,
+}
+
+/// Why nobody can tell which contract is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unclear {
+    /// There is none.
+    #[error(
+        "this client has no contract with any proxy yet: it makes one when it connects and its node wallet has enough"
+    )]
+    Nothing,
+    /// None with this proxy.
+    #[error("this client has no contract with proxy {proxy}: /jsonstats lists those it has")]
+    OtherProxy {
+        /// The proxy contract.
+        proxy: Address,
+    },
+    /// A deposit goes to one contract.
+    #[error("this client has contracts with {count} proxies: name the one that the deposit is for")]
+    Several {
+        /// How many.
+        count: usize,
+    },
+}
+
+/// The last order of a contract that is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// What it was for.
+    pub duty: Duty,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// A contract, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Glance {
+    /// The client contract.
+    pub contract: Address,
+    /// The proxy contract.
+    pub proxy: Address,
+    /// How it is.
+    pub view: View,
+    /// Its last order in this life.
+    pub last: Option<Ended>,
+}
 
 impl Purse {
     /// Pays out of `wallet`, whose orders must be carried out elsewhere. `secret_hash` is what the chain shall know of the
@@ -143,30 +198,51 @@ impl Purse {
         }
     }
 
-    /// The owner wants what is above the stakes.
-    pub fn withdraw(&self, now: Duration) -> Vec<Asked> {
-        self.ask(|settlement| settlement.withdraw(now))
-    }
-
-    /// The owner wants everything.
-    pub fn close(&self, now: Duration) -> Vec<Asked> {
-        self.ask(|settlement| settlement.close(now))
-    }
-
-    fn ask(&self, ask: impl Fn(&mut Settlement) -> Result<(), Refused>) -> Vec<Asked> {
+    /// What the owner's wish does to the contract with `proxy`, or to all; with `is_dry_run` nothing is done.
+    ///
+    /// # Errors
+    /// [`Unclear`] if there is no such contract, or several and only one can be meant.
+    pub fn ask(
+        &self,
+        wish: Wish,
+        proxy: Option<&Address>,
+        is_dry_run: bool,
+        now: Duration,
+    ) -> Result<Vec<Asked>, Unclear> {
         let mut inner = self.lock();
-        let asked =
-            |(address, contract): (&Address, &mut Contract)| (*address, ask(&mut contract.settlement));
-        let answers = inner.contracts.iter_mut().map(asked).collect();
+        let mut answers = Vec::new();
+        for address in inner.meant(wish, proxy)? {
+            let outcome = self.feed(&mut inner, &address, now, |settlement| match is_dry_run {
+                true => settlement.plan(wish),
+                false => settlement.ask(wish, now),
+            });
+            let proxy = inner.contracts.get(&address).map(|contract| contract.kept.proxy);
+            if let (Some(outcome), Some(proxy)) = (outcome, proxy) {
+                answers.push(Asked { contract: address, proxy, outcome });
+            }
+        }
         self.wake.notify_one();
-        answers
+        Ok(answers)
+    }
+
+    /// Which network pays: the server's word for it.
+    ///
+    /// # Errors
+    /// [`ProviderError`] if it does not answer.
+    pub async fn network(&self) -> Result<Network, ProviderError> {
+        self.provider.network().await
     }
 
     /// How the contracts are.
     #[must_use]
-    pub fn views(&self) -> Vec<(Address, View)> {
-        let inner = self.lock();
-        inner.contracts.iter().map(|(address, contract)| (*address, contract.settlement.view())).collect()
+    pub fn glances(&self) -> Vec<Glance> {
+        let glance = |(address, contract): (&Address, &Contract)| Glance {
+            contract: *address,
+            proxy: contract.kept.proxy,
+            view: contract.settlement.view(),
+            last: contract.last,
+        };
+        self.lock().contracts.iter().map(glance).collect()
     }
 
     /// What was used of a contract, as its proxy says, and the largest charge that it signed.
@@ -177,9 +253,7 @@ impl Purse {
         charge: Option<VerifiedPayment>,
         now: Duration,
     ) {
-        if let Some(contract) = self.lock().contracts.get_mut(contract) {
-            contract.settlement.used(used, charge, now);
-        }
+        self.feed(&mut self.lock(), contract, now, |settlement| settlement.used(used, charge, now));
     }
 
     /// Takes in what is new, and does what is due. Contracts under params before `params_version` are closed.
@@ -201,88 +275,127 @@ impl Purse {
             Trust::Local => LOOK_EVERY[0],
             Trust::Unproven => LOOK_EVERY[1],
         };
-        let mut to_look_at = self.take_in(params_version, look_every, now);
+        self.take_in(params_version, look_every, now);
         let mut failure = None;
         for _round in 0..ROUNDS_MAX {
-            for address in std::mem::take(&mut to_look_at) {
+            let due = self.take_due();
+            if due.is_empty() {
+                break;
+            }
+            for address in due {
                 match self.look(&address, now).await {
                     Ok(()) => {}
                     // The others go on; this one is looked at again with the next step.
                     Err(error) => failure = Some(error),
                 }
             }
-            to_look_at = self.act(now);
-            if to_look_at.is_empty() {
-                break;
-            }
         }
         failure.map_or(Ok(()), Err)
     }
 
-    /// Facts that need no question. Returns contracts whose turn it is to be read.
-    fn take_in(&self, params_version: u32, look_every: Duration, now: Duration) -> Vec<Address> {
-        let balance = self.wallet.view().balance.unwrap_or_default();
-        let mut due = Vec::new();
-        for (address, contract) in &mut self.lock().contracts {
-            if contract.kept.params.params_version < params_version {
-                contract.settlement.outdated(now);
-            }
-            contract.settlement.wallet(balance, now);
-            for id in std::mem::take(&mut contract.orders) {
-                match self.wallet.outcome(outbox::OrderId(id.0)) {
-                    Some(outcome) => {
-                        if !outcome.is_done() {
-                            tracing::warn!(order = id.0, ?outcome, "an order to a client contract failed");
-                        }
-                        contract.settlement.order_ended(id, end_of(outcome), now);
-                        self.wallet.acknowledge(outbox::OrderId(id.0));
-                    }
-                    None => contract.orders.push(id),
+    /// Facts that need no question.
+    fn take_in(&self, params_version: u32, look_every: Duration, now: Duration) {
+        let mut inner = self.lock();
+        let known: Vec<Address> = inner.contracts.keys().copied().collect();
+        for address in known {
+            let Some(contract) = inner.contracts.get_mut(&address) else { continue };
+            let is_outdated = contract.kept.params.params_version < params_version;
+            contract.is_look_due |= contract.looked_at + look_every <= now;
+            let ended = self.take_ended(contract);
+            self.feed(&mut inner, &address, now, |settlement| {
+                if is_outdated {
+                    settlement.outdated(now);
                 }
-            }
-            contract.settlement.advance(now);
-            if contract.looked_at + look_every <= now {
-                due.push(*address);
-            }
+                for (id, outcome) in ended {
+                    settlement.order_ended(id, end_of(outcome), now);
+                }
+                settlement.advance(now);
+            });
         }
-        due
     }
 
-    /// Hands orders to the wallet. Returns contracts to be read.
-    fn act(&self, now: Duration) -> Vec<Address> {
-        let mut to_look_at = Vec::new();
-        for (address, contract) in &mut self.lock().contracts {
-            while let Some(action) = contract.settlement.poll_action() {
-                let order = match action {
-                    Action::Look => {
-                        to_look_at.push(*address);
-                        continue;
-                    }
-                    Action::Send(order) => order,
-                };
-                let message = contract.settlement.terms().message(&order);
-                tracing::info!(contract = %address, duty = order.duty.name(), amount = %order.duty.amount(), "ordered");
-                match self.wallet.submit(outbox::Order { id: outbox::OrderId(order.id.0), message }) {
-                    Ok(()) => contract.orders.push(order.id),
-                    Err(error) => {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::warn!(error, "an order to a client contract is not taken");
-                        contract.settlement.order_ended(order.id, OrderEnd::NotSent, now);
-                    }
-                }
+    /// Orders of a contract that are over since the last time.
+    fn take_ended(&self, contract: &mut Contract) -> Vec<(OrderId, Outcome)> {
+        let mut ended = Vec::new();
+        for Order { id, duty } in std::mem::take(&mut contract.orders) {
+            let Some(outcome) = self.wallet.outcome(id) else {
+                contract.orders.push(Order { id, duty });
+                continue;
+            };
+            if !outcome.is_done() {
+                tracing::warn!(order = %id, duty = duty.name(), %outcome, "an order to a client contract failed");
+            }
+            if !matches!(duty, Duty::Register { .. }) {
+                contract.last = Some(Ended { duty, outcome });
+            }
+            self.wallet.acknowledge(id);
+            ended.push((id, outcome));
+        }
+        ended
+    }
+
+    /// Tells the settlement of a contract something, and hands what it orders to the wallet: at once, so that the next one
+    /// sees what the wallet has promised.
+    fn feed<T>(
+        &self,
+        inner: &mut Inner,
+        address: &Address,
+        now: Duration,
+        tell: impl FnOnce(&mut Settlement) -> T,
+    ) -> Option<T> {
+        // What must not be forgotten is written down before anything is sent to it.
+        let may_send = inner.is_settled && !inner.is_changed;
+        let contract = inner.contracts.get_mut(address)?;
+        contract.settlement.wallet(self.wallet.view().unpromised.unwrap_or_default(), now);
+        let told = tell(&mut contract.settlement);
+        while let Some(action) = may_send.then(|| contract.settlement.poll_action()).flatten() {
+            match action {
+                Action::Look => contract.is_look_due = true,
+                Action::Send(order) => self.hand_on(contract, address, order, now),
             }
         }
-        to_look_at.dedup();
-        to_look_at
+        Some(told)
+    }
+
+    /// Hands an order to the wallet.
+    fn hand_on(&self, contract: &mut Contract, address: &Address, order: Order, now: Duration) {
+        let Order { id, duty } = order;
+        let message = contract.settlement.terms().message(&order);
+        tracing::info!(contract = %address, duty = duty.name(), amount = %duty.amount(), "ordered");
+        let order_of_wallet = outbox::Order { id, message };
+        // Getting money out may wait for the wallet's owner to send some; what is paid in must be there.
+        let submitted = match duty.amount() {
+            NanoTon::ZERO => self.wallet.submit(order_of_wallet),
+            _ => self.wallet.submit_covered(order_of_wallet),
+        };
+        match submitted {
+            Ok(()) => contract.orders.push(order),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "an order to a client contract is not taken");
+                contract.last = Some(Ended { duty, outcome: Outcome::NotSent });
+                contract.settlement.order_ended(id, OrderEnd::NotSent, now);
+            }
+        }
+    }
+
+    /// Contracts whose turn it is to be read.
+    fn take_due(&self) -> Vec<Address> {
+        let mut inner = self.lock();
+        let take = |(address, contract): (&Address, &mut Contract)| {
+            std::mem::take(&mut contract.is_look_due).then_some(*address)
+        };
+        inner.contracts.iter_mut().filter_map(take).collect()
     }
 
     async fn look(&self, address: &Address, now: Duration) -> Result<(), PurseError> {
         let account = self.provider.account(address).await?;
         let read = read_contract(*address, &account)?;
-        if let Some(contract) = self.lock().contracts.get_mut(address) {
+        let mut inner = self.lock();
+        if let Some(contract) = inner.contracts.get_mut(address) {
             contract.looked_at = now;
-            contract.settlement.looked(read, now);
         }
+        self.feed(&mut inner, address, now, |settlement| settlement.looked(read, now));
         Ok(())
     }
 
@@ -330,7 +443,14 @@ impl Purse {
             // Numbers of two lives differ in their upper half, and no life has 2^32 orders.
             let first = OrderId(rand::rng().random::<u64>() & !u64::from(u32::MAX));
             let settlement = Settlement::new(terms, self.policy, first);
-            Contract { settlement, kept, orders: Vec::new(), looked_at: Duration::ZERO }
+            Contract {
+                settlement,
+                kept,
+                orders: Vec::new(),
+                last: None,
+                looked_at: Duration::ZERO,
+                is_look_due: false,
+            }
         });
         work(contract);
     }
@@ -360,6 +480,35 @@ impl Purse {
 }
 
 impl Inner {
+    /// The contracts that a wish is about.
+    fn meant(&self, wish: Wish, proxy: Option<&Address>) -> Result<Vec<Address>, Unclear> {
+        let those = |is_meant: &dyn Fn(&Contract) -> bool| -> Vec<Address> {
+            self.contracts.iter().filter(|(_, contract)| is_meant(contract)).map(|(at, _)| *at).collect()
+        };
+        if let Some(proxy) = proxy {
+            let meant = those(&|contract| contract.kept.proxy == *proxy);
+            return if meant.is_empty() { Err(Unclear::OtherProxy { proxy: *proxy }) } else { Ok(meant) };
+        }
+        let all = those(&|_contract| true);
+        if all.is_empty() {
+            return Err(Unclear::Nothing);
+        }
+        if let Wish::Deposit(_) = wish {
+            // Nobody means to pay into what he has left.
+            let used = those(&|contract| {
+                let stage = contract.settlement.view().stage;
+                !matches!(stage, Stage::Closing { .. } | Stage::Closed) && !contract.settlement.is_outdated()
+            });
+            match used.len() {
+                // Each says why.
+                0 => {}
+                1 => return Ok(used),
+                count => return Err(Unclear::Several { count }),
+            }
+        }
+        Ok(all)
+    }
+
     fn forget_finished(&mut self, now: Duration) {
         let before = self.contracts.len();
         // Of a closed contract nobody knows whether its proxy will be tried again: it is known until the params change.

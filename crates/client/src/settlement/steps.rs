@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use chain::outbox::OrderId;
 use ton::states::{ClientData, ContractState};
 use units::{AdjustedTokens, NanoTon};
 
 use super::{
     ATTACHED, Action, Before, CLOSED_FOR, Duty, Funds, LOOK_CLOSING, LOOK_SOON, Need, OnItsWay, Order,
-    OrderId, SHOWS_WITHIN, Settlement, available, pause,
+    SHOWS_WITHIN, Settlement, available, pause,
 };
 
 impl Settlement {
@@ -62,12 +63,6 @@ impl Settlement {
             self.wishes.close = true;
             return self.send(Duty::RequestRefund);
         }
-        if self.wishes.withdraw {
-            self.wishes.withdraw = false;
-            if available(data) > data.stake {
-                return self.send(Duty::Withdraw);
-            }
-        }
         if self.wishes.outdated_since.is_some() {
             return;
         }
@@ -79,8 +74,7 @@ impl Settlement {
         let knows_secret = data.secret_hash == *self.terms.secret_hash();
         let pace = self.pace.per_minute(self.used, now);
         match self.policy.need(&self.funds(self.left(data), data.stake, pace)) {
-            Need::TopUp(amount) if knows_secret => return self.send(Duty::TopUp { amount }),
-            Need::TopUp(amount) => return self.send(Duty::TopUpWithSecret { amount }),
+            Need::TopUp(amount) => return self.top_up(data, amount),
             Need::Funds { missing } => self.missing = Some(missing),
             Need::Nothing => {}
         }
@@ -140,7 +134,7 @@ impl Settlement {
         duties.iter().flatten().any(|duty| matches!(duty, Duty::Open { .. }))
     }
 
-    fn send(&mut self, duty: Duty) {
+    pub(super) fn send(&mut self, duty: Duty) {
         let order = self.number(duty);
         let before = self.contract_data().map_or_else(Before::default, |data| Before {
             paid_in: self.paid_in(data),
@@ -214,8 +208,27 @@ impl Settlement {
 
     /// Paid in and not used.
     pub(super) fn left(&self, data: &ClientData) -> NanoTon {
+        data.balance.saturating_sub(self.owed(data))
+    }
+
+    /// Used and not charged on the chain.
+    pub(super) fn owed(&self, data: &ClientData) -> NanoTon {
         let unlanded = self.used.saturating_sub(data.tokens_used);
-        data.balance.saturating_sub(self.terms.price().charge(unlanded).unwrap_or(NanoTon::new(u64::MAX)))
+        self.terms.price().charge(unlanded).unwrap_or(NanoTon::new(u64::MAX))
+    }
+
+    /// The order that is on its way, or was done and does not show yet.
+    pub(super) fn under_way(&self) -> Option<Duty> {
+        let sent = self.on_its_way.map(|sent| sent.order.duty);
+        sent.or(self.awaited.map(|awaited| awaited.duty))
+    }
+
+    /// Pays in.
+    pub(super) fn top_up(&mut self, data: &ClientData, amount: NanoTon) {
+        self.send(match data.secret_hash == *self.terms.secret_hash() {
+            true => Duty::TopUp { amount },
+            false => Duty::TopUpWithSecret { amount },
+        });
     }
 
     /// A proxy lets a client use no more than its stake beyond the last charge on the chain. Half of it is time to land

@@ -437,13 +437,98 @@ fn a_poor_wallet_is_told_of() {
 #[test]
 fn what_is_above_the_stake_can_be_withdrawn() {
     let mut world = World::open();
-    let refused = world.settlement.withdraw(world.now).unwrap_err();
+    let refused = world.settlement.ask(Wish::Withdraw, world.now).unwrap_err();
     assert_eq!(refused, Refused::Stake { balance: NanoTon::new(TON), stake: NanoTon::new(TON) });
     world.contract.as_mut().unwrap().balance = NanoTon::new(TON + 1);
     world.settlement.looked(world.contract.clone(), world.now);
-    world.settlement.withdraw(world.now).unwrap();
+    world.settlement.ask(Wish::Withdraw, world.now).unwrap();
     world.settle();
     assert_eq!((world.sent.as_slice(), world.paid_back), (&[Duty::Withdraw][..], 1));
+}
+
+#[test]
+fn the_owner_can_pay_in_more_than_the_policy_does() {
+    let mut world = World::open();
+    let wallet = NanoTon::new(world.wallet);
+    let plan = world.settlement.ask(Wish::Deposit(NanoTon::new(3 * TON + 7)), world.now).unwrap();
+    let expected = Plan {
+        pays_in: NanoTon::new(3 * TON),
+        comes_back: NanoTon::ZERO,
+        attached: ATTACHED,
+        fees: FEES,
+        wallet,
+        delay_s: 200,
+    };
+    assert_eq!(plan, expected, "7 nanotons buy no token");
+    let under_way = Duty::TopUp { amount: NanoTon::new(3 * TON) };
+    assert_eq!(world.settlement.view().under_way, Some(under_way));
+    world.settle();
+    assert_eq!((world.sent.as_slice(), world.data().balance.get()), (&[under_way][..], 4 * TON));
+    assert_eq!(world.settlement.view().under_way, None);
+}
+
+#[test]
+fn a_deposit_that_cannot_be_is_refused_with_its_reason_and_nothing_is_sent() {
+    let mut world = World::open();
+    let deposit = |nanotons: u64| Wish::Deposit(NanoTon::new(nanotons));
+    let refused =
+        |world: &mut World, nanotons| world.settlement.ask(deposit(nanotons), world.now).unwrap_err();
+    let price = NanoTon::new(PRICE);
+    assert_eq!(refused(&mut world, PRICE - 1), Refused::TooLittle { amount: NanoTon::new(PRICE - 1), price });
+    let (left, balance_max) = (NanoTon::new(TON), Policy::default().balance_max);
+    assert_eq!(refused(&mut world, 99 * TON + PRICE), Refused::Limit { left, balance_max });
+    assert_eq!(refused(&mut world, u64::MAX), Refused::Limit { left, balance_max });
+
+    // The wallet keeps what it needs to go on.
+    let kept = Policy::default().wallet_reserve.get() + ATTACHED.get();
+    world.wallet = kept + 5 * TON;
+    world.settlement.wallet(NanoTon::new(world.wallet), world.now);
+    let (wallet, needed) = (NanoTon::new(world.wallet), NanoTon::new(world.wallet + PRICE));
+    assert_eq!(refused(&mut world, 5 * TON + PRICE), Refused::Funds { wallet, needed });
+    assert!(world.settlement.plan(deposit(5 * TON)).is_ok());
+
+    // A look changes nothing; another order has to be over first.
+    assert_eq!(world.settlement.poll_action(), None);
+    world.settlement.ask(deposit(TON), world.now).unwrap();
+    assert_eq!(refused(&mut world, TON), Refused::Busy { under_way: "top up" });
+    let withdrawn = world.settlement.ask(Wish::Withdraw, world.now);
+    assert_eq!(withdrawn, Err(Refused::Busy { under_way: "top up" }));
+    // Getting out never has to wait to be asked for.
+    assert!(world.settlement.plan(Wish::Close).is_ok());
+    world.settle();
+    assert_eq!(world.sent, [Duty::TopUp { amount: NanoTon::new(TON) }]);
+
+    world.settlement.outdated(world.now);
+    assert_eq!(refused(&mut world, TON), Refused::Outdated);
+    world.settlement.ask(Wish::Close, world.now).unwrap();
+    assert_eq!(refused(&mut world, TON), Refused::Closing);
+    world.pass(300);
+    assert_eq!(refused(&mut world, TON), Refused::Closed);
+    let sum = world.sent.iter().map(|duty| duty.amount().get()).sum::<u64>();
+    assert_eq!(sum, TON, "and nothing was paid in by all of that");
+}
+
+#[test]
+fn a_wallet_that_refuses_orders_is_named_before_one_is_given() {
+    let mut world = World::open();
+    let needed = chain::outbox::BALANCE_MIN;
+    for (nanotons, is_enough) in [(needed.get(), true), (needed.get() - 1, false)] {
+        let wallet = NanoTon::new(nanotons);
+        world.settlement.wallet(wallet, world.now);
+        let expected = if is_enough { None } else { Some(Refused::Funds { wallet, needed }) };
+        assert_eq!(world.settlement.plan(Wish::Close).err(), expected);
+    }
+}
+
+#[test]
+fn the_view_says_what_closing_gives_back() {
+    let mut world = World::open();
+    world.uses(1000, 1000);
+    let view = world.settlement.view();
+    let left = NanoTon::new(TON - 1000 * PRICE);
+    assert_eq!((view.used.get(), view.owed.get(), view.left), (1000, 1000 * PRICE, left));
+    assert_eq!(view.unspent.map(AdjustedTokens::get), Some(left.get() / PRICE));
+    assert_eq!(world.settlement.plan(Wish::Close).unwrap().comes_back, left);
 }
 
 #[test]
@@ -452,22 +537,22 @@ fn what_is_unconfirmed_cannot_be_withdrawn() {
     let data = world.contract.as_mut().unwrap();
     (data.balance, data.unconfirmed) = (NanoTon::new(2 * TON), NanoTon::new(TON));
     world.settlement.looked(world.contract.clone(), world.now);
-    assert!(matches!(world.settlement.withdraw(world.now), Err(Refused::Stake { .. })));
+    assert!(matches!(world.settlement.ask(Wish::Withdraw, world.now), Err(Refused::Stake { .. })));
 }
 
 #[test]
 fn closing_with_the_proxys_help_takes_one_order() {
     let mut world = World::open();
-    world.settlement.close(world.now).unwrap();
+    world.settlement.ask(Wish::Close, world.now).unwrap();
     world.settle();
     assert_eq!(world.sent, [Duty::RequestRefund]);
     assert!(matches!(world.settlement.view().stage, Stage::Closing { unlock_at: Some(_) }));
-    assert_eq!(world.settlement.close(world.now), Err(Refused::Closing));
+    assert_eq!(world.settlement.ask(Wish::Close, world.now), Err(Refused::Closing));
     world.grant();
     world.pass(120);
     assert_eq!((world.sent.len(), world.paid_back), (1, TON));
     assert_eq!(world.settlement.view().stage, Stage::Closed);
-    assert_eq!(world.settlement.close(world.now), Err(Refused::Closed));
+    assert_eq!(world.settlement.ask(Wish::Close, world.now), Err(Refused::Closed));
     assert!(world.settlement.is_finished(world.now));
     assert_eq!(world.settlement.poll_timeout(), None);
 }
@@ -475,7 +560,7 @@ fn closing_with_the_proxys_help_takes_one_order() {
 #[test]
 fn closing_without_the_proxy_takes_the_clients_delay() {
     let mut world = World::open();
-    world.settlement.close(world.now).unwrap();
+    world.settlement.ask(Wish::Close, world.now).unwrap();
     world.pass(204);
     assert_eq!((world.sent.as_slice(), world.paid_back), (&[Duty::RequestRefund][..], 0));
     world.pass(1);
@@ -488,7 +573,7 @@ fn closing_without_the_proxy_takes_the_clients_delay() {
 #[test]
 fn what_comes_back_to_a_closed_contract_is_taken_again() {
     let mut world = World::open();
-    world.settlement.close(world.now).unwrap();
+    world.settlement.ask(Wish::Close, world.now).unwrap();
     world.pass(206);
     assert_eq!(world.settlement.view().stage, Stage::Closed);
     // The proxy's stake covered half.
@@ -517,10 +602,10 @@ fn a_contract_that_closes_is_paid_into_no_more() {
 #[test]
 fn nothing_can_be_had_from_a_contract_that_is_not_there() {
     let mut world = World::new();
-    assert_eq!(world.settlement.close(world.now), Err(Refused::Unknown));
+    assert_eq!(world.settlement.ask(Wish::Close, world.now), Err(Refused::Unknown));
     world.settle();
-    assert_eq!(world.settlement.close(world.now), Err(Refused::NotDeployed));
-    assert_eq!(world.settlement.withdraw(world.now), Err(Refused::NotDeployed));
+    assert_eq!(world.settlement.ask(Wish::Close, world.now), Err(Refused::NotDeployed));
+    assert_eq!(world.settlement.ask(Wish::Withdraw, world.now), Err(Refused::NotDeployed));
 }
 
 #[test]
@@ -553,7 +638,7 @@ fn an_outdated_contract_waits_for_the_proxy_and_then_closes() {
 #[test]
 fn refused_orders_are_tried_later_each_time() {
     let mut world = World::open();
-    world.settlement.close(world.now).unwrap();
+    world.settlement.ask(Wish::Close, world.now).unwrap();
     let mut waits = Vec::new();
     for _attempt in 0..9 {
         let Some(Action::Send(order)) = world.settlement.poll_action() else { panic!("nothing was sent") };
@@ -582,8 +667,7 @@ enum Event {
     Use { tokens: u64, signed: bool },
     Register(u64),
     Forget(u64),
-    Withdraw,
-    Close,
+    Ask(Wish),
     Outdated,
     Grant,
     TakesDeposits(bool),
@@ -597,8 +681,9 @@ fn event() -> impl Strategy<Value = Event> {
         8 => (0..TON / PRICE, any::<bool>()).prop_map(|(tokens, signed)| Event::Use { tokens, signed }),
         2 => (0..4_u64).prop_map(Event::Register),
         1 => (0..4_u64).prop_map(Event::Forget),
-        2 => Just(Event::Withdraw),
-        1 => Just(Event::Close),
+        2 => Just(Event::Ask(Wish::Withdraw)),
+        2 => (0..20 * TON).prop_map(|nanotons| Event::Ask(Wish::Deposit(NanoTon::new(nanotons)))),
+        1 => Just(Event::Ask(Wish::Close)),
         1 => Just(Event::Outdated),
         1 => Just(Event::Grant),
         2 => any::<bool>().prop_map(Event::TakesDeposits),
@@ -628,8 +713,11 @@ proptest! {
                 }
                 Event::Register(nonce) => world.settlement.register(nonce, world.now),
                 Event::Forget(nonce) => world.settlement.forget(nonce),
-                Event::Withdraw => { let _refused = world.settlement.withdraw(world.now); }
-                Event::Close => { let _refused = world.settlement.close(world.now); }
+                Event::Ask(wish) => {
+                    // What is said before is what is done.
+                    let planned = world.settlement.plan(wish);
+                    prop_assert_eq!(world.settlement.ask(wish, world.now), planned);
+                }
                 Event::Outdated => world.settlement.outdated(world.now),
                 Event::Grant => {
                     if world.contract.as_ref().is_some_and(|data| data.state == ContractState::Closing) {
@@ -655,7 +743,7 @@ proptest! {
             prop_assert_eq!(world.wallet + in_contract + charged, given);
         }
         if world.contract.is_some() {
-            let _closing_already = world.settlement.close(world.now);
+            let _closing_already = world.settlement.ask(Wish::Close, world.now);
             world.pass(3 * 3600);
             prop_assert_eq!(world.data().state, ContractState::Closed);
             prop_assert!(world.settlement.is_finished(world.now));
