@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use chain::Runner;
-use node::{
-    ChainConfig, ConnectingParty, OwnContract, RootContract, RootFile, RootSource, StateFolder,
-    follow_payments,
-};
+use node::{ChainConfig, ConnectingParty, OwnContract, RootFile, RootSource, StateFolder, follow_payments};
 use rand::RngExt as _;
 use tokio::sync::watch;
 use ton::RootConfig;
@@ -47,8 +44,8 @@ impl Shared {
         config.check()?;
         let root_address = node::root_address(&config.root_address)?;
         let provider = config.chain.as_ref().map(ChainConfig::provider).transpose()?;
-        let root_source = match &provider {
-            Some(provider) => RootSource::Chain(Box::new(RootContract::new(provider.clone(), root_address))),
+        let root_source = match config.chain.as_ref().zip(provider.clone()) {
+            Some((chain, provider)) => chain.root(provider, root_address),
             None => RootSource::File(RootFile::new(config.root_config.clone())),
         };
         let root = root_source.read().await?;

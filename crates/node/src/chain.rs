@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use chain::outbox::KeptError;
 use chain::{
-    Endpoint, EndpointError, Limits, Provider, RootNews, RootWatch, RootWatchError, Runner, Trust, Wallet,
-    WalletView,
+    Endpoint, EndpointError, Limits, Network, Provider, RootNews, RootWatch, RootWatchError, Runner, Trust,
+    Wallet, WalletView,
 };
 use ed25519_dalek::SigningKey;
 use rand::RngExt as _;
@@ -29,6 +29,26 @@ pub struct ChainConfig {
     /// File with the key that the server knows us by. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key: Option<PathBuf>,
+    /// Yes, the server serves TON mainnet: real money. Default: no, and then mainnet is refused.
+    #[serde(skip_serializing_if = "is_false")]
+    pub mainnet: bool,
+}
+
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// A server of another network than the configuration says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WrongNetwork {
+    /// Money would move that nobody meant.
+    #[error(
+        "the server of the chain serves TON mainnet, where money is real: set chain.mainnet = true if you mean it"
+    )]
+    Mainnet,
+    /// Nobody would be paid.
+    #[error("chain.mainnet is set, and the server of the chain serves {0}: look at chain.endpoint")]
+    NotMainnet(Network),
 }
 
 /// A section `chain` that cannot work.
@@ -45,6 +65,16 @@ pub enum ChainConfigError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+impl WrongNetwork {
+    const fn check(network: Network, is_mainnet: bool) -> Result<(), Self> {
+        match (network, is_mainnet) {
+            (Network::Mainnet, false) => Err(Self::Mainnet),
+            (Network::Testnet | Network::Other, true) => Err(Self::NotMainnet(network)),
+            (Network::Mainnet, true) | (Network::Testnet | Network::Other, false) => Ok(()),
+        }
+    }
 }
 
 impl ChainConfig {
@@ -69,6 +99,13 @@ impl ChainConfig {
             endpoint = endpoint.with_api_key(key.trim());
         }
         Ok(Provider::new(endpoint, Limits::default()))
+    }
+
+    /// Where the root configuration comes from.
+    #[must_use]
+    pub fn root(&self, provider: Provider, root: Address) -> RootSource {
+        let (watch, read_at) = (Mutex::new(RootWatch::new(root)), AtomicU64::new(0));
+        RootSource::Chain(Box::new(RootContract { provider, watch, read_at, is_mainnet: self.mainnet }))
     }
 }
 
@@ -133,13 +170,18 @@ pub struct RootContract {
     watch: Mutex<RootWatch>,
     /// When it was last read, in seconds since 1970.
     read_at: AtomicU64,
+    is_mainnet: bool,
 }
 
 impl RootContract {
-    /// Names the contract; nothing is read yet.
-    #[must_use]
-    pub fn new(provider: Provider, root: Address) -> Self {
-        Self { provider, watch: Mutex::new(RootWatch::new(root)), read_at: AtomicU64::new(0) }
+    /// Refuses a server of another network than was meant.
+    async fn check_network(&self) -> Result<(), RootError> {
+        let network = self.provider.network().await.map_err(RootWatchError::from)?;
+        WrongNetwork::check(network, self.is_mainnet)?;
+        if self.is_mainnet {
+            tracing::warn!("TON mainnet: money is real");
+        }
+        Ok(())
     }
 
     /// Looks once. A newer version is known from now on.
@@ -189,13 +231,16 @@ impl RootSource {
     pub async fn read(&self) -> Result<RootConfig, RootError> {
         match self {
             Self::File(file) => file.read(),
-            Self::Chain(contract) => match contract.look().await? {
-                RootNews::Newer { config, .. } => Ok(*config),
-                RootNews::Same | RootNews::Older { .. } | RootNews::Contradicts { .. } => {
-                    let watch = contract.watch.lock().await;
-                    Ok(watch.known().expect("only what is known can be told again").clone())
+            Self::Chain(contract) => {
+                contract.check_network().await?;
+                match contract.look().await? {
+                    RootNews::Newer { config, .. } => Ok(*config),
+                    RootNews::Same | RootNews::Older { .. } | RootNews::Contradicts { .. } => {
+                        let watch = contract.watch.lock().await;
+                        Ok(watch.known().expect("only what is known can be told again").clone())
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -224,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_chain_that_cannot_be_asked_is_refused_by_its_key() {
-        let config = |endpoint: &str| ChainConfig { endpoint: endpoint.to_owned(), api_key: None };
+        let config = |endpoint: &str| ChainConfig { endpoint: endpoint.to_owned(), ..ChainConfig::default() };
         assert!(config("http://127.0.0.1:13000").check().is_ok());
         assert!(config("").check().unwrap_err().to_string().contains("endpoint"));
         let folder = tempfile::tempdir().unwrap();
@@ -233,6 +278,18 @@ mod tests {
         assert!(matches!(keyed.provider(), Err(ChainConfigError::ApiKey { .. })));
         std::fs::write(path, "secret\n").unwrap();
         assert!(keyed.provider().is_ok());
+    }
+
+    #[test]
+    fn real_money_moves_where_it_was_meant_and_nowhere_else() {
+        for (network, is_right) in
+            [(Network::Mainnet, true), (Network::Testnet, false), (Network::Other, false)]
+        {
+            assert_eq!(WrongNetwork::check(network, true).is_ok(), is_right, "{network}");
+            assert_eq!(WrongNetwork::check(network, false).is_ok(), !is_right, "{network}");
+        }
+        let said = WrongNetwork::check(Network::Mainnet, false).unwrap_err().to_string();
+        assert!(said.contains("chain.mainnet = true"), "{said}");
     }
 
     #[test]

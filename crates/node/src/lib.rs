@@ -21,7 +21,7 @@ mod state;
 
 pub use backoff::Backoff;
 pub use chain::{
-    ChainConfig, ChainConfigError, RootContract, RootSource, WalletNumbers, open_wallet, wallet_state,
+    ChainConfig, ChainConfigError, RootSource, WalletNumbers, WrongNetwork, open_wallet, wallet_state,
 };
 pub use payments::{KeptPayment, follow_payments};
 pub use proxy::{ConnectingParty, OwnContract, ProxyError, VerifiedProxy, check_image};

@@ -10,6 +10,8 @@ use ton::{PseudoRootError, RootConfig};
 use transport::clock::unix_now;
 use units::ConfigVersion;
 
+use crate::WrongNetwork;
+
 /// How often the file is read again, at random between these.
 const POLL_INTERVAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
 
@@ -32,6 +34,9 @@ pub enum RootError {
         /// Why.
         source: PseudoRootError,
     },
+    /// The chain is another one.
+    #[error(transparent)]
+    Network(#[from] WrongNetwork),
     /// The root contract cannot be read.
     #[error("the root contract cannot be read")]
     Chain(#[from] chain::RootWatchError),

@@ -200,7 +200,8 @@ mod tests {
         let at = |amount| Config { at_risk_nanotons_max: NanoTon::new(amount), ..config() };
         assert!(refused(at(99_999_999)).contains("at_risk_nanotons_max"));
         assert!(at(100_000_000).check().is_ok());
-        let chain = |endpoint: &str| Some(ChainConfig { endpoint: endpoint.into(), api_key: None });
+        let chain =
+            |endpoint: &str| Some(ChainConfig { endpoint: endpoint.into(), ..ChainConfig::default() });
         assert!(refused(Config { chain: chain("localhost"), ..config() }).contains("endpoint"));
         let chain = chain("http://127.0.0.1:13000");
         assert!(refused(Config { chain: chain.clone(), ..config() }).contains("owner_address must be set"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use admin::Token;
 use chain::outbox::KeptError;
-use node::{ChainConfigError, RootContract, RootFile, RootSource, SettingError, StateError, StateFolder};
+use node::{ChainConfigError, RootFile, RootSource, SettingError, StateError, StateFolder};
 use rand::RngExt as _;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -106,7 +106,7 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
         Some(chain) => {
             let provider = chain.provider()?;
             let (wallet, runner) = node::open_wallet(provider.clone(), wallet_key, &owner, &state)?;
-            let root = RootSource::Chain(Box::new(RootContract::new(provider.clone(), root_address)));
+            let root = chain.root(provider.clone(), root_address);
             let address = wallet.address();
             let on_chain = OnChain::new(provider, wallet, config.policy(), config.accepted());
             (root, address, Some(Arc::new(on_chain)), Some(runner))

@@ -268,7 +268,7 @@ mod tests {
         assert!(refused(no_proxy).contains("proxy_connections"));
         let eaten = Config { payout_at_nanotons: NanoTon::new(19_999_999), ..config(vec![model()]) };
         assert!(refused(eaten).contains("payout_at_nanotons"));
-        let chain = Some(ChainConfig { endpoint: "localhost".to_owned(), api_key: None });
+        let chain = Some(ChainConfig { endpoint: "localhost".to_owned(), ..ChainConfig::default() });
         assert!(refused(Config { chain, ..config(vec![model()]) }).contains("chain"));
         assert!(refused(config(vec![])).contains("models"));
         assert!(refused(config(vec![ModelConfig { name: "@c".into(), ..model() }])).contains("name"));

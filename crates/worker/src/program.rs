@@ -8,8 +8,8 @@ use std::time::Duration;
 use admin::Token;
 use chain::outbox::KeptError;
 use node::{
-    ChainConfig, ChainConfigError, ConnectingParty, OwnContract, RootContract, RootFile, RootSource,
-    SettingError, StateError, StateFolder, follow_payments,
+    ChainConfig, ChainConfigError, ConnectingParty, OwnContract, RootFile, RootSource, SettingError,
+    StateError, StateFolder, follow_payments,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -92,8 +92,8 @@ pub async fn start(config: Config) -> Result<Worker, StartError> {
     let root = node::root_address(&config.root_address)?;
     let policy = config.policy()?;
     let provider = config.chain.as_ref().map(ChainConfig::provider).transpose()?;
-    let source = Arc::new(match &provider {
-        Some(provider) => RootSource::Chain(Box::new(RootContract::new(provider.clone(), root))),
+    let source = Arc::new(match config.chain.as_ref().zip(provider.clone()) {
+        Some((chain, provider)) => chain.root(provider, root),
         None => RootSource::File(RootFile::new(config.root_config)),
     });
     let network = Network::new(source.read().await.map_err(NetworkError::from)?)?;

@@ -116,7 +116,7 @@ impl UpChain {
         let text = |person| self.address(person).to_wire_text(false);
         Ground {
             root_address: self.root.to_wire_text(false),
-            chain: Some(ChainConfig { endpoint: self.endpoint(), api_key: None }),
+            chain: Some(ChainConfig { endpoint: self.endpoint(), ..ChainConfig::default() }),
             owners: Owners {
                 of_client: text(Person::User),
                 of_proxy: text(Person::Operator),

@@ -182,7 +182,7 @@ impl World {
             owner_address: owner(PROXY_OWNER).to_string(),
             state: folder.path().join("state"),
             payout_at_nanotons: NanoTon::new(TON / 5),
-            chain: Some(ChainConfig { endpoint, api_key: None }),
+            chain: Some(ChainConfig { endpoint, ..ChainConfig::default() }),
             ..Config::default()
         };
         Self { node, folder, config, root, admin, client, _stop: stop.drop_guard() }
