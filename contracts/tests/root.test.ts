@@ -4,28 +4,8 @@ import assert from 'node:assert/strict';
 import { before, beforeEach, describe, it } from 'node:test';
 import { Address, beginCell, Builder, Cell, Dictionary } from '@ton/core';
 import type { Blockchain, BlockchainSnapshot } from '@ton/sandbox';
-import { addressOf, body, PARAMS, paramsCell } from './support/cells.ts';
+import { addressOf, body, OP, PARAMS, paramsCell, place, ROOT, rootInit } from './support/cells.ts';
 import { CODES, exitCode, newChain, received, ton, type Wallet } from './support/world.ts';
-import { OP } from './support/cells.ts';
-
-const ROOT = {
-    addWorkerImage: 0xe34b1c60,
-    deleteWorkerImage: 0x8d94a79a,
-    addModel: 0xc146134d,
-    deleteModel: 0x92b11c18,
-    addProxyImage: 0x71860e80,
-    deleteProxyImage: 0x3c41d0b2,
-    registerProxy: 0x927c7cb5,
-    unregisterProxy: 0x6d49eaf2,
-    replaceProxy: 0x9c7924ba,
-    setPrices: 0xc52ed8d4,
-    setParams: 0x022fa189,
-    setCodes: 0xa2370f61,
-    upgradeCode: 0x11aefd51,
-    reset: 0x563c1d96,
-    upgradeFull: 0x4f7c5789,
-    changeOwner: 0xc4a1ae54,
-};
 
 let chain: Blockchain;
 let owner: Wallet;
@@ -37,10 +17,7 @@ before(async () => {
     chain = await newChain();
     owner = await chain.treasury('owner');
     stranger = await chain.treasury('stranger');
-    const lists = beginCell().storeBit(0).storeBit(0).storeUint(0, 32).storeBit(0).storeBit(0).endCell();
-    const params = paramsCell(PARAMS, CODES);
-    const data = beginCell().storeAddress(owner.address).storeUint(0, 32).storeRef(lists).storeRef(params).endCell();
-    const init = { code: CODES.root, data };
+    const init = rootInit(owner.address, PARAMS, CODES);
     root = addressOf(init);
     await owner.send({ to: root, value: ton('0.3'), init });
     start = chain.snapshot();
@@ -50,7 +27,6 @@ beforeEach(() => chain.loadFrom(start));
 
 const send = async (cell: Cell, from = owner, value = ton('0.1')) => (await from.send({ to: root, value, body: cell })).transactions.slice(1);
 const message = (op: number, fields?: (b: Builder) => Builder) => body(op, 4n, fields);
-const place = (text: string, first = 0) => (b: Builder) => b.storeBit(first).storeUint(text.length, 7).storeStringTail(text);
 const get = async (name: string, args: bigint[] = []) =>
     (await chain.runGetMethod(root, name, args.map((value) => ({ type: 'int' as const, value })))).stackReader;
 const isValid = async (kind: string, hash: bigint) => (await get(`${kind}_hash_is_valid`, [hash])).readBigNumber();

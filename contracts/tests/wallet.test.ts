@@ -3,21 +3,13 @@
 import assert from 'node:assert/strict';
 import { before, beforeEach, describe, it } from 'node:test';
 import { Address, beginCell, Cell, external, internal, storeMessageRelaxed, type Transaction } from '@ton/core';
-import { sign } from '@ton/crypto';
 import type { Blockchain, BlockchainSnapshot } from '@ton/sandbox';
-import { addressOf, body, OP, text, walletInit } from './support/cells.ts';
+import { addressOf, body, OP, text, walletInit, walletOrder, type WalletOrder } from './support/cells.ts';
 import { CODES, exitCode, keyOf, newChain, received, START, ton, type Wallet } from './support/world.ts';
 
 const KEY = keyOf('wallet');
 
-interface Order {
-    subwallet?: number;
-    validUntil?: number;
-    seqno?: number;
-    modes?: number[];
-    key?: Buffer;
-    trailing?: number;
-}
+type Order = Partial<WalletOrder> & { key?: Buffer };
 
 let chain: Blockchain;
 let owner: Wallet;
@@ -40,17 +32,8 @@ beforeEach(() => chain.loadFrom(start));
 const message = (value: bigint, to: Address = target.address, content?: Cell) =>
     beginCell().store(storeMessageRelaxed(internal({ to, value, bounce: true, body: content }))).endCell();
 
-function signed(messages: Cell[], order: Order = {}): Cell {
-    const part = beginCell()
-        .storeUint(order.subwallet ?? 0, 32)
-        .storeUint(order.validUntil ?? START + 60, 32)
-        .storeUint(order.seqno ?? 0, 32);
-    for (const mode of order.modes ?? messages.map(() => 1)) part.storeUint(mode, 8);
-    part.storeUint(0, order.trailing ?? 0);
-    for (const cell of messages) part.storeRef(cell);
-    const cell = part.endCell();
-    return beginCell().storeBuffer(sign(cell.hash(), order.key ?? KEY.secretKey)).storeSlice(cell.beginParse()).endCell();
-}
+const signed = (messages: Cell[], { key, ...order }: Order = {}) =>
+    walletOrder(key ?? KEY.secretKey, messages, { validUntil: START + 60, ...order });
 
 const post = async (cell: Cell): Promise<Transaction[]> => (await chain.sendMessage(external({ to: wallet, body: cell }))).transactions;
 

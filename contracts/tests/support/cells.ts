@@ -37,6 +37,26 @@ export const OP = {
     ownerSend: 0x9c69f376,
 } as const;
 
+/** Orders of a network's owner to its root contract. */
+export const ROOT = {
+    addWorkerImage: 0xe34b1c60,
+    deleteWorkerImage: 0x8d94a79a,
+    addModel: 0xc146134d,
+    deleteModel: 0x92b11c18,
+    addProxyImage: 0x71860e80,
+    deleteProxyImage: 0x3c41d0b2,
+    registerProxy: 0x927c7cb5,
+    unregisterProxy: 0x6d49eaf2,
+    replaceProxy: 0x9c7924ba,
+    setPrices: 0xc52ed8d4,
+    setParams: 0x022fa189,
+    setCodes: 0xa2370f61,
+    upgradeCode: 0x11aefd51,
+    reset: 0x563c1d96,
+    upgradeFull: 0x4f7c5789,
+    changeOwner: 0xc4a1ae54,
+} as const;
+
 /** What a contract is deployed with. */
 export interface Init {
     code: Cell;
@@ -98,6 +118,21 @@ export function paramsCell(params: Params, codes: Partial<Codes>, structVersion 
 
 const key256 = (key: Buffer) => BigInt('0x' + key.toString('hex'));
 
+export function rootInit(owner: Address, params: Params, codes: Codes & { root: Cell }): Init {
+    const lists = beginCell().storeBit(0).storeBit(0).storeUint(0, 32).storeBit(0).storeBit(0).endCell();
+    const data = beginCell()
+        .storeAddress(owner)
+        .storeUint(0, 32)
+        .storeRef(lists)
+        .storeRef(paramsCell(params, codes))
+        .endCell();
+    return { code: codes.root, data };
+}
+
+/** Where a proxy listens, as the root contract stores it. */
+export const place = (text: string, first = 0) => (b: Builder) =>
+    b.storeBit(first).storeUint(text.length, 7).storeStringTail(text);
+
 export function proxyInit(owner: Address, key: Buffer, root: Address, params: Params, codes: Codes): Init {
     const data = beginCell()
         .storeAddress(owner)
@@ -158,6 +193,27 @@ export function body(op: number, queryId: bigint, fields: (b: Builder) => Builde
 }
 
 export const text = (command: string) => beginCell().storeUint(0, 32).storeStringTail(command).endCell();
+
+export interface WalletOrder {
+    subwallet?: number;
+    validUntil: number;
+    seqno?: number;
+    modes?: number[];
+    trailing?: number;
+}
+
+/** What a node tells its wallet from outside. */
+export function walletOrder(key: Buffer, messages: Cell[], order: WalletOrder): Cell {
+    const part = beginCell()
+        .storeUint(order.subwallet ?? 0, 32)
+        .storeUint(order.validUntil, 32)
+        .storeUint(order.seqno ?? 0, 32);
+    for (const mode of order.modes ?? messages.map(() => 1)) part.storeUint(mode, 8);
+    part.storeUint(0, order.trailing ?? 0);
+    for (const cell of messages) part.storeRef(cell);
+    const cell = part.endCell();
+    return beginCell().storeBuffer(sign(cell.hash(), key)).storeSlice(cell.beginParse()).endCell();
+}
 
 export interface OrderOptions {
     queryId?: bigint;

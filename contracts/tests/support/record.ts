@@ -6,6 +6,7 @@ import { beginCell, Cell, Dictionary } from '@ton/core';
 import { FOLDER } from '../../scripts/compile.ts';
 import { measure } from './gas.ts';
 import { Life } from './lives.ts';
+import { liveOwners } from './owners.ts';
 import { executor } from './world.ts';
 
 export const RECORD = join(FOLDER, '..', 'crates', 'devnet', 'tests', 'contracts.boc');
@@ -32,6 +33,7 @@ export async function record(): Promise<Buffer> {
     try {
         await measure();
         await Life.run(1, 40);
+        await liveOwners();
     } finally {
         executor.runTransaction = run;
     }

@@ -8,21 +8,27 @@
 use std::collections::BTreeMap;
 
 use cocoon_ton::messages::{ClientPayload, Message, Notice};
-use cocoon_ton::states::{ClientData, ProxyData, WorkerData};
-use cocoon_ton::{CodeMask, Contract, ContractCode, Params, decode_boc};
+use cocoon_ton::states::{ClientData, ProxyData, WalletData, WorkerData};
+use cocoon_ton::wallet::WalletOrder;
+use cocoon_ton::{CodeMask, Contract, ContractCode, LayoutError, Params, RootConfig, decode_boc};
+use ed25519_dalek::SigningKey;
+use sha2::{Digest as _, Sha256};
 use tycho_types::cell::{Cell, CellBuilder};
 use tycho_types::dict::Dict;
 use tycho_types::models::{AccountState, MsgInfo, OwnedMessage, ShardAccount, Transaction};
+use units::PublicKey;
 
-/// Bodies of internal messages, and data of accounts by the contract that they are of.
+/// Bodies of messages, and data of accounts by the contract that they are of.
 struct Record {
     bodies: Vec<Cell>,
+    /// From outside.
+    orders: Vec<Cell>,
     states: Vec<(Contract, Cell)>,
 }
 
 fn record() -> Record {
     let root = decode_boc(include_bytes!("../../devnet/tests/contracts.boc"), 1 << 20).unwrap();
-    let mut record = Record { bodies: Vec::new(), states: Vec::new() };
+    let mut record = Record { bodies: Vec::new(), orders: Vec::new(), states: Vec::new() };
     for entry in Dict::<u16, Cell>::from_raw(Some(root)).values() {
         let entry = entry.unwrap();
         let mut slice = entry.as_slice().unwrap();
@@ -47,11 +53,14 @@ fn record() -> Record {
 impl Record {
     fn message(&mut self, message: &Cell) {
         let message: OwnedMessage = message.parse().unwrap();
-        if matches!(message.info, MsgInfo::Int(_)) {
-            let (range, cell) = message.body;
-            let mut body = CellBuilder::new();
-            body.store_slice(range.apply(&cell).unwrap()).unwrap();
-            self.bodies.push(body.build().unwrap());
+        let (range, cell) = message.body;
+        let mut body = CellBuilder::new();
+        body.store_slice(range.apply(&cell).unwrap()).unwrap();
+        let body = body.build().unwrap();
+        match message.info {
+            MsgInfo::Int(_) => self.bodies.push(body),
+            MsgInfo::ExtIn(_) => self.orders.push(body),
+            MsgInfo::ExtOut(_) => {}
         }
     }
 
@@ -131,36 +140,122 @@ fn messages_of_the_contracts_are_read_and_written_bit_for_bit() {
         "CompleteClose",
         "excess",
         "notice",
+        "wallet Send",
+        "text b",
+        "text u",
+        "text w",
+        "root AddWorkerImage",
+        "root DeleteWorkerImage",
+        "root AddModel",
+        "root DeleteModel",
+        "root AddProxyImage",
+        "root DeleteProxyImage",
+        "root RegisterProxy",
+        "root UnregisterProxy",
+        "root ReplaceProxy",
+        "root SetPrices",
+        "root SetParams",
+        "root SetCodes",
+        "root UpgradeCode",
+        "root UpgradeFull",
+        "root Reset",
+        "root ChangeOwner",
     ] {
         assert!(kinds.contains_key(expected), "the record has no {expected:?}: {kinds:?}");
     }
 }
 
 #[test]
+fn orders_of_a_node_wallet_are_read_and_signed_bit_for_bit() {
+    // As `keyOf('wallet')` in `contracts/tests/support/world.ts`.
+    let key = SigningKey::from_bytes(&Sha256::digest("wallet").into());
+    let public = PublicKey::new(key.verifying_key().to_bytes());
+    let mut signed = Vec::new();
+    for body in record().orders {
+        // The emulator's own wallets speak otherwise.
+        if let Ok((order, true)) = WalletOrder::from_cell(&body, &public) {
+            assert_eq!(order.sign(&key), body);
+            signed.push(order.messages().len());
+        }
+    }
+    assert_eq!(signed, [4, 0, 1, 1], "one of them while the wallet was blocked");
+}
+
+/// Writes again what was read of a contract's data.
+fn rewritten(contract: Contract, data: &Cell) -> Result<Cell, LayoutError> {
+    Ok(match contract {
+        Contract::Root => RootConfig::from_data(data)?.to_data(),
+        Contract::Proxy => ProxyData::from_cell(data)?.to_cell(),
+        Contract::Worker => WorkerData::from_cell(data)?.to_cell(),
+        Contract::Client => ClientData::from_cell(data)?.to_cell(),
+        Contract::Wallet => WalletData::from_cell(data)?.to_cell(),
+    })
+}
+
+#[test]
 fn states_of_the_contracts_are_read_and_written_bit_for_bit() {
-    let (mut pools, mut unconfirmed, mut paid) = (0, 0, 0);
+    let (mut pools, mut unconfirmed, mut paid, mut lists, mut blocked) = (0, 0, 0, 0, 0);
     for (contract, data) in record().states {
-        let (written, params, codes) = match contract {
+        assert_eq!(rewritten(contract, &data).unwrap(), data, "{contract:?}");
+        let (params, codes) = match contract {
             Contract::Client => {
                 let client = ClientData::from_cell(&data).unwrap();
                 unconfirmed += usize::from(client.unconfirmed.get() > 0);
-                (client.to_cell(), client.params, CodeMask::None)
+                (client.params, CodeMask::None)
             }
             Contract::Worker => {
                 let worker = WorkerData::from_cell(&data).unwrap();
                 paid += usize::from(worker.tokens.get() > 0);
-                (worker.to_cell(), worker.params, CodeMask::None)
+                (worker.params, CodeMask::None)
             }
             Contract::Proxy => {
                 let proxy = ProxyData::from_cell(&data).unwrap();
                 pools += usize::from(proxy.pool.get() > 0);
-                (proxy.to_cell(), proxy.params, CodeMask::WorkerAndClient)
+                (proxy.params, CodeMask::WorkerAndClient)
             }
-            Contract::Root | Contract::Wallet => continue,
+            Contract::Root => {
+                let root = RootConfig::from_data(&data).unwrap();
+                let is_full = root.registered_proxies.len() > 1
+                    && [root.proxy_hashes.len(), root.worker_hashes.len(), root.model_hashes.len()] == [2; 3];
+                lists += usize::from(is_full);
+                (root.params_cell(CodeMask::All), CodeMask::All)
+            }
+            Contract::Wallet => {
+                blocked += usize::from(WalletData::from_cell(&data).unwrap().is_blocked());
+                continue;
+            }
         };
-        assert_eq!(written, data, "{contract:?}");
         let read = Params::from_cell(&params, codes).unwrap();
         assert_eq!(read.cell(codes), params, "params of {contract:?}");
     }
     assert!(pools > 3 && unconfirmed > 3 && paid > 3, "{pools} {unconfirmed} {paid}");
+    assert!(lists > 3 && blocked > 0, "{lists} {blocked}");
+}
+
+#[test]
+fn states_cut_short_or_with_more_behind_them_are_refused() {
+    for (contract, data) in record().states {
+        let slice = data.as_slice().unwrap();
+        let other = |bits: u16, references: u8, more: &dyn Fn(&mut CellBuilder)| {
+            let mut builder = CellBuilder::new();
+            builder.store_slice(slice.get_prefix(bits, references)).unwrap();
+            more(&mut builder);
+            rewritten(contract, &builder.build().unwrap())
+        };
+        let (bits, references) = (data.bit_len(), data.reference_count());
+        assert!(other(bits, references, &|_builder| ()).is_ok());
+        assert!(other(bits - 1, references, &|_builder| ()).is_err(), "{contract:?}");
+        let longer = other(bits, references, &|builder| builder.store_bit_zero().unwrap());
+        assert!(matches!(longer, Err(LayoutError::Trailing { bits: 1, references: 0, .. })), "{contract:?}");
+        // An amount may be in a third reference of clients, in a second one of proxies; it is no empty cell.
+        let longer = other(bits, references, &|builder| builder.store_reference(Cell::default()).unwrap());
+        assert!(longer.is_err(), "{contract:?}");
+        if contract == Contract::Root {
+            assert!(other(bits, references - 1, &|_builder| ()).is_err());
+        }
+        // Another contract's data is none of this one's.
+        for of in [Contract::Root, Contract::Proxy, Contract::Worker, Contract::Client, Contract::Wallet] {
+            assert_eq!(rewritten(of, &data).is_ok(), of == contract, "{contract:?} as {of:?}");
+        }
+    }
 }
