@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use num_bigint::BigInt;
 use serde::Deserialize;
-use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
-use serde_json::Value;
+use serde::de::{self, Deserializer, Visitor};
 use serde_json::value::RawValue;
 use ton::decode_boc;
+use ton::stack::{self, StackValue};
 use tycho_types::cell::Cell;
 use units::{BlockSeqno, LogicalTime, NanoTon, TransactionHash};
 
@@ -22,6 +21,8 @@ use crate::transaction::TransactionId;
 
 /// Longest bag of cells with the code or the data of a contract.
 const CELL_LEN_MAX: usize = 2 << 20;
+/// Longest text of the results of a get method: Cocoon's have a dozen numbers and addresses.
+const STACK_LEN_MAX: usize = 64 << 10;
 /// Characters that are kept of a server's own words.
 const WORDS_LEN_MAX: usize = 300;
 
@@ -49,10 +50,19 @@ pub(crate) struct Envelope<'a> {
     pub(crate) ok: bool,
     #[serde(borrow, default)]
     pub(crate) result: Option<&'a RawValue>,
-    #[serde(default)]
-    pub(crate) error: Option<Value>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
     #[serde(default)]
     pub(crate) code: Option<i64>,
+}
+
+impl Envelope<'_> {
+    /// Why not, in the server's words.
+    pub(crate) fn reason(&self) -> Option<String> {
+        let json = self.error?.get();
+        // What is no text is told as it is written: its tree could take far more memory.
+        Some(words(&serde_json::from_str::<String>(json).unwrap_or_else(|_no_text| json.to_owned())))
+    }
 }
 
 /// A value that is written as a number or as a text with one.
@@ -210,63 +220,34 @@ pub(crate) fn block_time(json: &str) -> Result<Duration, Malformed> {
 }
 
 /// What a get method answered.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GetterAnswer {
+#[derive(Debug)]
+pub(crate) struct GetterAnswer {
     /// 0 or 1 if it ended well; -13 of an account without a contract.
-    pub exit_code: i32,
+    pub(crate) exit_code: i32,
     /// Its results, the first one first.
-    pub stack: Vec<StackValue>,
-}
-
-/// A value of the TVM.
-#[derive(Clone, Debug, PartialEq)]
-pub enum StackValue {
-    /// A number of 257 bits.
-    Number(BigInt),
-    /// A cell.
-    Cell(Cell),
-    /// A cell that is read from its beginning.
-    Slice(Cell),
-    /// A null, a tuple, a list or something else that no getter of Cocoon's contracts gives.
-    Other,
+    pub(crate) stack: Vec<StackValue>,
 }
 
 /// `runGetMethod`.
 pub(crate) fn getter(json: &str) -> Result<GetterAnswer, Malformed> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct Answer<'a> {
         exit_code: Number,
-        stack: Vec<Value>,
+        #[serde(borrow)]
+        stack: &'a RawValue,
     }
-    let answer: Answer = parse(json)?;
-    let stack = answer.stack.iter().map(stack_value).collect::<Result<_, _>>()?;
-    Ok(GetterAnswer { exit_code: answer.exit_code.unsigned("exit_code")?, stack })
-}
-
-fn stack_value(value: &Value) -> Result<StackValue, Malformed> {
-    let pair = value.as_array().map(Vec::as_slice);
-    let Some([Value::String(kind), content]) = pair else { return Ok(StackValue::Other) };
-    let of_cell = || {
-        let text = content.get("bytes").and_then(Value::as_str).unwrap_or_default();
-        cell("stack", text)?.ok_or_else(|| malformed("stack", "a cell without bytes"))
-    };
-    match kind.as_str() {
-        "num" => number(content).map(StackValue::Number).ok_or_else(|| malformed("stack", "no number")),
-        "cell" => of_cell().map(StackValue::Cell),
-        "slice" => of_cell().map(StackValue::Slice),
-        _ => Ok(StackValue::Other),
+    let answer: Answer<'_> = parse(json)?;
+    let exit_code = answer.exit_code.unsigned("exit_code")?;
+    // A tree of values takes a hundred times the bytes of the shortest text for it.
+    let text = answer.stack.get();
+    if text.len() > STACK_LEN_MAX {
+        return Err(malformed(
+            "stack",
+            format_args!("{} bytes are more than any method answers", text.len()),
+        ));
     }
-}
-
-/// Hexadecimal with `0x`, perhaps after a sign, or decimal.
-fn number(content: &Value) -> Option<BigInt> {
-    let text = content.as_str().filter(|text| text.len() <= 100)?;
-    let (is_negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
-    let number = match digits.strip_prefix("0x") {
-        Some(digits) => BigInt::parse_bytes(digits.as_bytes(), 16)?,
-        None => BigInt::parse_bytes(digits.as_bytes(), 10)?,
-    };
-    Some(if is_negative { -number } else { number })
+    let stack = stack::from_json(&parse(text)?).map_err(|error| malformed("stack", error))?;
+    Ok(GetterAnswer { exit_code, stack })
 }
 
 /// `estimateFee`: what the account itself pays: import, storage, gas and the way of its messages.
@@ -291,7 +272,7 @@ pub(crate) fn fees(json: &str) -> Result<NanoTon, Malformed> {
     Ok(sum)
 }
 
-fn parse<T: DeserializeOwned>(json: &str) -> Result<T, Malformed> {
+fn parse<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T, Malformed> {
     serde_json::from_str(json).map_err(|error| malformed("result", error))
 }
 
@@ -310,7 +291,7 @@ fn cell(field: &'static str, text: &str) -> Result<Option<Cell>, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -371,23 +352,39 @@ mod tests {
     }
 
     #[test]
-    fn stacks_are_read_in_every_spelling_of_numbers() {
+    fn results_of_get_methods_are_read_within_a_bound() {
         let cell = STANDARD.encode(tycho_types::boc::Boc::encode(Cell::default()));
-        let json = json!({ "exit_code": 0, "stack": [
-            ["num", "0x1f"], ["num", "-0x1"], ["num", "12"], ["cell", { "bytes": cell }], ["slice", { "bytes": cell }],
-            ["null", null], "odd",
-        ]});
-        let GetterAnswer { stack, .. } = getter(&json.to_string()).unwrap();
-        let number = |n: i32| StackValue::Number(n.into());
-        let (cell, slice) = (StackValue::Cell(Cell::default()), StackValue::Slice(Cell::default()));
-        let expected =
-            [number(31), number(-1), number(12), cell, slice, StackValue::Other, StackValue::Other];
-        assert_eq!(stack, expected);
-        for wrong in
-            [json!(["num", "0xz"]), json!(["num", 1]), json!(["cell", {}]), json!(["num", "1".repeat(101)])]
-        {
-            assert!(getter(&json!({ "exit_code": 0, "stack": [wrong] }).to_string()).is_err(), "{wrong}");
+        let json = json!({ "exit_code": 0, "stack": [["num", "0x1f"], ["slice", { "bytes": cell }]] });
+        let read = getter(&json.to_string()).unwrap();
+        assert_eq!(read.exit_code, 0);
+        assert_eq!(read.stack, [StackValue::Number(31.into()), StackValue::Slice(Cell::default())]);
+        for wrong in [json!(["num", "0xz"]), json!(["cell", {}]), json!("odd"), json!(["what", 1])] {
+            let error = getter(&json!({ "exit_code": 0, "stack": [wrong] }).to_string()).unwrap_err();
+            assert_eq!(error.field, "stack");
         }
+        let of_length = |len: usize| {
+            let stack = format!("[{}]", " ".repeat(len - 2));
+            getter(&format!(r#"{{"exit_code":0,"stack":{stack}}}"#))
+        };
+        assert!(of_length(STACK_LEN_MAX).is_ok());
+        let error = of_length(STACK_LEN_MAX + 1).unwrap_err().to_string();
+        assert!(error.contains("65537 bytes are more than any method answers"), "{error}");
+        assert!(getter(r#"{"exit_code":4294967296,"stack":[]}"#).is_err());
+    }
+
+    #[test]
+    fn reasons_are_texts_or_told_as_they_are_written() {
+        let reason = |error: &str| {
+            let json = format!(r#"{{"ok":false,"error":{error}}}"#);
+            serde_json::from_str::<Envelope<'_>>(&json).unwrap().reason()
+        };
+        assert_eq!(reason(r#""no\nway""#).as_deref(), Some("no way"));
+        assert_eq!(reason(r#"{"a":1}"#).as_deref(), Some(r#"{"a":1}"#));
+        assert_eq!(
+            reason(&format!("[{}0]", "0,".repeat(1_000_000))).map(|words| words.len()),
+            Some(WORDS_LEN_MAX)
+        );
+        assert_eq!(reason("null"), None);
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod transaction;
 mod wallet;
 
 pub use account::{Account, AccountStatus};
-pub use answers::{GetterAnswer, Malformed, StackValue};
+pub use answers::Malformed;
 pub use endpoint::{Endpoint, EndpointError, Trust};
 pub use follow::{FollowError, Follower, News, newest};
 pub use history::{Lie, TooMany};

@@ -20,6 +20,8 @@ use hyper_util::rt::TokioExecutor;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use ton::Address;
+use ton::getters::{Getter, GetterError};
+use ton::stack;
 use tycho_types::boc::Boc;
 use tycho_types::cell::Cell;
 use units::{BlockSeqno, LogicalTime, NanoTon};
@@ -120,6 +122,14 @@ pub enum ProviderError {
         /// What is wrong.
         source: Malformed,
     },
+    /// A get method that the contract does not have, or that it answers in another way.
+    #[error("account {account} does not answer as it should")]
+    Getter {
+        /// The account.
+        account: Address,
+        /// How it answers.
+        source: GetterError,
+    },
 }
 
 impl ProviderError {
@@ -130,7 +140,7 @@ impl ProviderError {
             Self::Unreachable { .. } | Self::Late { .. } | Self::Busy { .. } => true,
             // What the server's own liteservers could not say in time.
             Self::Refused { code, .. } => *code >= 500,
-            Self::TooLong { .. } | Self::Malformed { .. } => false,
+            Self::TooLong { .. } | Self::Malformed { .. } | Self::Getter { .. } => false,
         }
     }
 }
@@ -254,13 +264,16 @@ impl Provider {
         })
     }
 
-    /// What a get method without arguments answers.
+    /// What a contract answers.
     ///
     /// # Errors
-    /// [`ProviderError`]. A method that ends badly is an answer with another exit code.
-    pub async fn getter(&self, account: &Address, method: &str) -> Result<GetterAnswer, ProviderError> {
-        let params = json!({ "address": account.to_string(), "method": method, "stack": [] });
-        self.ask("runGetMethod", &params, answers::getter).await
+    /// [`ProviderError`]. With [`ProviderError::Getter`], the account has no such contract.
+    pub async fn getter<G: Getter>(&self, account: &Address, getter: &G) -> Result<G::Answer, ProviderError> {
+        let stack = stack::to_json(&getter.arguments());
+        let params = json!({ "address": account.to_string(), "method": getter.method(), "stack": stack });
+        let GetterAnswer { exit_code, stack } = self.ask("runGetMethod", &params, answers::getter).await?;
+        let answer = getter.answer(exit_code, &stack);
+        answer.map_err(|source| ProviderError::Getter { account: *account, source })
     }
 
     /// Hands in an external message, once.
@@ -384,17 +397,11 @@ impl Provider {
         };
         match envelope.result {
             Some(result) if envelope.ok && status.is_success() => read(result.get()).map_err(malformed),
-            _ => {
-                let words = envelope.error.map(|error| match error {
-                    Value::String(text) => text,
-                    other => other.to_string(),
-                });
-                Err(ProviderError::Refused {
-                    method,
-                    code: envelope.code.unwrap_or_else(|| status.as_u16().into()),
-                    words: answers::words(&words.unwrap_or_else(|| "no reason given".to_owned())),
-                })
-            }
+            _ => Err(ProviderError::Refused {
+                method,
+                code: envelope.code.unwrap_or_else(|| status.as_u16().into()),
+                words: envelope.reason().unwrap_or_else(|| "no reason given".to_owned()),
+            }),
         }
     }
 }

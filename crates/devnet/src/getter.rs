@@ -1,7 +1,7 @@
 //! Get methods: questions to contracts, answered by the TVM without a transaction.
 
-use num_bigint::BigInt;
-use tycho_types::cell::{Cell, CellBuilder};
+use ton::stack::{STACK_DEPTH_MAX, STACK_ITEMS_MAX, StackValue};
+use tycho_types::cell::CellBuilder;
 use tycho_types::dict::Dict;
 use tycho_types::error::Error as CellError;
 use tycho_types::models::ShardAccount;
@@ -13,35 +13,6 @@ use tycho_vm::{
 use crate::execute::Moment;
 use crate::network_config::NetworkConfig;
 
-/// Values in one stack, with all that tuples hold. A tuple may hold another one often: written out, a small result can
-/// be larger than any memory.
-pub const STACK_ITEMS_MAX: usize = 10_000;
-/// Tuples within tuples. Lists, which are pairs of a value and the rest, count once.
-pub const STACK_DEPTH_MAX: usize = 64;
-
-/// A value on the stack of the TVM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StackItem {
-    /// Nothing.
-    Null,
-    /// Not a number.
-    NotANumber,
-    /// A number of at most 257 bits with its sign.
-    Number(BigInt),
-    /// A cell.
-    Cell(Cell),
-    /// What is left to read of a cell, as a cell of its own.
-    Slice(Cell),
-    /// What is written of a cell so far, as a cell.
-    Builder(Cell),
-    /// Several values.
-    Tuple(Vec<StackItem>),
-    /// A list in the manner of Lisp.
-    List(Vec<StackItem>),
-    /// A continuation: it cannot leave the TVM.
-    Continuation,
-}
-
 /// What a get method answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GetterAnswer {
@@ -50,7 +21,7 @@ pub struct GetterAnswer {
     /// Gas it took, in units.
     pub gas_used: u64,
     /// The result, the top of the stack last.
-    pub stack: Vec<StackItem>,
+    pub stack: Vec<StackValue>,
 }
 
 /// A question that cannot be asked, or whose answer cannot be told.
@@ -84,7 +55,7 @@ pub fn run_get_method(
     moment: &Moment,
     account: &ShardAccount,
     method: u32,
-    arguments: &[StackItem],
+    arguments: &[StackValue],
 ) -> Result<GetterAnswer, GetterError> {
     let account = account.load_account()?.ok_or(GetterError::NotActive)?;
     let caller = VmCaller {
@@ -112,24 +83,24 @@ fn take(room: &mut usize, depth: usize) -> Result<(), GetterError> {
     Ok(())
 }
 
-fn to_vm(item: &StackItem, room: &mut usize, depth: usize) -> Result<RcStackValue, GetterError> {
+fn to_vm(item: &StackValue, room: &mut usize, depth: usize) -> Result<RcStackValue, GetterError> {
     take(room, depth)?;
     Ok(match item {
-        StackItem::Null | StackItem::Continuation => Stack::make_null(),
-        StackItem::NotANumber => Stack::make_nan(),
-        StackItem::Number(number) => SafeRc::new_dyn_value(number.clone()),
-        StackItem::Cell(cell) => SafeRc::new_dyn_value(cell.clone()),
-        StackItem::Slice(cell) => SafeRc::new_dyn_value(OwnedCellSlice::new_allow_exotic(cell.clone())),
-        StackItem::Builder(cell) => {
+        StackValue::Null | StackValue::Continuation => Stack::make_null(),
+        StackValue::NotANumber => Stack::make_nan(),
+        StackValue::Number(number) => SafeRc::new_dyn_value(number.clone()),
+        StackValue::Cell(cell) => SafeRc::new_dyn_value(cell.clone()),
+        StackValue::Slice(cell) => SafeRc::new_dyn_value(OwnedCellSlice::new_allow_exotic(cell.clone())),
+        StackValue::Builder(cell) => {
             let mut builder = CellBuilder::new();
             builder.store_slice(cell.as_slice()?)?;
             SafeRc::new_dyn_value(builder)
         }
-        StackItem::Tuple(items) => {
+        StackValue::Tuple(items) => {
             let items = items.iter().map(|item| to_vm(item, room, depth + 1));
             SafeRc::new_dyn_value(items.collect::<Result<Vec<_>, _>>()?)
         }
-        StackItem::List(items) => {
+        StackValue::List(items) => {
             let mut rest = Stack::make_null();
             for item in items.iter().rev() {
                 rest = SafeRc::new_dyn_value(vec![to_vm(item, room, depth + 1)?, rest]);
@@ -139,33 +110,35 @@ fn to_vm(item: &StackItem, room: &mut usize, depth: usize) -> Result<RcStackValu
     })
 }
 
-fn from_vm(value: &RcStackValue, room: &mut usize, depth: usize) -> Result<StackItem, GetterError> {
+fn from_vm(value: &RcStackValue, room: &mut usize, depth: usize) -> Result<StackValue, GetterError> {
     take(room, depth)?;
-    let Some(kind) = StackValueType::from_raw(value.raw_ty()) else { return Ok(StackItem::Continuation) };
+    let Some(kind) = StackValueType::from_raw(value.raw_ty()) else { return Ok(StackValue::Continuation) };
     Ok(match kind {
-        StackValueType::Null => StackItem::Null,
+        StackValueType::Null => StackValue::Null,
         StackValueType::Int => match value.as_int() {
-            Some(number) => StackItem::Number(number.clone()),
-            None => StackItem::NotANumber,
+            Some(number) => StackValue::Number(number.clone()),
+            None => StackValue::NotANumber,
         },
-        StackValueType::Cell => value.as_cell().map_or(StackItem::Null, |cell| StackItem::Cell(cell.clone())),
+        StackValueType::Cell => {
+            value.as_cell().map_or(StackValue::Null, |cell| StackValue::Cell(cell.clone()))
+        }
         StackValueType::Slice => match value.as_cell_slice() {
-            Some(slice) => StackItem::Slice(CellBuilder::build_from(slice.apply())?),
-            None => StackItem::Null,
+            Some(slice) => StackValue::Slice(CellBuilder::build_from(slice.apply())?),
+            None => StackValue::Null,
         },
         StackValueType::Builder => match value.as_cell_builder() {
-            Some(builder) => StackItem::Builder(builder.clone().build()?),
-            None => StackItem::Null,
+            Some(builder) => StackValue::Builder(builder.clone().build()?),
+            None => StackValue::Null,
         },
-        StackValueType::Cont => StackItem::Continuation,
+        StackValueType::Cont => StackValue::Continuation,
         StackValueType::Tuple => match list(value) {
             Some(items) => {
                 let items = items.iter().map(|item| from_vm(item, room, depth + 1));
-                StackItem::List(items.collect::<Result<_, _>>()?)
+                StackValue::List(items.collect::<Result<_, _>>()?)
             }
             None => {
                 let items = value.as_tuple().unwrap_or_default().iter();
-                StackItem::Tuple(items.map(|item| from_vm(item, room, depth + 1)).collect::<Result<_, _>>()?)
+                StackValue::Tuple(items.map(|item| from_vm(item, room, depth + 1)).collect::<Result<_, _>>()?)
             }
         },
     })
@@ -194,14 +167,14 @@ mod tests {
     use crate::devnet::Devnet;
     use crate::testing::{ONE, Pilot, START, body, devnet, empty, transfer};
 
-    fn ask(devnet: &Devnet, pilot: &Pilot, method: &str, arguments: &[StackItem]) -> GetterAnswer {
+    fn ask(devnet: &Devnet, pilot: &Pilot, method: &str, arguments: &[StackValue]) -> GetterAnswer {
         let (config, moment) = (devnet.config(), devnet.next_moment(START));
         let account = devnet.account(&pilot.address).unwrap();
         run_get_method(config, &moment, account, method_id(method), arguments).unwrap()
     }
 
-    fn number(number: i64) -> StackItem {
-        StackItem::Number(number.into())
+    fn number(number: i64) -> StackValue {
+        StackValue::Number(number.into())
     }
 
     #[test]
@@ -213,10 +186,10 @@ mod tests {
         assert!(answer.gas_used > 0);
 
         let cell = body(1, |_| {});
-        let answer = ask(&devnet, &pilot, "kinds", &[number(-21), StackItem::Cell(cell.clone())]);
-        let pair = StackItem::List(vec![number(-21)]);
+        let answer = ask(&devnet, &pilot, "kinds", &[number(-21), StackValue::Cell(cell.clone())]);
+        let pair = StackValue::List(vec![number(-21)]);
         let expected =
-            [number(-42), StackItem::Cell(cell.clone()), StackItem::Slice(cell), pair, StackItem::Null];
+            [number(-42), StackValue::Cell(cell.clone()), StackValue::Slice(cell), pair, StackValue::Null];
         assert_eq!(answer.stack, expected, "a pair of something and nothing is a list of one");
     }
 
@@ -245,7 +218,7 @@ mod tests {
         let mut devnet = devnet(Pace::Instant);
         let pilot = Pilot::deployed(&mut devnet, 0);
         let account = devnet.account(&pilot.address).unwrap();
-        let run = |arguments: &[StackItem]| {
+        let run = |arguments: &[StackValue]| {
             run_get_method(
                 devnet.config(),
                 &devnet.next_moment(START),
@@ -254,25 +227,25 @@ mod tests {
                 arguments,
             )
         };
-        let nested = |depth| (0..depth).fold(StackItem::Null, |inner, _| StackItem::Tuple(vec![inner]));
+        let nested = |depth| (0..depth).fold(StackValue::Null, |inner, _| StackValue::Tuple(vec![inner]));
         assert!(run(&[nested(STACK_DEPTH_MAX)]).is_ok());
         assert!(matches!(run(&[nested(STACK_DEPTH_MAX + 1)]), Err(GetterError::TooLarge)));
-        assert!(run(&vec![StackItem::Null; STACK_ITEMS_MAX - 1]).is_ok());
-        assert!(matches!(run(&vec![StackItem::Null; STACK_ITEMS_MAX + 1]), Err(GetterError::TooLarge)));
+        assert!(run(&vec![StackValue::Null; STACK_ITEMS_MAX - 1]).is_ok());
+        assert!(matches!(run(&vec![StackValue::Null; STACK_ITEMS_MAX + 1]), Err(GetterError::TooLarge)));
     }
 
     #[test]
     fn every_kind_goes_in_and_out() {
         let cell = transfer(&ton::Address::new(0, [1; 32]), ONE, true, empty());
         let items = [
-            StackItem::Null,
-            StackItem::NotANumber,
+            StackValue::Null,
+            StackValue::NotANumber,
             number(-1),
-            StackItem::Cell(cell.clone()),
-            StackItem::Slice(cell.clone()),
-            StackItem::Builder(cell),
-            StackItem::Tuple(vec![number(1), number(2), StackItem::Tuple(vec![])]),
-            StackItem::List(vec![number(1), StackItem::List(vec![number(2), number(3)])]),
+            StackValue::Cell(cell.clone()),
+            StackValue::Slice(cell.clone()),
+            StackValue::Builder(cell),
+            StackValue::Tuple(vec![number(1), number(2), StackValue::Tuple(vec![])]),
+            StackValue::List(vec![number(1), StackValue::List(vec![number(2), number(3)])]),
         ];
         for item in items {
             let mut room = STACK_ITEMS_MAX;

@@ -7,7 +7,6 @@ mod accounts;
 mod blocks;
 mod params;
 mod send;
-mod stack;
 mod transactions;
 
 use std::time::Duration;

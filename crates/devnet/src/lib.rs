@@ -38,9 +38,7 @@ pub use block::{Block, Pace, TransactionId};
 pub use devnet::{Devnet, Genesis, Mark, ReplayError, SubmitError};
 pub use execute::{Executed, Moment, NotExecuted, execute};
 pub use fees::{FeeEstimate, estimate_fee};
-pub use getter::{
-    GetterAnswer, GetterError, STACK_DEPTH_MAX, STACK_ITEMS_MAX, StackItem, method_id, run_get_method,
-};
+pub use getter::{GetterAnswer, GetterError, method_id, run_get_method};
 pub use messages::{ExternalMessage, FAUCET, MESSAGE_DEPTH_MAX, MESSAGE_LEN_MAX, MessageError};
 pub use network_config::{ConfigError, NetworkConfig};
 pub use node::Node;

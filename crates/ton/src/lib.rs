@@ -1,5 +1,5 @@
 //! What Cocoon keeps on TON, as far as it can be said without a chain: addresses, the root configuration, derived
-//! contracts, the messages and states of all of them, signed payments, wallets.
+//! contracts, the messages, states and get methods of all of them, signed payments, wallets.
 //!
 //! The crate is pure: no clock, no socket, no randomness. It refuses to follow the chain or to send anything
 //! (`chain` will), and it never runs a contract's code. Cells and bags of cells come from `tycho-types`.
@@ -19,6 +19,7 @@ mod cells;
 mod code;
 pub mod contracts;
 mod exit_code;
+pub mod getters;
 pub mod human;
 pub mod message;
 pub mod messages;
@@ -27,6 +28,7 @@ mod params;
 pub mod payment;
 mod pseudo;
 mod root;
+pub mod stack;
 pub mod states;
 pub mod wallet;
 

@@ -9,6 +9,7 @@ use cocoon_chain::{
 };
 use serde_json::{Value, json};
 use ton::Address;
+use ton::getters::{GetSeqno, GetterError};
 use units::NanoTon;
 
 use crate::hostile::{Answer, World};
@@ -41,8 +42,9 @@ async fn an_account_is_seen_as_it_is() {
     let head = provider.head().await.unwrap();
     assert_eq!((head.time, head.seqno), (account.block_time, account.block));
     clock::check(head.time, world.now()).unwrap();
-    let answer = provider.getter(&ACCOUNT, "seqno").await.unwrap();
-    assert_eq!((answer.exit_code, answer.stack.len()), (-13, 0));
+    let error = provider.getter(&ACCOUNT, &GetSeqno).await.unwrap_err();
+    let expected = GetterError::Failed { method: "seqno", exit_code: -13 };
+    assert!(matches!(&error, ProviderError::Getter { source, .. } if *source == expected), "{error:?}");
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! A root contract, and changes of it.
 
 use cocoon_chain::outbox::{Order, OrderId};
-use cocoon_chain::{RootNews, RootWatch, RootWatchError, Wallet};
+use cocoon_chain::{ProviderError, RootNews, RootWatch, RootWatchError, Wallet};
+use ton::getters::{GetRoot, GetterError, IsListed};
 use ton::message::InternalMessage;
 use ton::messages::RootMessage;
 use ton::{Address, Contract, ContractCode, RootConfig, StructVersion};
@@ -50,6 +51,14 @@ async fn changes_of_the_root_contract_are_seen() {
         panic!("an image is no param")
     };
     assert!(config.allows_proxy_image(&image));
+    // The contract says the same itself.
+    let provider = world.provider();
+    assert_eq!(provider.getter(&root, &GetRoot).await.unwrap().version, config.version);
+    assert!(provider.getter(&root, &IsListed::ProxyImage(image)).await.unwrap());
+    assert!(!provider.getter(&root, &IsListed::WorkerImage(image)).await.unwrap());
+    let error = provider.getter(&owner, &GetRoot).await.unwrap_err();
+    let expected = GetterError::Failed { method: "get_cocoon_data", exit_code: 11 };
+    assert!(matches!(&error, ProviderError::Getter { source, .. } if *source == expected), "{error:?}");
 
     let (price_per_token, worker_fee_per_token) = (NanoTon::new(7), NanoTon::new(5));
     let prices = RootMessage::SetPrices { query_id: 2, price_per_token, worker_fee_per_token };

@@ -1,12 +1,13 @@
 //! Methods that send, and that ask contracts.
 
 use serde_json::{Value, json};
+use ton::stack;
 use tycho_types::cell::{Cell, CellFamily as _};
 use tycho_types::models::StateInit;
 
 use super::blocks::{block_id, head};
 use super::params::{base64, missing};
-use super::{Answer, ApiError, Params, stack};
+use super::{Answer, ApiError, Params};
 use crate::execute::unknown_account;
 use crate::fees::{FeeEstimate, estimate_fee};
 use crate::getter::{self, GetterError};
@@ -85,7 +86,11 @@ pub(super) fn run_get_method(node: &Node, params: &Params) -> Answer {
         },
         _ => return Err(missing("method")),
     };
-    let arguments = stack::read(params.value("stack"))?;
+    let arguments = match params.value("stack") {
+        Some(value) => stack::from_json(value)
+            .map_err(|error| ApiError::unprocessable(ApiError::refused(&error).message))?,
+        None => Vec::new(),
+    };
     let (config, account, moment, block) = node.look(|chain, now| {
         (chain.shared_config(), chain.account(&address).cloned(), chain.next_moment(now), head(chain))
     });
@@ -101,7 +106,7 @@ pub(super) fn run_get_method(node: &Node, params: &Params) -> Answer {
     Ok(json!({
         "@type": "smc.runResult",
         "gas_used": answer.gas_used,
-        "stack": answer.stack.iter().map(stack::written).collect::<Vec<_>>(),
+        "stack": stack::to_json(&answer.stack),
         "exit_code": answer.exit_code,
         "block_id": block_id(&block, -1),
         "last_transaction_id": super::accounts::transaction_id(account.last_trans_lt, &account.last_trans_hash.0),

@@ -1,90 +1,115 @@
 //! Stacks of the TVM in JSON: `[["num","0x1"],["cell",{"bytes":…}],…]` at the top level, tagged objects within tuples.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use num_bigint::BigInt;
 use serde_json::{Value, json};
+use tycho_types::boc::Boc;
+use tycho_types::cell::Cell;
 
-use super::ApiError;
-use super::params::{boc, cell};
-use crate::getter::{STACK_DEPTH_MAX, STACK_ITEMS_MAX, StackItem};
+use super::{STACK_DEPTH_MAX, STACK_ITEMS_MAX, StackValue};
+use crate::boc::{self, BocError};
 
 /// Digits of a number: 257 bits have 78 decimal ones.
 const DIGITS_MAX: usize = 100;
+/// Bytes of a cell.
+const CELL_LEN_MAX: usize = 128 * 1024;
 
-/// Arguments as callers write them. Besides the spelling of the documentation (`num`, `cell`, `slice`), that of tonlib
+/// JSON that is no stack.
+#[derive(Debug, thiserror::Error)]
+pub enum StackJsonError {
+    /// No array, or no values in it, or more than there may be.
+    #[error("stack {0}")]
+    Form(&'static str),
+    /// A cell that is none.
+    #[error("stack has a cell that is none")]
+    Cell(#[source] BocError),
+}
+
+/// Reads a stack, the deepest value first. Besides the spelling of the documentation (`num`, `cell`, `slice`), that of tonlib
 /// (`tvm.Cell`, …) is read, which `@ton/ton` uses.
-pub(super) fn read(stack: Option<&Value>) -> Result<Vec<StackItem>, ApiError> {
-    let items = match stack {
-        None => return Ok(Vec::new()),
-        Some(Value::Array(items)) => items,
-        Some(_) => return Err(refused("must be an array")),
-    };
-    if items.len() > STACK_ITEMS_MAX {
-        return Err(refused("holds too many values"));
+///
+/// # Errors
+/// [`StackJsonError`] for anything else, and for more than [`STACK_ITEMS_MAX`] values.
+pub fn from_json(stack: &Value) -> Result<Vec<StackValue>, StackJsonError> {
+    let items = stack.as_array().ok_or(StackJsonError::Form("must be an array"))?;
+    let mut reader = Reader { room: STACK_ITEMS_MAX };
+    items.iter().map(|item| reader.pair(item, 0)).collect()
+}
+
+/// Writes a stack as servers answer it, the deepest value first.
+#[must_use]
+pub fn to_json(stack: &[StackValue]) -> Value {
+    stack.iter().map(written).collect()
+}
+
+struct Reader {
+    /// Values that may still come.
+    room: usize,
+}
+
+impl Reader {
+    fn pair(&mut self, item: &Value, depth: usize) -> Result<StackValue, StackJsonError> {
+        self.room = self.room.checked_sub(1).ok_or(StackJsonError::Form("holds too many values"))?;
+        match item.as_array().map(Vec::as_slice) {
+            Some([Value::String(kind)]) => self.kind(kind, &Value::Null, depth),
+            Some([Value::String(kind), value]) => self.kind(kind, value, depth),
+            _ if item.is_object() => self.tagged(item, depth),
+            _ => Err(StackJsonError::Form("has values [\"kind\", value] only")),
+        }
     }
-    items.iter().map(|item| read_pair(item, 0)).collect()
-}
 
-fn refused(what: &str) -> ApiError {
-    ApiError::unprocessable(format!("stack {what}"))
-}
+    fn kind(&mut self, kind: &str, value: &Value, depth: usize) -> Result<StackValue, StackJsonError> {
+        match kind {
+            "num" | "number" | "int" => number(value),
+            "cell" | "tvm.Cell" => Ok(StackValue::Cell(content(value)?)),
+            "slice" | "tvm.Slice" => Ok(StackValue::Slice(content(value)?)),
+            "builder" | "tvm.Builder" => Ok(StackValue::Builder(content(value)?)),
+            "null" => Ok(StackValue::Null),
+            "tuple" | "tvm.Tuple" => Ok(StackValue::Tuple(self.elements(value, depth)?)),
+            "list" | "tvm.List" => Ok(StackValue::List(self.elements(value, depth)?)),
+            _ => Err(StackJsonError::Form("has a value of unknown kind")),
+        }
+    }
 
-fn read_pair(item: &Value, depth: usize) -> Result<StackItem, ApiError> {
-    match item.as_array().map(Vec::as_slice) {
-        Some([Value::String(kind)]) => read_kind(kind, &Value::Null, depth),
-        Some([Value::String(kind), value]) => read_kind(kind, value, depth),
-        _ if item.is_object() => read_tagged(item, depth),
-        _ => Err(refused("has values [\"kind\", value] only")),
+    /// An element of a tuple: `{"@type":"tvm.stackEntryNumber","number":{…}}`.
+    fn tagged(&mut self, item: &Value, depth: usize) -> Result<StackValue, StackJsonError> {
+        let of = |name: &str| item.get(name).unwrap_or(&Value::Null);
+        match item.get("@type").and_then(Value::as_str) {
+            Some("tvm.stackEntryNumber") => number(of("number").get("number").unwrap_or(&Value::Null)),
+            Some("tvm.stackEntryCell") => Ok(StackValue::Cell(content(of("cell"))?)),
+            Some("tvm.stackEntrySlice") => Ok(StackValue::Slice(content(of("slice"))?)),
+            Some("tvm.stackEntryTuple") => Ok(StackValue::Tuple(self.elements(of("tuple"), depth)?)),
+            Some("tvm.stackEntryList") => Ok(StackValue::List(self.elements(of("list"), depth)?)),
+            _ => Err(StackJsonError::Form("has an element of unknown kind")),
+        }
+    }
+
+    fn elements(&mut self, value: &Value, depth: usize) -> Result<Vec<StackValue>, StackJsonError> {
+        if depth >= STACK_DEPTH_MAX {
+            return Err(StackJsonError::Form("has tuples too deep in each other"));
+        }
+        let elements = value.get("elements").unwrap_or(value).as_array();
+        elements
+            .ok_or(StackJsonError::Form("has a tuple without elements"))?
+            .iter()
+            .map(|item| self.pair(item, depth + 1))
+            .collect()
     }
 }
 
-fn read_kind(kind: &str, value: &Value, depth: usize) -> Result<StackItem, ApiError> {
-    match kind {
-        "num" | "number" | "int" => number(value),
-        "cell" | "tvm.Cell" => Ok(StackItem::Cell(content(value)?)),
-        "slice" | "tvm.Slice" => Ok(StackItem::Slice(content(value)?)),
-        "builder" | "tvm.Builder" => Ok(StackItem::Builder(content(value)?)),
-        "null" => Ok(StackItem::Null),
-        "tuple" | "tvm.Tuple" => Ok(StackItem::Tuple(elements(value, depth)?)),
-        "list" | "tvm.List" => Ok(StackItem::List(elements(value, depth)?)),
-        _ => Err(refused("has a value of unknown kind")),
-    }
+fn content(value: &Value) -> Result<Cell, StackJsonError> {
+    const NO_TEXT: StackJsonError = StackJsonError::Form("has a cell that is no base64");
+    let text = value.get("bytes").unwrap_or(value).as_str().ok_or(NO_TEXT)?;
+    let bytes = STANDARD.decode(text).or_else(|_other| URL_SAFE.decode(text)).map_err(|_neither| NO_TEXT)?;
+    boc::decode(&bytes, CELL_LEN_MAX).map_err(StackJsonError::Cell)
 }
 
-/// An element of a tuple: `{"@type":"tvm.stackEntryNumber","number":{…}}`.
-fn read_tagged(item: &Value, depth: usize) -> Result<StackItem, ApiError> {
-    let of = |name: &str| item.get(name).unwrap_or(&Value::Null);
-    match item.get("@type").and_then(Value::as_str) {
-        Some("tvm.stackEntryNumber") => number(of("number").get("number").unwrap_or(&Value::Null)),
-        Some("tvm.stackEntryCell") => Ok(StackItem::Cell(content(of("cell"))?)),
-        Some("tvm.stackEntrySlice") => Ok(StackItem::Slice(content(of("slice"))?)),
-        Some("tvm.stackEntryTuple") => Ok(StackItem::Tuple(elements(of("tuple"), depth)?)),
-        Some("tvm.stackEntryList") => Ok(StackItem::List(elements(of("list"), depth)?)),
-        _ => Err(refused("has an element of unknown kind")),
-    }
-}
-
-fn elements(value: &Value, depth: usize) -> Result<Vec<StackItem>, ApiError> {
-    if depth >= STACK_DEPTH_MAX {
-        return Err(refused("has tuples too deep in each other"));
-    }
-    let elements = value.get("elements").unwrap_or(value).as_array();
-    elements
-        .ok_or_else(|| refused("has a tuple without elements"))?
-        .iter()
-        .map(|item| read_pair(item, depth + 1))
-        .collect()
-}
-
-fn content(value: &Value) -> Result<tycho_types::cell::Cell, ApiError> {
-    let text = value.get("bytes").unwrap_or(value).as_str();
-    cell("stack", text.ok_or_else(|| refused("has a cell that is no base64"))?)
-}
-
-fn number(value: &Value) -> Result<StackItem, ApiError> {
+fn number(value: &Value) -> Result<StackValue, StackJsonError> {
     let text = match value {
         Value::Number(number) => number.to_string(),
         Value::String(text) if text.len() <= DIGITS_MAX => text.clone(),
-        _ => return Err(refused("has a number that is none")),
+        _ => return Err(StackJsonError::Form("has a number that is none")),
     };
     let (sign, digits) = text.strip_prefix('-').map_or(("", text.as_str()), |digits| ("-", digits));
     let (radix, digits) = digits.strip_prefix("0x").map_or((10, digits), |digits| (16, digits));
@@ -95,59 +120,65 @@ fn number(value: &Value) -> Result<StackItem, ApiError> {
         let magnitude = if sign.is_empty() { number.clone() } else { number + 1 };
         magnitude.bits() <= 256
     });
-    number.map(StackItem::Number).ok_or_else(|| refused("has a number that is none, or beyond 257 bits"))
+    number
+        .map(StackValue::Number)
+        .ok_or(StackJsonError::Form("has a number that is none, or beyond 257 bits"))
 }
 
 /// A value of a result.
-pub(super) fn written(item: &StackItem) -> Value {
-    let held = |cell| json!({ "bytes": boc(cell) });
+fn written(item: &StackValue) -> Value {
+    let held = |cell| json!({ "bytes": boc_text(cell) });
     match item {
-        StackItem::Number(number) => json!(["num", hexadecimal(number)]),
-        StackItem::Cell(cell) => json!(["cell", held(cell)]),
-        StackItem::Slice(cell) => json!(["slice", held(cell)]),
-        StackItem::Builder(cell) => json!(["builder", held(cell)]),
-        StackItem::Tuple(items) => json!(["tuple", elements_of("tvm.tuple", items)]),
-        StackItem::List(items) => json!(["list", elements_of("tvm.list", items)]),
-        StackItem::Null => json!(["list", elements_of("tvm.list", &[])]),
-        StackItem::NotANumber => json!(["num", "NaN"]),
-        StackItem::Continuation => json!(["unsupported", {}]),
+        StackValue::Number(number) => json!(["num", hexadecimal(number)]),
+        StackValue::Cell(cell) => json!(["cell", held(cell)]),
+        StackValue::Slice(cell) => json!(["slice", held(cell)]),
+        StackValue::Builder(cell) => json!(["builder", held(cell)]),
+        StackValue::Tuple(items) => json!(["tuple", elements_of("tvm.tuple", items)]),
+        StackValue::List(items) => json!(["list", elements_of("tvm.list", items)]),
+        StackValue::Null => json!(["list", elements_of("tvm.list", &[])]),
+        StackValue::NotANumber => json!(["num", "NaN"]),
+        StackValue::Continuation => json!(["unsupported", {}]),
     }
 }
 
-fn elements_of(kind: &str, items: &[StackItem]) -> Value {
+fn elements_of(kind: &str, items: &[StackValue]) -> Value {
     json!({ "@type": kind, "elements": items.iter().map(element).collect::<Vec<_>>() })
 }
 
-fn element(item: &StackItem) -> Value {
+fn element(item: &StackValue) -> Value {
     match item {
-        StackItem::Number(number) => json!({
+        StackValue::Number(number) => json!({
             "@type": "tvm.stackEntryNumber",
             "number": { "@type": "tvm.numberDecimal", "number": number.to_string() },
         }),
-        StackItem::Cell(cell) => json!({
+        StackValue::Cell(cell) => json!({
             "@type": "tvm.stackEntryCell",
-            "cell": { "@type": "tvm.cell", "bytes": boc(cell) },
+            "cell": { "@type": "tvm.cell", "bytes": boc_text(cell) },
         }),
-        StackItem::Slice(cell) => json!({
+        StackValue::Slice(cell) => json!({
             "@type": "tvm.stackEntrySlice",
-            "slice": { "@type": "tvm.slice", "bytes": boc(cell) },
+            "slice": { "@type": "tvm.slice", "bytes": boc_text(cell) },
         }),
-        StackItem::Tuple(items) => json!({
+        StackValue::Tuple(items) => json!({
             "@type": "tvm.stackEntryTuple",
             "tuple": elements_of("tvm.tuple", items),
         }),
-        StackItem::List(items) => json!({
+        StackValue::List(items) => json!({
             "@type": "tvm.stackEntryList",
             "list": elements_of("tvm.list", items),
         }),
-        StackItem::Null => json!({
+        StackValue::Null => json!({
             "@type": "tvm.stackEntryList",
             "list": elements_of("tvm.list", &[]),
         }),
-        StackItem::Builder(_) | StackItem::NotANumber | StackItem::Continuation => {
+        StackValue::Builder(_) | StackValue::NotANumber | StackValue::Continuation => {
             json!({ "@type": "tvm.stackEntryUnsupported" })
         }
     }
+}
+
+fn boc_text(cell: &Cell) -> String {
+    STANDARD.encode(Boc::encode(cell))
 }
 
 /// `0x2a`, `-0x1`.
@@ -159,18 +190,17 @@ fn hexadecimal(number: &BigInt) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::empty;
 
-    fn one(value: Value) -> Result<StackItem, ApiError> {
-        read(Some(&Value::Array(vec![value]))).map(|mut items| items.remove(0))
+    fn one(value: Value) -> Result<StackValue, StackJsonError> {
+        from_json(&Value::Array(vec![value])).map(|mut items| items.remove(0))
     }
 
     #[test]
     fn numbers_are_read_in_every_form_and_within_257_bits() {
         for (text, expected) in [("42", 42), ("-42", -42), ("0x2a", 42), ("-0x2a", -42), ("0", 0)] {
-            assert_eq!(one(json!(["num", text])).unwrap(), StackItem::Number(expected.into()), "{text}");
+            assert_eq!(one(json!(["num", text])).unwrap(), StackValue::Number(expected.into()), "{text}");
         }
-        assert_eq!(one(json!(["int", 7])).unwrap(), StackItem::Number(7.into()));
+        assert_eq!(one(json!(["int", 7])).unwrap(), StackValue::Number(7.into()));
         let power = BigInt::from(2).pow(256);
         assert!(one(json!(["num", (&power - 1_u32).to_string()])).is_ok());
         assert!(one(json!(["num", power.to_string()])).is_err());
@@ -183,12 +213,12 @@ mod tests {
 
     #[test]
     fn cells_and_tuples_are_read_in_every_spelling() {
-        let text = boc(&empty());
-        assert_eq!(one(json!(["tvm.Cell", text])).unwrap(), StackItem::Cell(empty()));
-        assert_eq!(one(json!(["slice", { "bytes": text }])).unwrap(), StackItem::Slice(empty()));
+        let text = boc_text(&Cell::default());
+        assert_eq!(one(json!(["tvm.Cell", text])).unwrap(), StackValue::Cell(Cell::default()));
+        assert_eq!(one(json!(["slice", { "bytes": text }])).unwrap(), StackValue::Slice(Cell::default()));
         let number = json!({ "@type": "tvm.stackEntryNumber", "number": { "number": "5" } });
         let tuple = json!(["tuple", { "elements": [number, { "@type": "tvm.stackEntryList", "list": { "elements": [] } }] }]);
-        let expected = StackItem::Tuple(vec![StackItem::Number(5.into()), StackItem::List(vec![])]);
+        let expected = StackValue::Tuple(vec![StackValue::Number(5.into()), StackValue::List(vec![])]);
         assert_eq!(one(tuple).unwrap(), expected);
         for refused in
             [json!(["cell", "nonsense"]), json!(["what", 1]), json!(5), json!([]), json!({ "@type": "x" })]
@@ -201,9 +231,9 @@ mod tests {
 
     #[test]
     fn results_are_written_as_tonlib_writes_them() {
-        assert_eq!(written(&StackItem::Number((-1).into())), json!(["num", "-0x1"]));
-        assert_eq!(written(&StackItem::Null), json!(["list", { "@type": "tvm.list", "elements": [] }]));
-        let tuple = StackItem::Tuple(vec![StackItem::Number(7.into()), StackItem::Null]);
+        assert_eq!(written(&StackValue::Number((-1).into())), json!(["num", "-0x1"]));
+        assert_eq!(written(&StackValue::Null), json!(["list", { "@type": "tvm.list", "elements": [] }]));
+        let tuple = StackValue::Tuple(vec![StackValue::Number(7.into()), StackValue::Null]);
         let seven = json!({ "@type": "tvm.stackEntryNumber", "number": { "@type": "tvm.numberDecimal", "number": "7" } });
         let nothing =
             json!({ "@type": "tvm.stackEntryList", "list": { "@type": "tvm.list", "elements": [] } });
