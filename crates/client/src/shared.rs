@@ -15,7 +15,8 @@ use crate::affinity::AffinitySecret;
 use crate::config::{Config, StartError};
 use crate::debug::DebugLog;
 use crate::link::{Pool, Slots};
-use crate::session::{Accounts, Party, Secret};
+use crate::secret::LoginSecret;
+use crate::session::{Accounts, Party};
 use crate::settlement::Purse;
 use crate::stats::Stats;
 
@@ -53,12 +54,12 @@ impl Shared {
         let key = state.key("wallet.key")?;
         let own_key = PublicKey::new(key.verifying_key().to_bytes());
         let owner = node::owner_address(&config.owner_address, &own_key, root.params.is_test)?;
-        let secret = Secret::new(&state.secret("secret")?);
+        let secret = LoginSecret::new(&key.to_bytes(), &state.secret("secret")?);
         let (purse, runner) = match provider {
             Some(provider) => {
                 let (wallet, runner) = node::open_wallet(provider.clone(), key, &owner, &state)?;
                 let purse =
-                    Purse::open(config.policy(), provider, wallet, secret.hash(), Arc::clone(&state))?;
+                    Purse::open(config.policy(), provider, wallet, secret.clone(), Arc::clone(&state))?;
                 (Some(Arc::new(purse)), Some(runner))
             }
             None => (None, None),

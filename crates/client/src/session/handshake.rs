@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use node::{ConnectingParty, check_image};
-use sha2::{Digest as _, Sha256};
 use ton::{Address, RootConfig};
 use units::{Capabilities, ImageHash, ProtocolVersion};
 use wire::client::{
@@ -16,6 +15,7 @@ use wire::client::{
 use wire::peer;
 
 use super::{Accounts, Contracts, SessionError};
+use crate::secret::LoginSecret;
 
 /// Who the client is, independent of the proxy.
 #[derive(Clone, Debug)]
@@ -25,30 +25,7 @@ pub(crate) struct Party {
     /// Whether a proxy must run an image of the root contract's list even in a test network.
     pub(crate) check_proxy_hashes: bool,
     /// Proves to a proxy that we own the client contract.
-    pub(crate) secret: Secret,
-}
-
-/// What a client shows to authorise without a transaction. Its hash stands on chain, so it must not be
-/// guessable, and never empty.
-#[derive(Clone)]
-pub(crate) struct Secret(Arc<str>);
-
-impl Secret {
-    /// Wraps the text of a secret.
-    pub(crate) fn new(text: &str) -> Self {
-        Self(text.into())
-    }
-
-    /// What the chain may know of it.
-    pub(crate) fn hash(&self) -> [u8; 32] {
-        Sha256::digest(self.0.as_bytes()).into()
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(<redacted>)")
-    }
+    pub(crate) secret: LoginSecret,
 }
 
 /// `connectToProxy` was sent.
@@ -108,7 +85,7 @@ impl ExpectConnected {
 
     /// Checks who the proxy is and authorises.
     ///
-    /// The short way shows the secret, but only to a proxy that already knows its hash. Otherwise the long way
+    /// The short way shows the secret of our contract with this proxy, but only to a proxy that already knows its hash. Otherwise the long way
     /// is taken: the owner's wallet shows the proxy's number on the chain. In networks without a chain proxies accept it
     /// at once.
     ///
@@ -127,10 +104,10 @@ impl ExpectConnected {
         let contracts = Contracts { proxy_key, proxy: proxy.contract(), client };
         accounts.open(contracts)?;
         accounts.with(&contracts.proxy, |account| account.take_payment(&connected.signed_payment));
+        let secret = self.party.secret.of(&client);
         let (query, nonce) = match connected.auth {
-            ProxyConnectionAuth::Short { secret_hash, .. } if secret_hash == self.party.secret.hash() => {
-                let data = self.party.secret.0.as_bytes();
-                (wire::encode(&AuthorizeWithProxyShort { data }), None)
+            ProxyConnectionAuth::Short { secret_hash, .. } if secret_hash == secret.hash() => {
+                (wire::encode(&AuthorizeWithProxyShort { data: secret.as_bytes() }), None)
             }
             ProxyConnectionAuth::Short { nonce, .. } | ProxyConnectionAuth::Long { nonce } => {
                 (wire::encode(&AuthorizeWithProxyLong {}), Some(nonce.cast_unsigned()))

@@ -14,5 +14,5 @@ mod tests;
 pub(crate) use account::{Accounts, Contracts};
 pub(crate) use answer::{AnswerState, End, FinalInfo, Step, refusal, request_of};
 pub(crate) use error::SessionError;
-pub(crate) use handshake::{ExpectConnected, Party, Secret, Session};
+pub(crate) use handshake::{ExpectConnected, Party, Session};
 pub(crate) use message::{FromProxy, Models, Outgoing, RequestMessage};

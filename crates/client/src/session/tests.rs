@@ -14,11 +14,15 @@ use wire::proxy::SignedPayment;
 use wire::tcp;
 
 use super::*;
+use crate::LoginSecret;
 use crate::link::Requests;
 use crate::testing::Network;
 
 const WALLET: Address = Address::new(0, [9; 32]);
-const SECRET: &str = "a secret of the test, long enough to be one";
+
+fn secret() -> LoginSecret {
+    LoginSecret::new(&[5; 32], "a secret of the test, long enough to be one")
+}
 
 fn connecting(owner: Address, root: Address) -> ConnectingParty {
     ConnectingParty { owner, root, is_testnet: false, contract: OwnContract::Client }
@@ -28,7 +32,7 @@ fn party(network: &Network) -> Party {
     Party {
         connecting: connecting(WALLET, network.root_address),
         check_proxy_hashes: false,
-        secret: Secret::new(SECRET),
+        secret: secret(),
     }
 }
 
@@ -191,10 +195,17 @@ fn images_are_checked_when_asked_for_and_always_outside_test_networks() {
 #[test]
 fn the_secret_is_shown_only_to_a_proxy_that_knows_its_hash() {
     let long = wire::encode(&wire::client::AuthorizeWithProxyLong {});
-    let hash = |text: &str| <sha2::Sha256 as sha2::Digest>::digest(text).into();
-    let short = authorisation(ProxyConnectionAuth::Short { secret_hash: hash(SECRET), nonce: 0 });
-    assert_eq!(short, wire::encode(&wire::client::AuthorizeWithProxyShort { data: SECRET.as_bytes() }));
-    assert_eq!(authorisation(ProxyConnectionAuth::Short { secret_hash: hash(""), nonce: 0 }), long);
+    let hash = |text: &[u8]| <sha2::Sha256 as sha2::Digest>::digest(text).into();
+    let of = |client: u8| secret().of(&Network::new(&[]).client_contract(&Address::new(0, [client; 32])));
+    let short =
+        |shown: &[u8]| authorisation(ProxyConnectionAuth::Short { secret_hash: hash(shown), nonce: 0 });
+    let (ours, other) = (of(9), of(8));
+    let data = ours.as_bytes();
+    assert_eq!(short(data), wire::encode(&wire::client::AuthorizeWithProxyShort { data }));
+    // That of another contract, which another proxy may know, is not shown, and nothing to guess either.
+    for hashed in [other.as_bytes(), b""] {
+        assert_eq!(short(hashed), long);
+    }
     assert_eq!(authorisation(ProxyConnectionAuth::Long { nonce: 1 }), long);
 }
 
@@ -208,7 +219,7 @@ fn the_long_way_names_the_number_to_show_on_the_chain() {
         assert_eq!(expect.config().params, network.root.params);
         expect.nonce()
     };
-    let secret_hash = <sha2::Sha256 as sha2::Digest>::digest(SECRET).into();
+    let secret_hash = secret().of(&network.client_contract(&WALLET)).hash();
     assert_eq!(nonce(ProxyConnectionAuth::Short { secret_hash, nonce: 5 }), None);
     assert_eq!(nonce(ProxyConnectionAuth::Short { secret_hash: [0; 32], nonce: 5 }), Some(5));
     assert_eq!(nonce(ProxyConnectionAuth::Long { nonce: -1 }), Some(u64::MAX));
@@ -333,7 +344,7 @@ fn a_recorded_conversation_of_a_deployed_proxy_is_understood() {
             Address::parse(text("/root/address")).unwrap().0,
         ),
         check_proxy_hashes: false,
-        secret: Secret::new(""),
+        secret: secret(),
     };
     let frames = recorded_stream(&folder);
     let mut answers = Vec::new();
@@ -346,11 +357,11 @@ fn a_recorded_conversation_of_a_deployed_proxy_is_understood() {
         }
     }
 
-    // Handshake: an empty secret is what that client had, so it took the short way.
+    // Handshake: that client had an empty secret and took the short way. Nobody shows such a one here.
     let accounts = Accounts::default();
     let (expect, _query) = ExpectConnected::begin(party, Arc::new(recorded_root(&vectors)), None).unwrap();
     let (expect, query) = expect.handle(&answers[0], &accounts).unwrap();
-    assert_eq!(query, wire::encode(&wire::client::AuthorizeWithProxyShort { data: b"" }));
+    assert_eq!(query, wire::encode(&wire::client::AuthorizeWithProxyLong {}));
     let session = expect.handle(&answers[1], &accounts).unwrap();
     assert_eq!(session.protocol, ProtocolVersion::V2);
     assert_eq!(session.proxy_contract.to_wire_text(false), text("/proxy/contract"));

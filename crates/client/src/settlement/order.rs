@@ -8,6 +8,8 @@ use ton::payment::SignedPayment;
 use ton::{Address, RootConfig};
 use units::{NanoTon, PublicKey};
 
+use crate::secret::LoginSecret;
+
 /// What the wallet has to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
@@ -115,24 +117,25 @@ pub struct Terms {
 
 impl Terms {
     /// The contract of the node wallet `wallet` with the proxy contract `proxy`, whose payments `key` signs.
-    /// `secret_hash` is what the contract shall know of the login secret.
+    /// Of `secret` it shall know the hash of what is shown to this proxy.
     #[must_use]
     pub fn new(
         config: &RootConfig,
         wallet: &Address,
         proxy: &Address,
         key: &PublicKey,
-        secret_hash: [u8; 32],
+        secret: &LoginSecret,
     ) -> Self {
         let init = contracts::client_init(config, wallet, proxy, key);
         let params = &config.params;
         let (proxy_delay, client_delay) =
             (params.proxy_delay_before_close.get(), params.client_delay_before_close.get());
+        let contract = init.address();
         Self {
-            contract: init.address(),
+            contract,
             init,
             wallet: *wallet,
-            secret_hash,
+            secret_hash: secret.of(&contract).hash(),
             price: params.price_per_token,
             stake: params.min_client_stake,
             delay_s: client_delay,

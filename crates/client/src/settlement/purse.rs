@@ -17,6 +17,7 @@ use units::{AdjustedTokens, NanoTon, PublicKey};
 
 use super::kept::{self, KeptContract, MalformedContracts};
 use super::{Action, Duty, Order, OrderEnd, Plan, Policy, Refused, Settlement, Stage, Terms, View, Wish};
+use crate::secret::LoginSecret;
 use crate::session::Accounts;
 
 /// How often contracts are read when nothing is known to have happened: proxies land charges, and anybody may pay in.
@@ -34,7 +35,7 @@ pub struct Purse {
     policy: Policy,
     provider: Provider,
     wallet: Wallet,
-    secret_hash: [u8; 32],
+    secret: LoginSecret,
     state: Arc<StateFolder>,
     inner: Mutex<Inner>,
     wake: Notify,
@@ -137,8 +138,8 @@ pub struct Glance {
 }
 
 impl Purse {
-    /// Pays out of `wallet`, whose orders must be carried out elsewhere. `secret_hash` is what the chain shall know of the
-    /// login secret. Contracts of earlier lives are read from the state folder: what is in them is not forgotten.
+    /// Pays out of `wallet`, whose orders must be carried out elsewhere. `secret` is what the
+    /// client logs in with. Contracts of earlier lives are read from the state folder: what is in them is not forgotten.
     ///
     /// # Errors
     /// [`MalformedContracts`] if the list there is none.
@@ -146,20 +147,13 @@ impl Purse {
         policy: Policy,
         provider: Provider,
         wallet: Wallet,
-        secret_hash: [u8; 32],
+        secret: LoginSecret,
         state: Arc<StateFolder>,
     ) -> Result<Self, MalformedContracts> {
         let kept = kept::read(&state)?;
         let inner = Inner { contracts: BTreeMap::new(), is_settled: false, is_changed: false };
-        let purse = Self {
-            policy,
-            provider,
-            wallet,
-            secret_hash,
-            state,
-            inner: Mutex::new(inner),
-            wake: Notify::new(),
-        };
+        let purse =
+            Self { policy, provider, wallet, secret, state, inner: Mutex::new(inner), wake: Notify::new() };
         for kept in kept {
             purse.with_contract(kept, |_contract| ());
         }
@@ -435,7 +429,7 @@ impl Purse {
         let owner = self.wallet.address();
         // Lists play no part in contracts.
         let config = RootConfig { params: kept.params.clone(), ..RootConfig::pseudo(owner) };
-        let terms = Terms::new(&config, &owner, &kept.proxy, &kept.key, self.secret_hash);
+        let terms = Terms::new(&config, &owner, &kept.proxy, &kept.key, &self.secret);
         let mut inner = self.lock();
         let Inner { contracts, is_changed, .. } = &mut *inner;
         let contract = contracts.entry(terms.contract()).or_insert_with(|| {

@@ -7,12 +7,12 @@ use ton::{Address, CodeMask, RootConfig, Seconds};
 use units::PublicKey;
 
 use super::*;
+use crate::LoginSecret;
 
 const TON: u64 = 1_000_000_000;
 const PRICE: u64 = 20;
 const WALLET: Address = Address::new(0, [1; 32]);
 const PROXY: Address = Address::new(0, [2; 32]);
-const SECRET: [u8; 32] = [3; 32];
 
 fn key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
@@ -32,7 +32,7 @@ fn public() -> PublicKey {
 }
 
 fn terms() -> Terms {
-    Terms::new(&config(), &WALLET, &PROXY, &public(), SECRET)
+    Terms::new(&config(), &WALLET, &PROXY, &public(), &LoginSecret::new(&[3; 32], "of the test"))
 }
 
 /// A settlement, and the chain as far as it matters to it: one contract that does what it is told.
@@ -223,7 +223,7 @@ fn one_message_makes_the_contract_with_secret_and_stake() {
         stake: NanoTon::new(TON),
         tokens_used: AdjustedTokens::ZERO,
         unlock_at: 0,
-        secret_hash: SECRET,
+        secret_hash: *terms().secret_hash(),
         parties: Parties { owner: WALLET, proxy: PROXY, key: public() },
         params: config().params_cell(CodeMask::None),
         unconfirmed: NanoTon::ZERO,
@@ -322,14 +322,14 @@ fn another_secret_is_replaced_and_along_with_a_top_up_if_one_is_due() {
     world.settlement.looked(world.contract.clone(), world.now);
     world.settle();
     assert_eq!(world.sent, [Duty::ChangeSecret]);
-    assert_eq!(world.data().secret_hash, SECRET);
+    assert_eq!(world.data().secret_hash, *terms().secret_hash());
 
     let data = world.contract.as_mut().unwrap();
     (data.secret_hash, data.balance) = ([9; 32], NanoTon::ZERO);
     world.settlement.looked(world.contract.clone(), world.now);
     world.settle();
     assert_eq!(world.sent[1..], [Duty::TopUpWithSecret { amount: NanoTon::new(TON) }]);
-    assert_eq!(world.data().secret_hash, SECRET);
+    assert_eq!(world.data().secret_hash, *terms().secret_hash());
 }
 
 #[test]
