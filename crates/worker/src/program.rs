@@ -126,7 +126,7 @@ pub async fn start(config: Config) -> Result<Worker, StartError> {
     let (cashier, runner) = match provider {
         Some(provider) => {
             let (wallet, runner) = node::open_wallet(provider.clone(), key, &owner, &state)?;
-            (Some(Arc::new(Cashier::new(policy, provider, wallet))), Some(runner))
+            (Some(Arc::new(Cashier::open(policy, provider, wallet, Arc::clone(&state))?)), Some(runner))
         }
         None => (None, None),
     };

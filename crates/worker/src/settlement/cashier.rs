@@ -1,17 +1,20 @@
 //! The [`Settlement`] with a server and a node wallet around it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chain::{AccountStatus, Provider, ProviderError, Wallet};
+use node::{StateError, StateFolder};
 use tokio::sync::Notify;
 use ton::contracts::worker_init;
 use ton::payment::{self, PaymentKind, SignedPayment};
-use ton::states::WorkerData;
-use ton::{Address, RootConfig, decode_boc};
+use ton::states::{ContractState, ProxyData, WorkerData};
+use ton::{Address, Params, RootConfig, decode_boc};
 use transport::clock::unix_now;
+use units::{AdjustedTokens, NanoTon};
 
-use super::{Earnings, Found, Owed, Policy, Settlement};
+use super::{Earnings, Found, Owed, Policy, Settlement, kept};
 use crate::link::Common;
 use crate::session::{Account, Accounts};
 
@@ -23,18 +26,65 @@ const TICK_AFTER_ERROR: Duration = Duration::from_secs(10);
 /// Cashes in what proxies signed.
 #[derive(Debug)]
 pub struct Cashier {
-    settlement: Mutex<Settlement>,
+    inner: Mutex<Inner>,
     provider: Provider,
     wallet: Wallet,
+    state: Arc<StateFolder>,
     wake: Notify,
 }
 
+#[derive(Debug)]
+struct Inner {
+    settlement: Settlement,
+    /// The network's params under which anything was earned, and those of now.
+    params: Vec<Params>,
+    /// All of them are in the state folder.
+    are_kept: bool,
+    /// What was taken in for each worker contract: a payment is read once.
+    taken: BTreeMap<Address, AdjustedTokens>,
+    /// Orders of an earlier life may still be on their way: until they are over, nothing is ordered.
+    is_settled: bool,
+}
+
+/// Why a step did not do all that it should. The next one goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum CashierError {
+    /// A contract cannot be read. What is owed by others was seen to all the same.
+    #[error("the worker contract {worker}, or its proxy contract, cannot be read: it is not paid out")]
+    Read {
+        /// The worker contract.
+        worker: Address,
+        /// Why.
+        source: ProviderError,
+    },
+    /// The params cannot be kept.
+    #[error("the params that worker contracts follow from cannot be kept")]
+    Keep(#[from] StateError),
+    /// Writing was given up.
+    #[error("the params that worker contracts follow from were not written to the end")]
+    Interrupted,
+}
+
 impl Cashier {
-    /// Orders go to `wallet`, which must be carried out elsewhere; contracts are read from `provider`.
-    #[must_use]
-    pub fn new(policy: Policy, provider: Provider, wallet: Wallet) -> Self {
-        let settlement = Mutex::new(Settlement::new(policy, wallet.address()));
-        Self { settlement, provider, wallet, wake: Notify::new() }
+    /// Orders go to `wallet`, which must be carried out elsewhere; contracts are read from `provider`. The params that
+    /// contracts follow from are kept in the state folder.
+    ///
+    /// # Errors
+    /// [`StateError`] if what is kept there cannot be used.
+    pub fn open(
+        policy: Policy,
+        provider: Provider,
+        wallet: Wallet,
+        state: Arc<StateFolder>,
+    ) -> Result<Self, StateError> {
+        let inner = Inner {
+            settlement: Settlement::new(policy, wallet.address()),
+            params: kept::read(&state)?,
+            are_kept: true,
+            taken: BTreeMap::new(),
+            is_settled: false,
+        };
+        Ok(Self { inner: Mutex::new(inner), provider, wallet, state, wake: Notify::new() })
     }
 
     /// The node wallet.
@@ -46,12 +96,12 @@ impl Cashier {
     /// What was earned, contract by contract.
     #[must_use]
     pub fn earnings(&self) -> Vec<Earnings> {
-        self.lock().earnings()
+        self.lock().settlement.earnings()
     }
 
     /// The operator wants his money now: see [`Settlement::cash_out`].
     pub fn cash_out(&self, proxy: Option<&Address>) -> usize {
-        let count = self.lock().cash_out(proxy);
+        let count = self.lock().settlement.cash_out(proxy);
         self.wake.notify_one();
         count
     }
@@ -59,30 +109,65 @@ impl Cashier {
     /// Takes in what is new, and orders what is due. `owner` owns the worker contracts.
     ///
     /// # Errors
-    /// [`ProviderError`] if a contract cannot be read; the next step goes on.
+    /// [`CashierError`], the last one.
     pub async fn step(
         &self,
         accounts: &Accounts,
         owner: &Address,
         config: &RootConfig,
         now: Duration,
-    ) -> Result<(), ProviderError> {
-        let to_look_at = {
-            let mut settlement = self.lock();
-            let params = &config.params;
-            settlement.params(params.params_version, params.client_delay_before_close.duration(), now);
-            for account in accounts.snapshot() {
-                if let Some(owed) = owed(&account, owner, config) {
-                    settlement.owed(owed, now);
-                }
+    ) -> Result<(), CashierError> {
+        let to_look_at = self.take_in(&accounts.snapshot(), owner, config, now);
+        let mut failure = self.keep().await.err();
+        for (worker, proxy) in to_look_at {
+            match self.read(&worker, &proxy).await {
+                Ok((found, backing)) => self.lock().settlement.looked(&worker, found, backing, now),
+                // The others get what is theirs.
+                Err(source) => failure = Some(CashierError::Read { worker, source }),
             }
-            settlement.to_look_at(now)
-        };
-        for worker in to_look_at {
-            let account = self.provider.account(&worker).await?;
-            self.lock().looked(&worker, found(&account), now);
         }
-        let mut settlement = self.lock();
+        self.order(now);
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Facts that need no question. Says what has to be read.
+    fn take_in(
+        &self,
+        accounts: &[Account],
+        owner: &Address,
+        config: &RootConfig,
+        now: Duration,
+    ) -> Vec<(Address, Address)> {
+        let mut inner = self.lock();
+        inner.learn(&config.params, accounts);
+        let Inner { settlement, params, taken, .. } = &mut *inner;
+        let delay = config.params.client_delay_before_close.duration();
+        settlement.params(config.params.params_version, delay, now);
+        for account in accounts {
+            let (worker, signed) = (account.contracts().worker, account.totals().signed);
+            if taken.get(&worker) == Some(&signed) {
+                continue;
+            }
+            if let Some(owed) = owed(account, owner, params) {
+                if owed.init.is_some() {
+                    taken.insert(worker, signed);
+                }
+                settlement.owed(owed, now);
+            }
+        }
+        settlement.to_look_at(now)
+    }
+
+    async fn read(&self, worker: &Address, proxy: &Address) -> Result<(Found, NanoTon), ProviderError> {
+        let found = found(&self.provider.account(worker).await?);
+        Ok((found, backing(&self.provider.account(proxy).await?)))
+    }
+
+    fn order(&self, now: Duration) {
+        let mut inner = self.lock();
+        let view = self.wallet.view();
+        inner.is_settled |= view.open == 0 && view.balance.is_some();
+        let Inner { settlement, is_settled, .. } = &mut *inner;
         for id in settlement.under_way() {
             if let Some(outcome) = self.wallet.outcome(id) {
                 if outcome.is_done() {
@@ -94,6 +179,9 @@ impl Cashier {
                 self.wallet.acknowledge(id);
             }
         }
+        if !*is_settled {
+            return;
+        }
         for order in settlement.orders(now) {
             let id = order.id;
             if let Err(error) = self.wallet.submit(order) {
@@ -101,26 +189,50 @@ impl Cashier {
                 settlement.ended(id, chain::outbox::Outcome::NotSent, now);
             }
         }
-        Ok(())
+    }
+
+    /// Keeps params that are new.
+    async fn keep(&self) -> Result<(), CashierError> {
+        let params = {
+            let mut inner = self.lock();
+            if std::mem::replace(&mut inner.are_kept, true) {
+                return Ok(());
+            }
+            inner.params.clone()
+        };
+        let state = Arc::clone(&self.state);
+        let written = tokio::task::spawn_blocking(move || kept::write(&state, &params)).await;
+        let outcome = match written {
+            Ok(written) => written.map_err(CashierError::from),
+            Err(_ended_early) => Err(CashierError::Interrupted),
+        };
+        self.lock().are_kept &= outcome.is_ok();
+        outcome
     }
 
     /// Steps for ever.
     pub(crate) async fn run(&self, common: &Common) {
         let mut changes = self.wallet.changes();
         let mut network = common.network.subscribe();
+        let mut is_in_trouble = false;
         loop {
             let config = network.borrow_and_update().config.clone();
             let stepped = self.step(&common.accounts, &common.party.owner, &config, unix_now()).await;
             let tick = match stepped {
-                Ok(()) => TICK,
+                Ok(()) => {
+                    is_in_trouble = false;
+                    TICK
+                }
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::debug!(error, "worker contracts cannot be read");
+                    // Said once, not for each attempt.
+                    if !std::mem::replace(&mut is_in_trouble, true) {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "trouble with earnings");
+                    }
                     TICK_AFTER_ERROR
                 }
             };
-            // Nothing here is in a hurry: a change of the wallet is looked at with the next tick.
-            tokio::time::sleep(tick.min(TICK)).await;
+            // Nothing here is in a hurry: a change is looked at with the next tick.
+            tokio::time::sleep(TICK).await;
             tokio::select! {
                 () = tokio::time::sleep(tick.saturating_sub(TICK)) => {}
                 _ = changes.changed() => {}
@@ -130,27 +242,47 @@ impl Cashier {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Settlement> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         // Each change is whole before anything that can panic.
-        self.settlement.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Params that are new are kept with those that something was earned under.
+    fn learn(&mut self, params: &Params, accounts: &[Account]) {
+        if self.params.contains(params) {
+            return;
+        }
+        let is_used = |known: &Params| {
+            let version = known.params_version;
+            accounts.iter().any(|account| account.contracts().params_version == version)
+        };
+        self.params.retain(is_used);
+        self.params.push(params.clone());
+        self.are_kept = false;
     }
 }
 
 /// What an account with a proxy is worth on the chain; none if nothing is signed.
-fn owed(account: &Account, owner: &Address, config: &RootConfig) -> Option<Owed> {
+fn owed(account: &Account, owner: &Address, known: &[Params]) -> Option<Owed> {
     let contracts = account.contracts();
     let cell = decode_boc(account.payment()?, payment::LEN_MAX).ok()?;
     let payment = SignedPayment::from_cell(&cell, PaymentKind::WorkerPayout).ok()?;
-    // An account of earlier params does not follow from these.
-    let init = worker_init(config, owner, &contracts.proxy, &contracts.proxy_key);
-    let init = (init.address() == contracts.worker).then_some(init);
+    let under = known.iter().filter(|params| params.params_version == contracts.params_version);
+    let found = under.map(|params| {
+        // Lists play no part in contracts.
+        let config = RootConfig { params: params.clone(), ..RootConfig::pseudo(*owner) };
+        (worker_init(&config, owner, &contracts.proxy, &contracts.proxy_key), params.worker_fee_per_token)
+    });
+    let (init, fee) = found.into_iter().find(|(init, _fee)| init.address() == contracts.worker).unzip();
     Some(Owed {
         proxy: contracts.proxy,
         worker: contracts.worker,
         params_version: contracts.params_version,
         payment,
-        fee: init.is_some().then_some(config.params.worker_fee_per_token),
         init,
+        fee,
     })
 }
 
@@ -159,5 +291,15 @@ fn found(account: &chain::Account) -> Found {
         (AccountStatus::Uninit, _) => Found::Absent,
         (AccountStatus::Active { .. }, Some(Ok(data))) => Found::Contract(data),
         (AccountStatus::Active { .. } | AccountStatus::Frozen, _) => Found::Other,
+    }
+}
+
+/// What a proxy contract has beside what is its owner's.
+fn backing(account: &chain::Account) -> NanoTon {
+    match account.data().map(ProxyData::from_cell) {
+        Some(Ok(data)) if data.state != ContractState::Closed => {
+            account.balance.saturating_sub(data.stake).saturating_sub(data.balance)
+        }
+        _ => NanoTon::ZERO,
     }
 }

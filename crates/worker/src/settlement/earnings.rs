@@ -26,7 +26,7 @@ pub struct Earnings {
     pub stand: Stand,
     /// Whether an order is under way.
     pub is_busy: bool,
-    /// Why the last order failed.
+    /// Why the last order failed, or none is given.
     pub failure: Option<Failure>,
 }
 
@@ -79,7 +79,7 @@ impl Settlement {
                 Known::Other => Stand::Other,
             },
             is_busy: entry.order.is_some() || entry.is_stale,
-            failure: entry.failure,
+            failure: entry.failure.or((!entry.is_covered()).then_some(Failure::NotPaid)),
         });
         earnings.collect()
     }

@@ -9,11 +9,14 @@
 //! - The number of an order follows from its contract and its total: ordered anew after a crash, it is the same order.
 //! - What fails is tried again, each time later, up to six hours; a payout that the proxy contract could not pay counts
 //!   as failed.
+//! - Whatever a proxy signs, nothing is sent for more than its contract holds, and what stays in contracts that only its key
+//!   can close has a bound for each day.
 
 mod cashier;
 mod earnings;
+mod kept;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use chain::Effect;
@@ -26,7 +29,7 @@ use ton::states::{ContractState, WorkerData};
 use ton::{Address, CodeMask, ExitCode, Params};
 use units::{AdjustedTokens, NanoTon};
 
-pub use cashier::Cashier;
+pub use cashier::{Cashier, CashierError};
 pub use earnings::{Earnings, Stand};
 
 /// What an operator decides about payouts. A payout costs about 0.014 TON in fees.
@@ -60,6 +63,10 @@ const DEPLOY_AT: NanoTon = NanoTon::new(50_000_000);
 const ATTACHED: NanoTon = NanoTon::new(500_000_000);
 /// What a contract is deployed with, as deployed workers do. It goes to the owner with the last payout.
 const DEPLOYED_WITH: NanoTon = NanoTon::new(300_000_000);
+/// Contracts that are deployed ahead of their payouts in a day, so that proxies that make up keys cannot empty the node wallet:
+/// 1.5 TON. What a payout deploys beyond that costs its fees.
+const DEPLOYMENTS_MAX: usize = 5;
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// Pauses after failures: the first, and the longest.
 const PAUSE_FIRST: Duration = Duration::from_secs(60);
 const PAUSE_MAX: Duration = Duration::from_secs(6 * 3_600);
@@ -113,8 +120,10 @@ struct Entry {
     fee: Option<NanoTon>,
     /// The order under way, and the total that it lands; none for a deployment.
     order: Option<(OrderId, Option<AdjustedTokens>)>,
-    /// The total of a payout that a receipt is there for, and that the next look must show.
-    expected: Option<AdjustedTokens>,
+    /// The total of a payout that left, which the next look must show; and what it means if it does not.
+    expected: Option<(AdjustedTokens, Failure)>,
+    /// What the proxy contract has for workers and clients.
+    backing: NanoTon,
     look_at: Duration,
     /// An order ended since the last look.
     is_stale: bool,
@@ -142,9 +151,12 @@ pub enum Failure {
     /// Nothing was sent.
     #[error("the node wallet could not send the message: does it have enough?")]
     NotSent,
-    /// The proxy contract sent the payout back.
-    #[error("the proxy contract did not pay: what its clients paid in does not cover it")]
+    /// The proxy contract sent the payout back, or has too little for it.
+    #[error("the proxy contract cannot pay: what its clients paid in does not cover it")]
     NotPaid,
+    /// Nobody knows.
+    #[error("the server does not show what became of the payout, and the worker contract has not counted it")]
+    Unresolved,
     /// Something else is where the contract should be.
     #[error("another contract is at the address")]
     OtherContract,
@@ -159,13 +171,15 @@ pub struct Settlement {
     /// The params now, since when, and how long a contract of older ones stays safe.
     params: Option<(u32, Duration, Duration)>,
     entries: BTreeMap<Address, Entry>,
+    /// When contracts were deployed ahead of their payouts, lately.
+    deployments: VecDeque<Duration>,
 }
 
 impl Settlement {
     /// Nothing is owed yet. What is left of attached money comes back to `wallet`.
     #[must_use]
     pub const fn new(policy: Policy, wallet: Address) -> Self {
-        Self { policy, wallet, params: None, entries: BTreeMap::new() }
+        Self { policy, wallet, params: None, entries: BTreeMap::new(), deployments: VecDeque::new() }
     }
 
     /// The network's params are of this version. Contracts of older ones have half of the clients' delay before they are
@@ -184,6 +198,7 @@ impl Settlement {
             fee,
             order: None,
             expected: None,
+            backing: NanoTon::ZERO,
             look_at: now,
             is_stale: false,
             try_at: Duration::ZERO,
@@ -204,18 +219,19 @@ impl Settlement {
         }
     }
 
-    /// Contracts that are to be read now.
+    /// Worker contracts that are to be read now, each with its proxy contract.
     #[must_use]
-    pub fn to_look_at(&self, now: Duration) -> Vec<Address> {
+    pub fn to_look_at(&self, now: Duration) -> Vec<(Address, Address)> {
         let due = |entry: &&Entry| entry.order.is_none() && entry.look_at <= now;
-        self.entries.values().filter(due).map(|entry| entry.owed.worker).collect()
+        self.entries.values().filter(due).map(|entry| (entry.owed.worker, entry.owed.proxy)).collect()
     }
 
-    /// A contract was read.
-    pub fn looked(&mut self, worker: &Address, found: Found, now: Duration) {
+    /// A contract was read. `backing` is what its proxy contract has for workers and clients; zero if there is none.
+    pub fn looked(&mut self, worker: &Address, found: Found, backing: NanoTon, now: Duration) {
         let Some(entry) = self.entries.get_mut(worker) else { return };
         entry.look_at = now.saturating_add(LOOK_EVERY);
         entry.is_stale = false;
+        entry.backing = backing;
         let before = entry.paid();
         entry.known = match found {
             Found::Absent => Known::Absent,
@@ -230,10 +246,12 @@ impl Settlement {
             }
         };
         match entry.expected.take() {
-            Some(expected) if entry.paid() < expected => entry.failed(Failure::NotPaid, now),
+            Some((expected, failure)) if entry.paid() < expected => entry.failed(failure, now),
             Some(_paid) => entry.succeeded(),
             // It was paid and is not any more: it came back late.
             None if entry.paid() < before => entry.failed(Failure::NotPaid, now),
+            // Somebody else may have landed it.
+            None if entry.paid() >= entry.owed.payment.tokens => entry.succeeded(),
             None => {}
         }
         if entry.known == Known::Other {
@@ -258,11 +276,21 @@ impl Settlement {
     /// Orders that are due now. Each is to be handed to the node wallet.
     pub fn orders(&mut self, now: Duration) -> Vec<Order> {
         let (policy, params, wallet) = (self.policy, self.params, self.wallet);
+        let deployments = &mut self.deployments;
+        while deployments.front().is_some_and(|at| at.saturating_add(DAY) <= now) {
+            deployments.pop_front();
+        }
         let due = self.entries.values_mut().filter_map(|entry| {
             if entry.order.is_some() || entry.is_stale || entry.try_at > now {
                 return None;
             }
             let order = entry.order(&policy, params, wallet, now)?;
+            if order.message.body.is_none() {
+                if deployments.len() >= DEPLOYMENTS_MAX {
+                    return None;
+                }
+                deployments.push_back(now);
+            }
             entry.order = Some((order.id, order.message.body.is_some().then_some(entry.owed.payment.tokens)));
             Some(order)
         });
@@ -284,7 +312,11 @@ impl Settlement {
         entry.is_stale = true;
         match outcome {
             Outcome::Done { .. } | Outcome::Unresolved => {
-                entry.expected = total;
+                let unless = match outcome {
+                    Outcome::Done { .. } => Failure::NotPaid,
+                    _ => Failure::Unresolved,
+                };
+                entry.expected = total.map(|total| (total, unless));
                 if total.is_some() {
                     entry.look_at = now.saturating_add(LOOK_AFTER);
                 }
@@ -316,6 +348,11 @@ impl Entry {
         worth.unwrap_or(NanoTon::ZERO)
     }
 
+    /// Whether the proxy contract has what it signed for.
+    fn is_covered(&self) -> bool {
+        self.worth() <= self.backing
+    }
+
     /// The order that is due, if any.
     fn order(
         &self,
@@ -334,7 +371,7 @@ impl Entry {
             || (is_ending || self.is_demanded) && worth >= PAYOUT_LAST_AT;
         let is_absent = self.known == Known::Absent;
         let is_deployment_due = is_absent && worth >= DEPLOY_AT;
-        if !(is_payout_due || is_deployment_due) {
+        if !(is_payout_due || is_deployment_due) || !self.is_covered() {
             return None;
         }
         let state_init = match (is_absent, &self.owed.init) {
@@ -346,8 +383,8 @@ impl Entry {
         let value = if is_payout_due { ATTACHED } else { DEPLOYED_WITH };
         let total = is_payout_due.then_some(self.owed.payment.tokens);
         let to = self.owed.worker;
-        let bounce = state_init.is_none();
-        let message = InternalMessage { to, value, bounce, state_init, body };
+        // A contract that refuses is not deployed either, and sends everything back.
+        let message = InternalMessage { to, value, bounce: true, state_init, body };
         Some(Order { id: order_id(&to, total), message })
     }
 

@@ -1,19 +1,22 @@
 //! Earnings on their way from a client's deposit to the owner of a worker, through the real contracts on a devnet.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+// The server that misbehaves belongs to the tests of `chain`.
+extern crate chain as cocoon_chain;
+
+#[expect(dead_code, reason = "tests here need a part of it")]
+#[path = "../../../chain/tests/world/hostile.rs"]
+mod hostile;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use chain::outbox::{Order, OrderId};
-use chain::{Limits, Provider, Runner, Wallet, newest};
+use chain::{Provider, Runner, Wallet, newest};
 use cocoon_worker::session::Accounts;
-use cocoon_worker::settlement::{Cashier, Failure, Policy, Stand};
-use devnet::{Devnet, Genesis, NetworkConfig, Node, Pace};
+use cocoon_worker::settlement::{Cashier, CashierError, Failure, Policy, Stand};
 use ed25519_dalek::SigningKey;
-use node::KeptPayment;
-use tokio::net::TcpListener;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use node::{KeptPayment, StateFolder};
+use tempfile::TempDir;
 use ton::contracts::{StateInit, client_init, proxy_init, worker_init};
 use ton::message::InternalMessage;
 use ton::messages::{ClientMessage, ProxyMessage};
@@ -21,6 +24,8 @@ use ton::payment::{PaymentKind, SignedPayment};
 use ton::{Address, Contract, ContractCode, RootConfig, StructVersion};
 use tycho_types::cell::Cell;
 use units::{AdjustedTokens, NanoTon, PublicKey};
+
+use hostile::Answer;
 
 const TON: u64 = 1_000_000_000;
 /// Who receives the earnings. Nobody has a key for it, so nothing else touches its balance.
@@ -32,30 +37,21 @@ fn public(key: &SigningKey) -> PublicKey {
 
 /// A network with a proxy that a client has paid 50 TON to, and a worker with a wallet.
 struct World {
-    node: Node,
-    now: Arc<AtomicU64>,
+    chain: hostile::World,
     provider: Provider,
     config: RootConfig,
     proxy_key: SigningKey,
     proxy: Address,
     wallet: Wallet,
     runner: Runner,
-    _stop: DropGuard,
+    state: Arc<StateFolder>,
+    _folder: TempDir,
 }
 
 impl World {
     async fn new() -> Self {
-        let now = Arc::new(AtomicU64::new(1_800_000_000));
-        let start = Duration::from_secs(now.load(Ordering::SeqCst));
-        let config = NetworkConfig::mainnet();
-        let genesis = Genesis { config, seed: Genesis::seed_of("worker"), start, pace: Pace::Instant };
-        let clock = Arc::clone(&now);
-        let node = Node::new(Devnet::new(genesis), move || Duration::from_secs(clock.load(Ordering::SeqCst)));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let stop = CancellationToken::new();
-        tokio::spawn(admin::serve(listener, devnet::http::router(node.clone()), stop.clone()));
-        let provider = Provider::new(endpoint, Limits::default());
+        let chain = hostile::World::new().await;
+        let provider = chain.provider();
 
         let (bank_key, proxy_key) = (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]));
         let bank = node::wallet_state(&public(&bank_key), &OWNER);
@@ -73,7 +69,7 @@ impl World {
         let worker_key = SigningKey::from_bytes(&[5; 32]);
         let worker_wallet = node::wallet_state(&public(&worker_key), &OWNER);
         for (address, tons) in [(bank.address(), 200), (worker_wallet.address(), 20)] {
-            node.give(&address, NanoTon::new(tons * TON)).unwrap();
+            chain.give(&address, tons * TON);
         }
         let excess = bank.address();
         let amount = |tons: u64| NanoTon::new(tons * TON);
@@ -90,7 +86,7 @@ impl World {
             };
             funds.submit(Order { id: OrderId(id), message }).unwrap();
             for _step in 0..2 {
-                runner.step(|| start).await.unwrap();
+                runner.step(|| chain.now()).await.unwrap();
             }
             assert!(funds.outcome(OrderId(id)).unwrap().is_done());
         };
@@ -99,52 +95,61 @@ impl World {
         send(2, client, 51, top_up.to_cell()).await;
 
         let (wallet, runner) = Wallet::open(provider.clone(), worker_key, worker_wallet, None).unwrap();
+        let folder = tempfile::tempdir().unwrap();
         Self {
-            node,
-            now,
+            chain,
             provider,
             config,
             proxy_key,
             proxy: proxy_address,
             wallet,
             runner,
-            _stop: stop.drop_guard(),
+            state: Arc::new(StateFolder::open(folder.path()).unwrap()),
+            _folder: folder,
         }
     }
 
     /// What the proxy has signed for the worker: so many thousandths of a TON.
     fn signed(&self, tokens: u64) -> Accounts {
-        let key = public(&self.proxy_key);
-        let worker = worker_init(&self.config, &OWNER, &self.proxy, &key).address();
+        Accounts::restored(vec![self.signed_by(&self.proxy_key, self.proxy, tokens)])
+    }
+
+    fn signed_by(&self, signer: &SigningKey, proxy: Address, tokens: u64) -> KeptPayment {
+        let key = public(signer);
+        let worker = worker_init(&self.config, &OWNER, &proxy, &key).address();
         let tokens = AdjustedTokens::new(tokens);
-        let kind = PaymentKind::WorkerPayout;
-        let payment = SignedPayment::sign(&self.proxy_key, kind, 7, tokens, &worker, &self.proxy);
-        Accounts::restored(vec![KeptPayment {
+        let payment = SignedPayment::sign(signer, PaymentKind::WorkerPayout, 7, tokens, &worker, &proxy);
+        KeptPayment {
             proxy_key: key,
-            proxy: self.proxy,
+            proxy,
             own: worker,
             params_version: self.config.params.params_version,
             payment: payment.to_boc(),
             signed: tokens,
             stored: tokens,
             known: tokens,
-        }])
+        }
     }
 
     fn cashier(&self) -> Cashier {
-        Cashier::new(Policy::default(), self.provider.clone(), self.wallet.clone())
+        let (provider, wallet) = (self.provider.clone(), self.wallet.clone());
+        Cashier::open(Policy::default(), provider, wallet, Arc::clone(&self.state)).unwrap()
     }
 
     /// Lets both work for so many rounds of ten seconds.
     async fn work(&mut self, cashier: &Cashier, accounts: &Accounts, rounds: usize) {
         for _round in 0..rounds {
-            self.now.fetch_add(10, Ordering::SeqCst);
-            // A block that shows the time.
-            self.node.give(&Address::new(0, [0xee; 32]), NanoTon::new(1_000_000)).unwrap();
-            let now = Duration::from_secs(self.now.load(Ordering::SeqCst));
-            cashier.step(accounts, &OWNER, &self.config, now).await.unwrap();
-            self.runner.step(|| now).await.unwrap();
+            self.try_to_work(cashier, accounts).await.unwrap();
         }
+    }
+
+    /// A round that may fail.
+    async fn try_to_work(&mut self, cashier: &Cashier, accounts: &Accounts) -> Result<(), CashierError> {
+        self.chain.pass(10);
+        let now = self.chain.now();
+        let stepped = cashier.step(accounts, &OWNER, &self.config, now).await;
+        self.runner.step(|| now).await.unwrap();
+        stepped
     }
 
     /// What the owner was paid in all. Storage costs him a nanoton now and then.
@@ -207,7 +212,90 @@ async fn what_a_proxy_cannot_pay_stays_owed() {
     let earnings = cashier.earnings()[0];
     assert_eq!(world.paid_to_owner().await, 0);
     assert_eq!((earnings.failure, earnings.unpaid.get()), (Some(Failure::NotPaid), 60 * TON));
-    // Each attempt costs fees, so they become rare: the money attached comes back.
-    world.work(&cashier, &accounts, 40).await;
-    assert!(world.wallet.view().balance.unwrap().get() > 19 * TON);
+    // Nothing is paid for an attempt that is in vain.
+    assert_eq!(world.wallet.view().balance.unwrap().get(), 20 * TON);
+}
+
+#[tokio::test]
+async fn a_contract_that_cannot_be_read_holds_up_nobody_else() {
+    let mut world = World::new().await;
+    let cashier = world.cashier();
+    // Read before the other one, and never.
+    let other = Address::new(0, [0; 32]);
+    let kept = vec![
+        world.signed_by(&world.proxy_key, world.proxy, 12_345),
+        world.signed_by(&SigningKey::from_bytes(&[6; 32]), other, 12_345),
+    ];
+    let unreadable = kept[1].own;
+    world.chain.meddle(move |asked, answer| {
+        let address = asked.params["address"].as_str().and_then(|text| Address::parse(text).ok());
+        match address {
+            Some((address, _flags)) if address == unreadable => Answer::Text(500, "no".to_owned()),
+            _ => Answer::Json(answer),
+        }
+    });
+    let accounts = Accounts::restored(kept);
+    for _round in 0..8 {
+        let error = world.try_to_work(&cashier, &accounts).await.unwrap_err();
+        assert!(matches!(error, CashierError::Read { worker, .. } if worker == unreadable), "{error}");
+    }
+    assert_eq!(world.paid_to_owner().await, 12_345_000_000);
+}
+
+#[tokio::test]
+async fn a_payout_that_is_refused_leaves_nothing_behind() {
+    let mut world = World::new().await;
+    let cashier = world.cashier();
+    // Its signature is not the proxy's: the contract, which comes with the message, refuses it.
+    let mut kept = world.signed_by(&world.proxy_key, world.proxy, 12_345);
+    let tokens = AdjustedTokens::new(12_345);
+    let stranger = SigningKey::from_bytes(&[6; 32]);
+    kept.payment =
+        SignedPayment::sign(&stranger, PaymentKind::WorkerPayout, 7, tokens, &kept.own, &world.proxy)
+            .to_boc();
+    let before = world.wallet.view().balance.unwrap_or(NanoTon::new(20 * TON)).get();
+    world.work(&cashier, &Accounts::restored(vec![kept]), 5).await;
+    let earnings = cashier.earnings()[0];
+    assert!(matches!(earnings.failure, Some(Failure::Refused { .. })), "{earnings:?}");
+    let after = world.wallet.view().balance.unwrap().get();
+    assert!(before - after < TON / 20, "{before} {after}");
+}
+
+#[tokio::test]
+async fn a_contract_that_was_never_deployed_is_paid_out_under_params_of_the_past() {
+    let mut world = World::new().await;
+    let accounts = world.signed(40);
+    let cashier = world.cashier();
+    world.work(&cashier, &accounts, 3).await;
+    assert_eq!(cashier.earnings()[0].stand, Stand::Absent);
+    drop(cashier);
+    // They change while the worker is down.
+    world.config.params.params_version += 1;
+    world.config.params.worker_fee_per_token = NanoTon::new(7);
+    let delay = world.config.params.client_delay_before_close.get();
+    let cashier = world.cashier();
+    world.work(&cashier, &accounts, usize::try_from(delay / 20 + 8).unwrap()).await;
+    assert_eq!(world.paid_to_owner().await, 40_000_000);
+}
+
+#[tokio::test]
+async fn an_order_of_an_earlier_life_is_over_before_another_is_given() {
+    let mut world = World::new().await;
+    world.work(&world.cashier(), &world.signed(0), 1).await;
+    let first = world.cashier();
+    // The first step reads, the second orders; the process dies before the wallet has sent it.
+    let now = world.chain.now();
+    for _step in 0..2 {
+        first.step(&world.signed(12_345), &OWNER, &world.config, now).await.unwrap();
+    }
+    assert_eq!(world.wallet.view().open, 1);
+    drop(first);
+    let again = world.cashier();
+    let accounts = world.signed(23_456);
+    for _step in 0..2 {
+        again.step(&accounts, &OWNER, &world.config, now).await.unwrap();
+    }
+    assert_eq!(world.wallet.view().open, 1, "not beside it");
+    world.work(&again, &accounts, 16).await;
+    assert_eq!((world.paid_to_owner().await, again.earnings()[0].failure), (23_456_000_000, None));
 }
