@@ -18,7 +18,7 @@ use ton::human::{HumanWallet, HumanWalletVersion, Network};
 use ton::message::external;
 use ton::stack::StackValue;
 use ton::states::{ClientData, ProxyData, WalletData, WorkerData};
-use ton::{Address, CodeMask, Contract, ContractCode, Params, RootConfig, decode_boc};
+use ton::{Address, CodeMask, Contract, Params, RootConfig, decode_boc};
 use tycho_types::boc::Boc;
 use tycho_types::cell::{Cell, CellBuilder};
 use tycho_types::dict::Dict;
@@ -29,8 +29,6 @@ const START: Duration = Duration::from_secs(1_800_000_000);
 
 /// Accounts of our contracts after each transaction of the record.
 fn accounts() -> Vec<(Contract, Cell, ShardAccount)> {
-    let known = [Contract::Root, Contract::Proxy, Contract::Worker, Contract::Client, Contract::Wallet];
-    let known = known.map(|contract| (ContractCode::built(contract).hash(), contract));
     let root = decode_boc(include_bytes!("contracts.boc"), 1 << 20).unwrap();
     let records = Dict::<u16, Cell>::from_raw(Some(root));
     let of = |record: Cell| {
@@ -39,8 +37,7 @@ fn accounts() -> Vec<(Contract, Cell, ShardAccount)> {
         let after: ShardAccount = result.reference_cloned(1).unwrap().parse().unwrap();
         let AccountState::Active(state) = after.load_account().unwrap()?.state else { return None };
         let (code, data) = (state.code?, state.data?);
-        let (_hash, contract) = known.iter().find(|(hash, _contract)| *hash == code.repr_hash().0)?;
-        Some((*contract, data, after))
+        Some((Contract::of_code(&code)?, data, after))
     };
     records.values().filter_map(|record| of(record.unwrap())).collect()
 }

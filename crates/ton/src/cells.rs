@@ -90,6 +90,29 @@ impl From<CellError> for FieldError {
 pub(crate) trait Field: Sized {
     fn store(&self, builder: &mut CellBuilder) -> Result<(), CellError>;
     fn load(slice: &mut CellSlice<'_>) -> Result<Self, FieldError>;
+
+    /// The amount of money that it is, if it is one.
+    fn amount(&self) -> Option<NanoTon> {
+        None
+    }
+}
+
+/// Stores fields in a cell of their own.
+pub(crate) fn store_apart(
+    builder: &mut CellBuilder,
+    store: impl FnOnce(&mut CellBuilder) -> Result<(), CellError>,
+) -> Result<(), CellError> {
+    builder.store_reference(build(store))
+}
+
+/// Loads fields from a cell of their own, which ends with them.
+pub(crate) fn load_apart<T>(
+    slice: &mut CellSlice<'_>,
+    load: impl FnOnce(&mut CellSlice<'_>) -> Result<T, FieldError>,
+) -> Result<T, FieldError> {
+    let mut apart = slice.load_reference_as_slice()?;
+    let loaded = load(&mut apart)?;
+    if apart.is_empty() { Ok(loaded) } else { Err(FieldError::TooLong) }
 }
 
 /// Reads a cell field by field, and names in errors what it was reading.
@@ -155,7 +178,7 @@ pub(crate) fn store_trailing_amount(builder: &mut CellBuilder, amount: NanoTon) 
     if amount == NanoTon::ZERO {
         return Ok(());
     }
-    builder.store_reference(build(|builder| amount.store(builder)))
+    store_apart(builder, |builder| amount.store(builder))
 }
 
 /// `coins`: a length in 4 bits, then as many bytes.
@@ -167,6 +190,10 @@ impl Field for NanoTon {
     fn load(slice: &mut CellSlice<'_>) -> Result<Self, FieldError> {
         let amount = Tokens::load_from(slice)?.into_inner();
         u64::try_from(amount).map(Self::new).map_err(|_too_large| FieldError::Amount)
+    }
+
+    fn amount(&self) -> Option<NanoTon> {
+        Some(*self)
     }
 }
 

@@ -72,6 +72,17 @@ macro_rules! bodies {
                 match self { $( Self::$variant { query_id, .. } => *query_id, )+ }
             }
 
+            /// The amounts of money that the message names, in the order of its fields.
+            #[must_use]
+            pub fn amounts(&self) -> Vec<units::NanoTon> {
+                use crate::cells::Field as _;
+                match self {
+                    $( Self::$variant { query_id, $($field),* } => {
+                        [query_id.amount(), $( $field.amount() ),*].into_iter().flatten().collect()
+                    } )+
+                }
+            }
+
             /// The body.
             #[must_use]
             pub fn to_cell(&self) -> Cell {
@@ -108,6 +119,57 @@ macro_rules! bodies {
     };
 }
 use bodies;
+
+/// Declares what one contract asks of another: an op, a query id, and the fields of `spec/messages.tlb` in order.
+macro_rules! request {
+    (
+        $(#[$doc:meta])*
+        $name:ident = $op:literal, $layout:literal { $( $(#[$field_doc:meta])* $field:ident: $type:ty, )* }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name {
+            /// The number of the request that led to this one.
+            pub query_id: u64,
+            $( $(#[$field_doc])* pub $field: $type, )*
+        }
+
+        impl $name {
+            /// The first 32 bits.
+            pub const OP: u32 = $op;
+
+            /// The body.
+            #[must_use]
+            pub fn to_cell(&self) -> Cell {
+                crate::cells::build(|builder| {
+                    builder.store_u32(Self::OP)?;
+                    self.query_id.store(builder)?;
+                    $( self.$field.store(builder)?; )*
+                    Ok(())
+                })
+            }
+
+            /// Reads a body.
+            ///
+            /// # Errors
+            /// [`LayoutError`] if it is anything else.
+            pub fn from_cell(body: &Cell) -> Result<Self, LayoutError> {
+                let mut reader = Reader::new($layout, body)?;
+                let op: u32 = reader.field("op")?;
+                if op != Self::OP {
+                    return Err(reader.unknown_op(op));
+                }
+                let request = Self {
+                    query_id: reader.field("query_id")?,
+                    $( $field: reader.field(stringify!($field))?, )*
+                };
+                reader.end()?;
+                Ok(request)
+            }
+        }
+    };
+}
+use request;
 
 /// A body whose op is ours, and whose rest is not.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +219,26 @@ pub enum Message {
 }
 
 impl Message {
+    /// The body. None for what other contracts write: what came back, and what is not ours.
+    #[must_use]
+    pub fn to_cell(&self) -> Option<Cell> {
+        Some(match self {
+            Self::Empty => Cell::default(),
+            Self::Client(body) => body.to_cell(),
+            Self::Worker(body) => body.to_cell(),
+            Self::Proxy(body) => body.to_cell(),
+            Self::ClientRequest(body) => body.to_cell(),
+            Self::WorkerRequest(body) => body.to_cell(),
+            Self::Wallet(body) => body.to_cell(),
+            Self::Root(body) => body.to_cell(),
+            Self::Payment(body) => body.to_cell(),
+            Self::ProxyOrder(body) => body.to_cell(),
+            Self::Notice(body) => body.to_cell(),
+            Self::Text(body) => body.to_cell(),
+            Self::Bounced(_) | Self::Unknown { .. } => return None,
+        })
+    }
+
     /// Reads a body. Ops are unique among our contracts, so the receiver need not be known.
     ///
     /// # Errors

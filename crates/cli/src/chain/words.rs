@@ -7,7 +7,7 @@ use ton::states::{ClientData, ContractState, ProxyData, WalletData, WorkerData};
 use ton::wallet::WalletOrder;
 use ton::{Address, Contract, Params, RootConfig};
 use tycho_types::cell::Cell;
-use units::PublicKey;
+use units::{NanoTon, PublicKey};
 
 /// Which contract a code is, by its hash.
 pub(super) fn contract(code: Option<&Cell>) -> String {
@@ -106,11 +106,11 @@ pub(super) fn body(body: &Cell, text: impl Fn(&Address) -> String) -> String {
     };
     match message {
         Message::Empty => "nothing".to_owned(),
-        Message::Client(message) => format!("{}{}", spaced(message.name()), amounts(&format!("{message:?}"))),
-        Message::Worker(message) => format!("{}{}", spaced(message.name()), amounts(&format!("{message:?}"))),
-        Message::Proxy(message) => format!("{}{}", spaced(message.name()), amounts(&format!("{message:?}"))),
+        Message::Client(message) => format!("{}{}", spaced(message.name()), amounts(&message.amounts())),
+        Message::Worker(message) => format!("{}{}", spaced(message.name()), amounts(&message.amounts())),
+        Message::Proxy(message) => format!("{}{}", spaced(message.name()), amounts(&message.amounts())),
         Message::Root(message) => {
-            format!("root: {}{}", spaced(message.name()), amounts(&format!("{message:?}")))
+            format!("root: {}{}", spaced(message.name()), amounts(&message.amounts()))
         }
         Message::Wallet(message) => format!("{} in the wallet's name", spaced(message.name())),
         Message::ClientRequest(request) => {
@@ -184,15 +184,9 @@ fn spaced(name: &str) -> String {
     words
 }
 
-/// The amounts of a message, from its fields.
-fn amounts(fields: &str) -> String {
-    let mut amounts = String::new();
-    for field in fields.split("NanoTon(").skip(1) {
-        if let Some(nanotons) = field.split(')').next().and_then(|digits| digits.parse().ok()) {
-            amounts.push_str(&format!(" {}", units::NanoTon::new(nanotons)));
-        }
-    }
-    amounts
+/// Amounts, each after a space.
+fn amounts(amounts: &[NanoTon]) -> String {
+    amounts.iter().map(|amount| format!(" {amount}")).collect()
 }
 
 /// Date and time in UTC, as RFC 3339 writes them.
@@ -204,8 +198,7 @@ pub(super) fn utc(unix_time: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ton::messages::ClientMessage;
-    use units::NanoTon;
+    use ton::messages::{ClientMessage, RootMessage};
 
     use super::*;
 
@@ -221,6 +214,12 @@ mod tests {
         let excess = Address::new(0, [1; 32]);
         let top_up = ClientMessage::TopUp { query_id: 1, amount: NanoTon::new(1_500_000_000), excess };
         assert_eq!(body(&top_up.to_cell(), |address| address.to_string()), "top up 1.5 TON");
+        let (price_per_token, worker_fee_per_token) = (NanoTon::new(1_000_000_000), NanoTon::new(1));
+        let prices = RootMessage::SetPrices { query_id: 1, price_per_token, worker_fee_per_token };
+        let told = body(&prices.to_cell(), |address| address.to_string());
+        assert_eq!(told, "root: set prices 1 TON 0.000000001 TON");
+        let withdraw = ClientMessage::Withdraw { query_id: 1, excess };
+        assert_eq!(body(&withdraw.to_cell(), |address| address.to_string()), "withdraw");
         assert_eq!(body(&Cell::default(), |address| address.to_string()), "nothing");
         let notice = Notice::Payout { query_id: 1 }.to_cell();
         assert_eq!(body(&notice, |address| address.to_string()), "payout");

@@ -4,9 +4,9 @@ use tycho_types::cell::{Cell, CellBuilder, CellSlice};
 use tycho_types::error::Error as CellError;
 use units::{AdjustedTokens, NanoTon};
 
-use super::bodies;
+use super::{bodies, request};
 use crate::Address;
-use crate::cells::{Field, FieldError, LayoutError, Reader, build};
+use crate::cells::{Field, FieldError, LayoutError, Reader, load_apart, store_apart};
 use crate::states::ContractState;
 
 bodies! {
@@ -90,43 +90,41 @@ pub struct ClientSnapshot {
 /// In a reference.
 impl Field for ClientSnapshot {
     fn store(&self, builder: &mut CellBuilder) -> Result<(), CellError> {
-        let cell = build(|builder| {
+        store_apart(builder, |builder| {
             self.state.store(builder)?;
             self.balance.store(builder)?;
             self.stake.store(builder)?;
             self.tokens_used.store(builder)?;
             self.secret_hash.store(builder)
-        });
-        builder.store_reference(cell)
+        })
     }
 
     fn load(slice: &mut CellSlice<'_>) -> Result<Self, FieldError> {
-        let mut slice = slice.load_reference_as_slice()?;
-        let snapshot = Self {
-            state: Field::load(&mut slice)?,
-            balance: Field::load(&mut slice)?,
-            stake: Field::load(&mut slice)?,
-            tokens_used: Field::load(&mut slice)?,
-            secret_hash: Field::load(&mut slice)?,
-        };
-        if slice.is_empty() { Ok(snapshot) } else { Err(FieldError::TooLong) }
+        load_apart(slice, |slice| {
+            Ok(Self {
+                state: Field::load(slice)?,
+                balance: Field::load(slice)?,
+                stake: Field::load(slice)?,
+                tokens_used: Field::load(slice)?,
+                secret_hash: Field::load(slice)?,
+            })
+        })
     }
 }
 
-/// What a client contract asks of its proxy contract; without a payload, a note for whoever watches that account.
-///
-/// The proxy contract itself checks that the sender is `owner`'s client contract, but only where a payload makes it
-/// run: a watcher must compare the sender with the derived address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientRequest {
-    /// The number of the request that led to this one.
-    pub query_id: u64,
-    /// Whose client contract this is.
-    pub owner: Address,
-    /// The contract after the operation.
-    pub state: ClientSnapshot,
-    /// What is asked.
-    pub payload: Option<ClientPayload>,
+request! {
+    /// What a client contract asks of its proxy contract; without a payload, a note for whoever watches that account.
+    ///
+    /// The proxy contract itself checks that the sender is `owner`'s client contract, but only where a payload makes it
+    /// run: a watcher must compare the sender with the derived address.
+    ClientRequest = 0x6544_8ff4, "request of a client contract" {
+        /// Whose client contract this is.
+        owner: Address,
+        /// The contract after the operation.
+        state: ClientSnapshot,
+        /// What is asked.
+        payload: Option<ClientPayload>,
+    }
 }
 
 /// What a client contract asks.
@@ -170,7 +168,7 @@ impl ClientPayload {
 /// In a reference.
 impl Field for ClientPayload {
     fn store(&self, builder: &mut CellBuilder) -> Result<(), CellError> {
-        let cell = build(|builder| {
+        store_apart(builder, |builder| {
             let (op, amount, excess) = match self {
                 Self::Register { nonce } => {
                     builder.store_u32(Self::REGISTER)?;
@@ -183,61 +181,22 @@ impl Field for ClientPayload {
             builder.store_u32(op)?;
             amount.store(builder)?;
             excess.store(builder)
-        });
-        builder.store_reference(cell)
-    }
-
-    fn load(slice: &mut CellSlice<'_>) -> Result<Self, FieldError> {
-        let mut slice = slice.load_reference_as_slice()?;
-        let slice = &mut slice;
-        let payload = match slice.load_u32()? {
-            Self::TOP_UP => Self::TopUp { amount: Field::load(slice)?, excess: Field::load(slice)? },
-            Self::REGISTER => Self::Register { nonce: Field::load(slice)? },
-            Self::REFUND_GRANTED => {
-                Self::RefundGranted { amount: Field::load(slice)?, excess: Field::load(slice)? }
-            }
-            Self::REFUND_FORCED => {
-                Self::RefundForced { amount: Field::load(slice)?, excess: Field::load(slice)? }
-            }
-            _unknown => return Err(FieldError::Value),
-        };
-        if slice.is_empty() { Ok(payload) } else { Err(FieldError::TooLong) }
-    }
-}
-
-impl ClientRequest {
-    /// The first 32 bits.
-    pub const OP: u32 = 0x6544_8ff4;
-
-    /// The body.
-    #[must_use]
-    pub fn to_cell(&self) -> Cell {
-        build(|builder| {
-            builder.store_u32(Self::OP)?;
-            self.query_id.store(builder)?;
-            self.owner.store(builder)?;
-            self.state.store(builder)?;
-            self.payload.store(builder)
         })
     }
 
-    /// Reads a body.
-    ///
-    /// # Errors
-    /// [`LayoutError`] if it is anything else.
-    pub fn from_cell(body: &Cell) -> Result<Self, LayoutError> {
-        let mut reader = Reader::new("request of a client contract", body)?;
-        let op: u32 = reader.field("op")?;
-        if op != Self::OP {
-            return Err(reader.unknown_op(op));
-        }
-        let request = Self {
-            query_id: reader.field("query_id")?,
-            owner: reader.field("owner")?,
-            state: reader.field("state")?,
-            payload: reader.field("payload")?,
-        };
-        reader.end()?;
-        Ok(request)
+    fn load(slice: &mut CellSlice<'_>) -> Result<Self, FieldError> {
+        load_apart(slice, |slice| {
+            Ok(match slice.load_u32()? {
+                Self::TOP_UP => Self::TopUp { amount: Field::load(slice)?, excess: Field::load(slice)? },
+                Self::REGISTER => Self::Register { nonce: Field::load(slice)? },
+                Self::REFUND_GRANTED => {
+                    Self::RefundGranted { amount: Field::load(slice)?, excess: Field::load(slice)? }
+                }
+                Self::REFUND_FORCED => {
+                    Self::RefundForced { amount: Field::load(slice)?, excess: Field::load(slice)? }
+                }
+                _unknown => return Err(FieldError::Value),
+            })
+        })
     }
 }
