@@ -3,6 +3,7 @@
 mod init;
 mod order;
 mod show;
+mod upgrade;
 
 use std::path::PathBuf;
 
@@ -94,10 +95,11 @@ impl RootArguments {
         let root = self.root(chain)?;
         let mut watch = RootWatch::new(root);
         watch.look(&chain.provider).await?;
-        let version = watch.known().map(|known| known.version);
-        if let Some(known) = watch.known() {
-            order.check(known)?;
-            self.sending.check(chain, &known.owner)?;
+        let known = watch.known().context("nothing is known of the root contract after a look")?.clone();
+        order.check(&known)?;
+        self.sending.check(chain, &known.owner)?;
+        if let Order::Upgrade(upgrade) = order {
+            upgrade.check(chain, &root, &known).await?;
         }
         let body = order.message(rand::rng().random()).to_cell();
         let message = InternalMessage {
@@ -108,11 +110,15 @@ impl RootArguments {
             body: Some(body),
         };
         self.sending.send(chain, Transfer { message, what: order.what() }).await?;
-        if self.sending.signs() {
-            let RootNews::Newer { .. } = watch.look(&chain.provider).await? else {
-                anyhow::bail!("the root contract took the order, and its version is still {version:?}");
-            };
+        if !self.sending.signs() {
+            return Ok(());
         }
+        if let Order::Upgrade(upgrade) = order {
+            return upgrade.confirm(chain, &root, &known).await;
+        }
+        let RootNews::Newer { .. } = watch.look(&chain.provider).await? else {
+            anyhow::bail!("the root contract took the order, and its version is still {}", known.version);
+        };
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use ton::messages::{ListedProxy, RootMessage};
 use ton::{Contract, ContractCode, Params, ProxyTextError, RegisteredProxy, RootConfig, Seconds, model_hash};
 use units::{ImageHash, ModelName, NanoTon};
 
+use super::upgrade::Upgrade;
 use crate::on_chain::AddressArgument;
 
 /// An order of the network's owner.
@@ -52,6 +53,8 @@ pub(super) enum Order {
     SetParams(Terms),
     /// Let new contracts have the codes that this program carries.
     SetCodes,
+    /// Let the root contract itself run another code.
+    Upgrade(Upgrade),
     /// Take all images, models and proxies off the lists.
     Reset,
     /// Give the network to another owner. Nothing brings it back but the new one.
@@ -195,7 +198,7 @@ impl Terms {
 }
 
 impl Order {
-    /// Refuses what the contract as it is would take for nothing, or refuse.
+    /// Refuses what the contract as it is would take for nothing, or refuse. An upgrade looks for itself.
     ///
     /// # Errors
     /// What is wrong with the order, given what the contract says now.
@@ -234,7 +237,7 @@ impl Order {
             Self::ChangeOwner { new_owner } if new_owner.address == known.owner => {
                 bail!("{} owns the network already", new_owner.address)
             }
-            Self::AddProxy { .. } | Self::ChangeOwner { .. } => {}
+            Self::AddProxy { .. } | Self::Upgrade(_) | Self::ChangeOwner { .. } => {}
         }
         Ok(())
     }
@@ -252,6 +255,7 @@ impl Order {
             Self::SetPrices(_) => "set the prices".to_owned(),
             Self::SetParams(_) => "set prices, delays and stakes".to_owned(),
             Self::SetCodes => "set the codes of new contracts".to_owned(),
+            Self::Upgrade(upgrade) => upgrade.what(),
             Self::Reset => "empty the lists".to_owned(),
             Self::ChangeOwner { new_owner } => format!("give the network to {}", new_owner.address),
         }
@@ -302,6 +306,7 @@ impl Order {
                     client_code: code(Contract::Client),
                 }
             }
+            Self::Upgrade(upgrade) => upgrade.message(query_id),
             Self::Reset => RootMessage::Reset { query_id },
             Self::ChangeOwner { new_owner } => {
                 RootMessage::ChangeOwner { query_id, new_owner: new_owner.address }

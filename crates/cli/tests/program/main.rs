@@ -5,6 +5,8 @@ mod engines;
 #[cfg(feature = "devnet")]
 mod money;
 mod support;
+#[cfg(feature = "devnet")]
+mod upgrade;
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::support::{Up, ask, cocoon, exchange, json_in};
 
 /// A running `cocoon devnet`; killed at the end.
-struct Devnet {
+pub(super) struct Devnet {
     child: Child,
     address: String,
     /// Open as long as it may print.
@@ -18,7 +18,7 @@ struct Devnet {
 }
 
 impl Devnet {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_cocoon"))
             .args(["devnet", "--listen", "127.0.0.1:0", "--instant"])
             .stdout(Stdio::piped())
@@ -32,13 +32,13 @@ impl Devnet {
         Self { child, address, _stdout: stdout }
     }
 
-    fn give(&self, to: &str, nanotons: u64) {
+    pub(super) fn give(&self, to: &str, nanotons: u64) {
         let head = format!("POST /faucet?address={to}&nanotons={nanotons}");
         assert_eq!(exchange(&self.address, &head, "").0, 200);
     }
 
     /// Runs a command that talks to this chain. What it printed, or its error.
-    fn run(&self, arguments: &[&str]) -> Result<String, String> {
+    pub(super) fn run(&self, arguments: &[&str]) -> Result<String, String> {
         let chain = format!("http://{}", self.address);
         said(&cocoon(&[arguments, &["--chain", &chain]].concat()))
     }
@@ -59,7 +59,7 @@ fn said(output: &std::process::Output) -> Result<String, String> {
     }
 }
 
-fn new_wallet(folder: &Path, name: &str, version: &str) -> (String, String) {
+pub(super) fn new_wallet(folder: &Path, name: &str, version: &str) -> (String, String) {
     let file = folder.join(name).to_str().unwrap().to_owned();
     said(&cocoon(&["wallet", "new", &file, "--contract", version])).unwrap();
     let address = said(&cocoon(&["wallet", "address", &file])).unwrap().trim().to_owned();
@@ -67,7 +67,7 @@ fn new_wallet(folder: &Path, name: &str, version: &str) -> (String, String) {
 }
 
 /// The word after a title in what a command printed.
-fn after<'a>(printed: &'a str, title: &str) -> &'a str {
+pub(super) fn after<'a>(printed: &'a str, title: &str) -> &'a str {
     let line = printed.lines().find(|line| line.starts_with(title)).unwrap();
     line[title.len()..].split_whitespace().next().unwrap()
 }
