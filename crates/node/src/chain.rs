@@ -199,25 +199,35 @@ impl RootContract {
             Trust::Local => (Duration::from_millis(500), Duration::from_secs(1)),
             Trust::Unproven => (Duration::from_secs(30), Duration::from_secs(60)),
         };
+        let mut trouble: Option<String> = None;
         loop {
             let pause = rand::rng().random_range(between.0..between.1);
             tokio::time::sleep(pause).await;
-            match self.look().await {
-                Ok(RootNews::Newer { config, params_changed }) if config.version > current => {
+            let looked = self.look().await;
+            let told = match &looked {
+                Ok(RootNews::Newer { config, params_changed }) => {
                     tracing::info!(version = %config.version, params_changed, "new root configuration");
-                    return *config;
+                    None
                 }
-                Ok(RootNews::Newer { .. } | RootNews::Same) => {}
-                Ok(RootNews::Older { told, known }) => {
-                    tracing::warn!(%told, %known, "the server tells of an older root configuration: ignored");
+                Ok(RootNews::Same) => None,
+                Ok(RootNews::Older { .. }) => Some("the server tells of an older root configuration".to_owned()),
+                Ok(RootNews::Contradicts { .. }) => {
+                    Some("the server tells of another root configuration of one version".to_owned())
                 }
-                Ok(RootNews::Contradicts { version }) => {
-                    tracing::warn!(%version, "the server tells of another root configuration of one version: ignored");
+                Err(error) => Some(error.to_string()),
+            };
+            // Each kind is said once, not at each look.
+            if told != trouble {
+                let error = looked.as_ref().err().map(|error| error as &dyn std::error::Error);
+                if let Some(told) = &told {
+                    tracing::warn!(error, told, "kept the old root configuration");
                 }
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "kept the old root configuration");
-                }
+                trouble = told;
+            }
+            // Whoever asks again could not use it when it was news.
+            let watch = self.watch.lock().await;
+            if let Some(newer) = watch.known().filter(|known| known.version > current) {
+                return newer.clone();
             }
         }
     }
@@ -319,6 +329,20 @@ mod tests {
         let seen = WalletView { balance: Some(NanoTon::new(5)), seqno: Some(3), ..unseen };
         let numbers = WalletNumbers { balance: Some(NanoTon::new(5)), seqno: Some(3), open: 2 };
         assert_eq!(WalletNumbers::of(Some(&seen)), numbers);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_used_is_told_again() {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = ChainConfig { endpoint: format!("http://{nobody}"), ..ChainConfig::default() };
+        let source = config.root(config.provider().unwrap(), Address::new(0, [9; 32]));
+        let RootSource::Chain(contract) = source else { panic!("{source:?}") };
+        let mut newer = RootConfig::pseudo(Address::new(0, [1; 32]));
+        newer.version = ConfigVersion::new(7);
+        contract.watch.lock().await.take(newer.clone());
+        for _ in 0..2 {
+            assert_eq!(contract.newer_than(ConfigVersion::new(6)).await, newer);
+        }
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 //! | proxy | `journal-write`, `journal-written`, `journal-synced` | before a commit is written, before it is flushed, before anybody hears of it |
 //! | proxy | `segment-begin`, `segment-cut` | while a segment is begun, before an unfinished commit is cut off |
 //! | proxy | `snapshot-write`, `books-remove` | while a snapshot is written, before a file is removed |
+//! | proxy | `root-keep` | while what a contract follows from is kept |
 //! | proxy | `payment-sign` | before a payment is signed |
 //! | proxy | `link-answer`, `link-send` | before a query is answered, before a message is sent |
 //! | client | `client-query`, `client-request`, `client-part` | before the proxy is asked, before a request or a further part of its query is sent |

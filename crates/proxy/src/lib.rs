@@ -20,6 +20,7 @@ pub mod core;
 mod config;
 mod face;
 mod journal;
+mod kept;
 mod network;
 mod program;
 pub mod settlement;

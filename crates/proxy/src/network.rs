@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use ledger::Ledger;
@@ -10,9 +11,11 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use ton::{Address, RootConfig};
+use units::ConfigVersion;
 
 use crate::core::{Terms, TermsError};
 use crate::journal::{BooksError, Store};
+use crate::kept::{self, ROOT_FILE};
 use crate::settlement::{Desk, Settlement};
 use crate::settling::{self, Of, OnChain};
 use crate::shell::Shell;
@@ -26,6 +29,17 @@ pub enum NetworkError {
     /// No proxy can work on it.
     #[error(transparent)]
     Terms(#[from] TermsError),
+    /// It is older than what this proxy worked on before.
+    #[error(
+        "the chain's server tells of version {told} of the root configuration, this proxy worked on version {known} before: the \
+         server is behind; wait, or set another one in the section chain"
+    )]
+    Behind {
+        /// The version told.
+        told: ConfigVersion,
+        /// The version known.
+        known: ConfigVersion,
+    },
 }
 
 /// The proxy's part of its terms, whatever the network's part is.
@@ -66,7 +80,7 @@ impl Party {
     }
 
     /// Where the books of the contract of `terms` are.
-    fn folder(&self, terms: &Terms) -> PathBuf {
+    pub(crate) fn folder(&self, terms: &Terms) -> PathBuf {
         self.books.join(hex::encode(terms.books_identity().contract.hash()))
     }
 }
@@ -80,9 +94,8 @@ impl Party {
         let folder = self.folder(terms);
         let opened = Store::open(&folder, terms.books_identity(), self.machine_key.clone())?;
         if self.on_chain.is_some() {
-            // Without it nobody could close the contract once the params have changed.
             let path = folder.join(ROOT_FILE);
-            settling::keep_root(terms.root(), &path).map_err(|source| BooksError::Io { path, source })?;
+            kept::keep_root(terms.root(), &path).map_err(|source| BooksError::Io { path, source })?;
         }
         Ok(opened)
     }
@@ -113,37 +126,26 @@ pub(crate) fn settle(party: &Party, shell: &Arc<Shell>, tasks: &Tasks) {
     }
 }
 
-/// Goes on closing contracts that were left in an earlier life of this process.
-pub(crate) fn close_left(party: &Arc<Party>, shell: &Shell, tasks: &Tasks) {
-    let present = shell.look(|core| core.terms().books_identity().contract);
-    let folders = std::fs::read_dir(&party.books).into_iter().flatten().flatten();
-    for folder in folders.filter(|folder| folder.file_name().to_str() != Some(&*hex::encode(present.hash())))
-    {
-        let file = folder.path().join(ROOT_FILE);
-        let Ok(bytes) = std::fs::read(&file) else { continue };
-        let root =
-            ton::decode_boc(&bytes, ROOT_LEN_MAX).ok().and_then(|root| RootConfig::from_data(&root).ok());
-        match root {
-            Some(root) => close(party, root, tasks),
-            None => {
-                tracing::error!(file = %file.display(), "cannot be read: the contract of this folder is not closed")
-            }
+/// Goes on closing those of the `kept` contracts that were left in an earlier life of this process.
+pub(crate) fn close_left(party: &Party, shell: &Shell, tasks: &Tasks, kept: Vec<Terms>) {
+    for left in kept {
+        if shell.look(|core| kept::is_left(&left, core.terms())) {
+            close(party, &left, tasks);
         }
     }
 }
 
-/// Closes the contract that follows from a root configuration that is no longer in force.
-fn close(party: &Party, root: RootConfig, tasks: &Tasks) {
+/// Closes a contract that was left.
+fn close(party: &Party, left: &Terms, tasks: &Tasks) {
     let Some(on_chain) = &party.on_chain else { return };
-    let closed =
-        party.terms(root).map_err(NetworkError::from).map_err(|error| error.to_string()).and_then(|terms| {
-            let books = party.open_books(&terms).map_err(|error| error.to_string())?;
-            let file = party.folder(&terms).join(ROOT_FILE);
-            settling::close(on_chain, party.desk(&terms), books, file).map_err(|error| error.to_string())
-        });
+    let closed = party.open_books(left).and_then(|books| {
+        let file = party.folder(left).join(ROOT_FILE);
+        settling::close(on_chain, party.desk(left), books, file).map_err(BooksError::from)
+    });
     match closed {
         Ok(task) => tasks.spawn(task),
         Err(error) => {
+            let error = &error as &dyn std::error::Error;
             tracing::error!(
                 error,
                 "a contract that was left cannot be closed now; the next start tries again"
@@ -152,43 +154,69 @@ fn close(party: &Party, root: RootConfig, tasks: &Tasks) {
     }
 }
 
-/// In the folder of a contract's books: what the contract follows from.
-const ROOT_FILE: &str = "root.boc";
-const ROOT_LEN_MAX: usize = 1 << 20;
+/// How long after a move that failed it is tried again.
+const MOVE_AGAIN: Duration = Duration::from_secs(10);
 
 /// Makes newer versions of the configuration the proxy's terms, for ever.
 pub(crate) async fn follow(party: Arc<Party>, shell: Arc<Shell>, tasks: Tasks) {
     loop {
         let known = shell.look(|core| core.terms().root().version);
-        match party.terms(party.root.newer_than(known).await) {
-            Ok(terms) if shell.look(|core| core.terms().shares_contracts(&terms)) => {
-                shell.feed(|core, now| core.adopt(terms, now));
-            }
-            Ok(terms) => {
-                let left = shell.look(|core| core.terms().root().clone());
-                let (moving, to) = (Arc::clone(&party), Arc::clone(&shell));
-                let moved = tokio::task::spawn_blocking(move || {
-                    let (store, mut books) = moving.open_books(&terms)?;
-                    let settlement = moving.settlement(&terms, &mut books);
-                    to.move_to(terms, (store, books), settlement).map_err(BooksError::from)
-                });
-                if let Ok(Err(error)) = moved.await {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(
-                        error,
-                        "cannot work on the new root configuration: its books cannot be opened"
-                    );
-                    continue;
-                }
-                settle(&party, &shell, &tasks);
-                let (party, tasks) = (Arc::clone(&party), tasks.clone());
-                let closing = tokio::task::spawn_blocking(move || close(&party, left, &tasks));
-                let _panicked_only = closing.await;
-            }
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "kept the old root configuration");
-            }
+        let newer = party.root.newer_than(known).await;
+        if let Err(error) = take_over(&party, &shell, &tasks, newer).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot work on the new root configuration; it is tried again"
+            );
+        } else {
+            continue;
         }
+        tokio::time::sleep(MOVE_AGAIN).await;
     }
+}
+
+/// A newer root configuration cannot be worked on.
+#[derive(Debug, thiserror::Error)]
+enum MoveError {
+    /// What it says.
+    #[error(transparent)]
+    Terms(#[from] TermsError),
+    /// The books of its contract.
+    #[error("the books of its contract cannot be opened")]
+    Books(#[from] BooksError),
+    /// Params only ever rise on the chain.
+    #[error("its params are not newer than those before, as on a chain they always are: the chain's server lies")]
+    OlderParams,
+}
+
+/// Puts the core to work on a newer root configuration. If that means another contract, the one before is closed beside it.
+async fn take_over(
+    party: &Arc<Party>,
+    shell: &Arc<Shell>,
+    tasks: &Tasks,
+    newer: RootConfig,
+) -> Result<(), MoveError> {
+    let terms = party.terms(newer)?;
+    if shell.look(|core| core.terms().shares_contracts(&terms)) {
+        shell.feed(|core, now| core.adopt(terms, now));
+        return Ok(());
+    }
+    let left = shell.look(|core| core.terms().root().clone());
+    if party.on_chain.is_some() && terms.root().params.params_version <= left.params.params_version {
+        return Err(MoveError::OlderParams);
+    }
+    let (moving, to) = (Arc::clone(party), Arc::clone(shell));
+    let moved = tokio::task::spawn_blocking(move || {
+        let (store, mut books) = moving.open_books(&terms)?;
+        let settlement = moving.settlement(&terms, &mut books);
+        to.move_to(terms, (store, books), settlement).map_err(BooksError::from)
+    });
+    if let Ok(moved) = moved.await {
+        moved?;
+    }
+    settle(party, shell, tasks);
+    let left = party.terms(left)?;
+    let (party, tasks) = (Arc::clone(party), tasks.clone());
+    let closing = tokio::task::spawn_blocking(move || close(&party, &left, &tasks));
+    let _panicked_only = closing.await;
+    Ok(())
 }

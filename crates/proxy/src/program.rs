@@ -21,6 +21,7 @@ use crate::config::{Config, ConfigError};
 use crate::core::{Core, Limits};
 use crate::face::{self, Face};
 use crate::journal::{BooksError, machine_key_guard};
+use crate::kept;
 use crate::network::{self, NetworkError, Party, Tasks};
 use crate::settling::OnChain;
 use crate::shell::{Shell, Side, now};
@@ -129,6 +130,8 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
     });
     let root = party.root.read().await.map_err(NetworkError::from)?;
     let terms = party.terms(root).map_err(NetworkError::from)?;
+    let kept = party.kept();
+    kept::check_not_behind(&terms, &kept)?;
     let (store, mut books) = party.open_books(&terms)?;
     let settlement = party.settlement(&terms, &mut books);
     let mut core = Core::resume(terms, books, Limits::default(), rand::rng().random());
@@ -165,7 +168,7 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
     if let Some(runner) = runner {
         contracts.spawn(runner.run(transport::clock::unix_now));
         network::settle(&party, &shell, &contracts);
-        network::close_left(&party, &shell, &contracts);
+        network::close_left(&party, &shell, &contracts, kept);
     }
     let follow = network::follow(Arc::clone(&party), Arc::clone(&shell), contracts);
     tasks.spawn(stop.clone().run_until_cancelled_owned(follow));

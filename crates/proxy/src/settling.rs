@@ -4,7 +4,7 @@
 //! The present contract's settlement stands in the core; one that closes has its own books here, beside those at work.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +18,6 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use ton::Address;
 use ton::states::{ClientData, ProxyData, WorkerData};
-use tycho_types::boc::Boc;
 use units::LogicalTime;
 
 use crate::core::Now;
@@ -181,16 +180,6 @@ pub(crate) fn close(
     on_chain.lock().insert(contract, Arc::clone(&closing));
     tracing::info!("a proxy contract is being closed");
     Ok(settle(Of::Closing(closing), Arc::clone(on_chain), receiver))
-}
-
-/// Which contract's settlement survives the process: the root configuration that it follows from.
-pub(crate) fn keep_root(root: &ton::RootConfig, file: &Path) -> std::io::Result<()> {
-    if file.try_exists()? {
-        return Ok(());
-    }
-    let beside = file.with_extension("new");
-    std::fs::write(&beside, Boc::encode(root.to_data()))?;
-    std::fs::rename(beside, file)
 }
 
 /// Feeds a settlement with what the chain shows, and carries out what it wants, until its contract is closed for good or

@@ -20,6 +20,12 @@ pub enum BooksError {
         /// Why.
         source: io::Error,
     },
+    /// They are open already.
+    #[error("{} is held: these books are being written already", path.display())]
+    InUse {
+        /// Their lock.
+        path: PathBuf,
+    },
     /// A file is not what was written.
     #[error("the books cannot be recovered from {}", path.display())]
     File {
@@ -142,7 +148,7 @@ pub(super) fn list(folder: &Path) -> Result<Listing, BooksError> {
 }
 
 /// Writes a file whole and durably under its final name; a crash leaves it as it was.
-pub(super) fn write_whole(path: &Path, bytes: &[u8], point: &'static str) -> io::Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8], point: &'static str) -> io::Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(UNFINISHED);
     let mut options = OpenOptions::new();

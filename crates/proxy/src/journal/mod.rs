@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `segment-NNNNNNNNNN` | commits in the order in which they were made; the highest number is being written |
 //! | `snapshot-NNNNNNNNNN` | all accounts before the segment of that number |
+//! | `lock` | held while the books are open: they have one writer |
 //! | `*.new` | being written; of no worth after a crash |
 //!
 //! [`Store`] owns the files, [`Writer`] the thread that writes them. The path of a request appends to a buffer and
@@ -19,6 +20,6 @@ mod writer;
 
 pub use files::BooksError;
 
-pub(crate) use files::machine_key_guard;
+pub(crate) use files::{machine_key_guard, write_whole};
 pub(crate) use store::Store;
 pub(crate) use writer::{Bell, Source, Writer};

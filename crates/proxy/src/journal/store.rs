@@ -1,8 +1,8 @@
 //! The open books of one contract: commits go in, durable.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
@@ -15,6 +15,8 @@ use super::files::{
     BooksError, Recovered, at, make_folder, recover, remove_unfinished, segment_path, write_whole,
 };
 
+const LOCK_FILE: &str = "lock";
+
 /// A segment that is longer is closed: about a million charges.
 const SEGMENT_LEN_MAX: u64 = 64 << 20;
 
@@ -22,6 +24,8 @@ const SEGMENT_LEN_MAX: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct Store {
     folder: PathBuf,
+    /// Two writers of one journal would write over each other.
+    _lock: File,
     identity: Identity,
     key: SigningKey,
     chain: Chain,
@@ -52,6 +56,7 @@ impl Store {
         key: SigningKey,
     ) -> Result<(Self, Ledger), BooksError> {
         make_folder(folder)?;
+        let lock = lock(folder)?;
         let Recovered { books, last, snapshot_len, segments_len } =
             recover(folder, identity, &key.verifying_key(), None)?;
         let ledger = Ledger::from_books(&books)
@@ -78,6 +83,7 @@ impl Store {
         tracing::info!(clients, workers, commit = books.position().commit.get(), "books opened");
         let store = Self {
             folder: folder.to_owned(),
+            _lock: lock,
             identity,
             key,
             chain,
@@ -168,6 +174,18 @@ impl Store {
         self.len = header.len() as u64;
         self.chain = chain;
         Ok(())
+    }
+}
+
+/// Holds the books against a second opening, until it is dropped.
+fn lock(folder: &Path) -> Result<File, BooksError> {
+    let path = folder.join(LOCK_FILE);
+    let mut options = OpenOptions::new();
+    let lock = options.write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(at(&path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(BooksError::InUse { path }),
+        Err(TryLockError::Error(source)) => Err(BooksError::Io { path, source }),
     }
 }
 

@@ -57,6 +57,16 @@ fn used(ledger: &Ledger, client: u8) -> u64 {
 }
 
 #[test]
+fn books_have_one_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = open(folder.path()).unwrap();
+    let second = open(folder.path());
+    assert!(matches!(second, Err(BooksError::InUse { .. })), "{second:?}");
+    drop(opened);
+    open(folder.path()).unwrap();
+}
+
+#[test]
 fn books_go_on_where_they_ended() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("a/b");

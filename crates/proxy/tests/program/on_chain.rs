@@ -17,6 +17,7 @@ use ton::messages::{ClientMessage, Notice, RootMessage};
 use ton::states::{ClientData, ContractState, ProxyData, WalletData};
 use ton::wallet::WalletOrder;
 use ton::{Address, Contract, ContractCode, RootConfig, Seconds, StructVersion};
+use tycho_types::boc::Boc;
 use tycho_types::cell::{Cell, CellBuilder};
 use tycho_types::models::{AccountState, IntAddr, MsgInfo, OwnedMessage, Transaction};
 use units::{ConfigVersion, LogicalTime, NanoTon, PublicKey};
@@ -377,4 +378,35 @@ async fn the_operator_settles_and_closes() {
     .await;
     assert!(peers.proxy.missing()[0].contains("closes"), "{:?}", peers.proxy.missing());
     peers.proxy.shutdown().await;
+}
+
+/// A server that is behind tells of the params before: the contract at work is not the one that was left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_behind_closes_nothing() {
+    let mut world = World::new().await;
+    world.proxy().await.shutdown().await;
+    let config = world.config.clone();
+    world.root.params.params_version += 1;
+    world.root.version = ConfigVersion::new(4);
+    let folder = hex::encode(world.proxy_contract().hash());
+    let folder = world.folder.path().join("state/books").join(folder);
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("root.boc"), Boc::encode(world.root.to_data())).unwrap();
+    let error = start(config).await.unwrap_err();
+    assert!(error.to_string().contains("the server is behind"), "{error}");
+}
+
+/// With another owner another contract follows from the params that are kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_owner_closes_nothing_of_the_one_before() {
+    let mut world = World::new().await;
+    world.proxy().await.shutdown().await;
+    let before = world.proxy_contract();
+    std::fs::remove_file(world.folder.path().join("state/orders.json")).unwrap();
+    world.config.owner_address = owner(PROXY_OWNER + 1).to_string();
+    let proxy = world.proxy().await;
+    assert_eq!(stats(&proxy).await["old_instances"], serde_json::json!([]));
+    let state = data(&world.node, &before).map(|data| ProxyData::from_cell(&data).unwrap().state);
+    assert_eq!(state, Some(ContractState::Normal));
+    proxy.shutdown().await;
 }
