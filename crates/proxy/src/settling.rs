@@ -328,6 +328,13 @@ impl Task {
             Action::Look(party) => self.looks.push(party),
             // The core's affair.
             Action::Registered { .. } => {}
+            Action::GaveUp(party) => {
+                let who = match party {
+                    Party::Client(_) => "client",
+                    Party::Worker(_) => "worker",
+                };
+                tracing::warn!(who, "a proxy contract closes without having given a party what is left for it");
+            }
             Action::Ended => {
                 if let Of::Closing(closing) = &self.of {
                     tracing::info!("a proxy contract is closed");
@@ -370,8 +377,8 @@ impl Task {
                 }
                 Party::Worker(worker) => {
                     let data = data.and_then(|data| WorkerData::from_cell(data).ok());
-                    self.of.feed(|settlement, books, _| {
-                        settlement.looked_at_worker(books, worker, data.as_ref());
+                    self.of.feed(|settlement, books, now| {
+                        settlement.looked_at_worker(books, worker, data.as_ref(), now);
                     });
                 }
             }

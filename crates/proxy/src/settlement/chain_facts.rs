@@ -9,7 +9,7 @@ use ton::states::{ClientData, ProxyData, WorkerData};
 use tycho_types::cell::Cell;
 use units::{AdjustedTokens, LogicalTime, NanoTon};
 
-use super::{Action, Foreign, NOTICE_MAX, Settlement, Stage, Wake};
+use super::{Action, Foreign, NOTICE_MAX, Settlement, Stage, Wake, due};
 use crate::core::Now;
 
 /// A transaction of the proxy contract that a message of another account caused.
@@ -110,7 +110,7 @@ impl Settlement {
         let funds = ClientFunds { balance, stake: state.stake, tokens_used: state.tokens_used };
         let contract = ClientContract { funds, state: state.state, secret_hash: state.secret_hash };
         books.client_on_chain(request.owner, contract);
-        self.changed(party);
+        self.changed(books, party, before.is_some_and(|before| before.state != state.state));
         if balance < state.balance || matches!(request.payload, Some(ClientPayload::RefundForced { .. })) {
             // A refund that the stake did not cover is owed to the client.
             self.look_soon(party, now);
@@ -139,7 +139,7 @@ impl Settlement {
         }
         let contract = WorkerContract { paid: request.tokens, state: request.state };
         books.worker_on_chain(request.owner, contract);
-        self.changed(party);
+        self.changed(books, party, before.is_some_and(|before| before.state != request.state));
     }
 
     /// A client's contract was read; `None` if it is not deployed.
@@ -151,54 +151,80 @@ impl Settlement {
         now: Now,
     ) {
         let party = Party::Client(client);
-        if let Some(data) = data.filter(|data| data.tokens_used <= TOKENS_MAX) {
-            let before = books.client_contract(client);
-            let known = books.client(client).map_or(AdjustedTokens::ZERO, |limits| limits.used);
-            let is_older = before.is_some_and(|before| before.funds.tokens_used > data.tokens_used);
-            if is_older || before.is_none() || data.tokens_used > known {
-                // Its transactions will say it in order.
-                return self.changed(party);
-            }
+        let (before, mut is_other_state, mut is_unconfirmed) = (books.client_contract(client), false, false);
+        let known = books.client(client).map_or(AdjustedTokens::ZERO, |limits| limits.used);
+        // What is newer than the books its transactions will say in order.
+        if let Some(before) = before
+            && let Some(data) = data.filter(|data| data.tokens_used <= known.min(TOKENS_MAX))
+            && data.tokens_used >= before.funds.tokens_used
+        {
             // What the proxy contract has not confirmed may be gone in a moment.
             let balance = data.balance.saturating_sub(data.unconfirmed);
             let funds = ClientFunds { balance, stake: data.stake, tokens_used: data.tokens_used };
             let contract = ClientContract { funds, state: data.state, secret_hash: data.secret_hash };
             books.client_on_chain(client, contract);
-            self.changed(party);
-            if balance < data.balance {
-                self.look_soon(party, now);
-            }
-            return;
+            is_other_state = before.state != data.state;
+            is_unconfirmed = balance < data.balance;
         }
-        self.changed(party);
+        self.looked(books, party, is_other_state, now);
+        if is_unconfirmed {
+            self.look_soon(party, now);
+        }
     }
 
     /// A worker's contract was read; `None` if it is not deployed.
-    pub fn looked_at_worker(&mut self, books: &mut Ledger, worker: Address, data: Option<&WorkerData>) {
-        if let Some(data) = data {
-            let known = books.worker(worker).map_or(AdjustedTokens::ZERO, |totals| totals.earned);
-            if data.tokens <= known {
-                // A payout that came back is taken off the total, so it may fall.
-                let contract = WorkerContract { paid: data.tokens, state: data.state };
-                books.worker_on_chain(worker, contract);
-            }
+    pub fn looked_at_worker(
+        &mut self,
+        books: &mut Ledger,
+        worker: Address,
+        data: Option<&WorkerData>,
+        now: Now,
+    ) {
+        let known = books.worker(worker).map_or(AdjustedTokens::ZERO, |totals| totals.earned);
+        let mut is_other_state = false;
+        if let Some(data) = data.filter(|data| data.tokens <= known) {
+            // A payout that came back is taken off the total, so it may fall.
+            let contract = WorkerContract { paid: data.tokens, state: data.state };
+            is_other_state = books.worker_contract(worker).is_some_and(|before| before.state != data.state);
+            books.worker_on_chain(worker, contract);
         }
-        self.changed(Party::Worker(worker));
+        self.looked(books, Party::Worker(worker), is_other_state, now);
     }
 
-    /// The chain has shown a party's contract anew.
-    fn changed(&mut self, party: Party) {
+    /// What was read of a party's contract is in the books.
+    fn looked(&mut self, books: &Ledger, party: Party, is_other_state: bool, now: Now) {
+        if self.changed(books, party, is_other_state) {
+            self.wakes.retain(|(_, wake)| *wake != Wake::Look(party));
+            // Its contract did it, and took it back: the proxy contract refused what came of it.
+            if let Some(side) = self.sides.get_mut(&party) {
+                side.awaits_notice = false;
+            }
+            self.failed(party, now);
+        }
+    }
+
+    /// The chain has shown a party's contract anew. Returns whether it does not show yet what an order has done.
+    fn changed(&mut self, books: &Ledger, party: Party, is_other_state: bool) -> bool {
+        let mut awaits_notice = false;
         if let Some(side) = self.sides.get_mut(&party) {
-            side.awaits_notice = false;
-            if side.order.is_none() && side.not_before.is_none() {
-                self.sides.remove(&party);
+            if is_other_state {
+                // What is due now is something else.
+                side.forgive();
+            }
+            if side.order.is_none() && due::shows(books, &side.duty) {
+                self.done(party);
+            } else {
+                awaits_notice = side.awaits_notice;
             }
         }
-        self.wakes.retain(|(_, wake)| *wake != Wake::Look(party));
+        if !awaits_notice {
+            self.wakes.retain(|(_, wake)| *wake != Wake::Look(party));
+        }
         if let Stage::Closing { leaving } = &mut self.stage {
             leaving.insert(party);
         }
         self.due.insert(party);
+        awaits_notice
     }
 
     fn look_soon(&mut self, party: Party, now: Now) {

@@ -20,6 +20,8 @@ pub(super) enum Need {
     Later,
     /// An order.
     Order(Duty),
+    /// An order that failed too often.
+    GiveUp,
 }
 
 /// Whether the books show already what an order has done.
@@ -45,20 +47,21 @@ pub(super) fn shows(books: &Ledger, duty: &Duty) -> bool {
 
 impl Settlement {
     pub(super) fn need(&self, books: &Ledger, party: Party, now: Now) -> Need {
-        if let Some(side) = self.sides.get(&party) {
-            let waits = side.not_before.is_some_and(|at| at > now.instant);
-            if self.closes() && side.failures >= ATTEMPTS_MAX {
-                return Need::Nothing;
-            }
-            if side.order.is_some() || side.awaits_notice || waits {
-                return Need::Patience;
-            }
+        let side = self.sides.get(&party);
+        if side.is_some_and(|side| side.order.is_some() || side.awaits_notice) {
+            return Need::Patience;
         }
+        let gives_up = self.closes() && side.is_some_and(|side| side.failures >= ATTEMPTS_MAX);
+        let waits = side.and_then(|side| side.not_before).is_some_and(|at| at > now.instant);
         let need = match party {
             Party::Client(owner) => self.client_need(books, owner),
             Party::Worker(owner) => self.worker_need(books, owner),
         };
-        need.unwrap_or(Need::Nothing)
+        match need.unwrap_or(Need::Nothing) {
+            Need::Order(_) if gives_up => Need::GiveUp,
+            Need::Order(_) if waits => Need::Patience,
+            need => need,
+        }
     }
 
     /// `None` without an account or a contract.
@@ -92,13 +95,18 @@ impl Settlement {
             let may_earn = totals.running > 0;
             return Some(if may_earn && self.closes() { Need::Later } else { Need::Nothing });
         }
+        let owed = value(books.prices().worker_fee_per_token(), tokens.saturating_sub(contract.paid));
         if self.closes() {
             if totals.running > 0 || tokens < totals.earned {
                 return Some(Need::Later);
             }
+            // His contract would be deployed for less than that costs. He may land what was signed for him himself.
+            let is_dust = owed < self.least(Party::Worker(worker), WORTH_GAS);
+            if is_dust && books.worker_contract(worker).is_none() {
+                return Some(Need::Nothing);
+            }
             return Some(Need::Order(Duty::LastPayout { worker, tokens }));
         }
-        let owed = value(books.prices().worker_fee_per_token(), tokens.saturating_sub(contract.paid));
         let least = self.least(Party::Worker(worker), self.policy.payout_at.max(WORTH_GAS));
         Some(if owed >= least {
             Need::Order(Duty::Payout { worker, tokens })

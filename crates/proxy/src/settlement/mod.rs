@@ -53,6 +53,9 @@ pub enum Action {
         /// The number.
         nonce: u64,
     },
+    /// A party whose orders fail again and again does not get what is his before the contract closes, unless he gets it
+    /// himself.
+    GaveUp(Party),
     /// The contract is closed for good, and nobody has anything to get from it that we owe.
     Ended,
 }
@@ -125,13 +128,22 @@ enum Stage {
 }
 
 /// What is under way with one party.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Side {
+    /// The last order's.
+    duty: Duty,
     order: Option<OrderId>,
     /// Its order was done, and its contract's state after it was not seen yet.
     awaits_notice: bool,
+    /// In a row; what was done and did not show is one too.
     failures: u32,
     not_before: Option<Instant>,
+}
+
+impl Side {
+    fn forgive(&mut self) {
+        (self.failures, self.not_before) = (0, None);
+    }
 }
 
 /// What time brings.
@@ -259,29 +271,40 @@ impl Settlement {
     }
 
     fn order_to_party_ended(&mut self, books: &Ledger, party: Party, duty: &Duty, end: OrderEnd, now: Now) {
-        let shows = due::shows(books, duty);
-        let side = self.sides.entry(party).or_default();
+        let Some(side) = self.sides.get_mut(&party) else { return };
         side.order = None;
-        side.failures = failures(side.failures, end);
         match end {
-            OrderEnd::Done if shows => {
-                self.sides.remove(&party);
+            // However it ended: perhaps its owner was faster.
+            _ if due::shows(books, duty) => {
+                self.done(party);
                 self.due.insert(party);
             }
             OrderEnd::Done => {
                 side.awaits_notice = true;
                 self.wakes.insert((now.instant + NOTICE_MAX, Wake::Look(party)));
             }
-            OrderEnd::Refused { .. } | OrderEnd::NotSent => {
-                let at = now.instant + delay(side.failures);
-                side.not_before = Some(at);
-                self.wakes.insert((at, Wake::Try(party)));
-                if matches!(end, OrderEnd::Refused { .. }) {
-                    // Perhaps its owner was faster, and there is nothing left to do.
-                    self.outbox.push_back(Action::Look(party));
-                }
+            OrderEnd::Refused { .. } => {
+                self.failed(party, now);
+                // There may be nothing left to do.
+                self.outbox.push_back(Action::Look(party));
             }
+            OrderEnd::NotSent => self.failed(party, now),
         }
+    }
+
+    /// The chain shows what the last order to a party has done.
+    fn done(&mut self, party: Party) {
+        self.sides.remove(&party);
+        self.demanded.remove(&party);
+    }
+
+    /// An order to a party came to nothing.
+    fn failed(&mut self, party: Party, now: Now) {
+        let Some(side) = self.sides.get_mut(&party) else { return };
+        side.failures = side.failures.saturating_add(1);
+        let at = now.instant + delay(side.failures, &self.desk);
+        side.not_before = Some(at);
+        self.wakes.insert((at, Wake::Try(party)));
     }
 
     /// Settles a party's dues now, however small they are.
@@ -308,6 +331,8 @@ impl Settlement {
         if self.stage == Stage::Serving {
             let leaving: BTreeSet<_> = parties(books).collect();
             self.due.extend(leaving.iter().copied());
+            // What was tried for something else says nothing about the last order.
+            self.sides.values_mut().for_each(Side::forgive);
             self.stage = Stage::Closing { leaving };
         }
     }
@@ -433,31 +458,33 @@ impl Settlement {
     }
 
     fn advance_parties(&mut self, books: &Ledger, now: Now) {
-        let mut later = BTreeSet::new();
-        while let Some(party) = self.due.pop_first() {
+        // Whoever is not asked stays due: there may be very many.
+        while self.orders.len() < ORDERS_MAX
+            && let Some(party) = self.due.pop_first()
+        {
             match self.need(books, party, now) {
                 due::Need::Nothing => {
+                    self.sides.remove(&party);
                     self.demanded.remove(&party);
-                    if let Stage::Closing { leaving } = &mut self.stage {
-                        leaving.remove(&party);
+                    self.has_left(party);
+                }
+                due::Need::GiveUp => {
+                    if self.has_left(party) {
+                        self.outbox.push_back(Action::GaveUp(party));
                     }
                 }
                 due::Need::Patience => {}
                 due::Need::Later => {
                     self.wakes.insert((now.instant + LATER, Wake::Try(party)));
                 }
-                // Others may have nothing to send, so all are asked.
-                due::Need::Order(_) if self.orders.len() >= ORDERS_MAX => {
-                    later.insert(party);
-                }
                 due::Need::Order(duty) => {
-                    let order = self.send(duty);
-                    self.sides.entry(party).or_default().order = Some(order);
-                    self.demanded.remove(&party);
+                    let order = Some(self.send(duty));
+                    let new = Side { duty, order, awaits_notice: false, failures: 0, not_before: None };
+                    let side = self.sides.entry(party).or_insert(new);
+                    (side.duty, side.order) = (duty, order);
                 }
             }
         }
-        self.due = later;
         // The last one may have left just now.
         if self.closes()
             && !self.own.is_busy
@@ -465,6 +492,14 @@ impl Settlement {
         {
             self.own.is_busy = true;
             self.send(duty);
+        }
+    }
+
+    /// A closing contract does not wait for the party any more. Returns whether it did.
+    fn has_left(&mut self, party: Party) -> bool {
+        match &mut self.stage {
+            Stage::Closing { leaving } => leaving.remove(&party),
+            Stage::Serving | Stage::Ended => false,
         }
     }
 
@@ -477,7 +512,7 @@ impl Settlement {
     }
 
     fn wake(&mut self, wake: Wake, failures: u32, now: Now) {
-        let after = if failures == 0 { NOTICE_MAX } else { delay(failures) };
+        let after = if failures == 0 { NOTICE_MAX } else { delay(failures, &self.desk) };
         self.wakes.insert((now.instant + after, wake));
     }
 }
@@ -487,9 +522,11 @@ fn failures(before: u32, end: OrderEnd) -> u32 {
     if end == OrderEnd::Done { 0 } else { before.saturating_add(1) }
 }
 
-fn delay(failures: u32) -> Duration {
+/// How long after that many failures an order is tried again: in time for a client that leaves meanwhile.
+fn delay(failures: u32, desk: &Desk) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    (RETRY_MIN * (1 << doublings)).min(RETRY_MAX)
+    let in_time = desk.root().params.client_delay_before_close.duration() / 8;
+    (RETRY_MIN * (1 << doublings)).min(RETRY_MAX).min(in_time.max(Duration::from_secs(1)))
 }
 
 /// Everybody in the books.

@@ -9,7 +9,7 @@ use ton::states::ContractState;
 use units::{LogicalTime, NanoTon};
 
 use crate::world::{
-    CLIENT_DELAY, PRICE, PROXY_DELAY, TON, World, client_data, owner, paid_out, tokens, tons,
+    CLIENT_DELAY, PRICE, PROXY_DELAY, TON, Wallet, World, client_data, owner, paid_out, tokens, tons,
 };
 
 const WORKER: u8 = 60;
@@ -227,6 +227,101 @@ fn a_client_that_was_faster_costs_one_message() {
     assert!(matches!(world.refused()[..], [(Duty::Charge { .. }, Some(end))] if *end == old_order));
     let charged = client_data(&world.chain, &world.client_contract(&client)).unwrap();
     assert_eq!(charged.balance.get(), 5 * TON - 24_000_000 * PRICE);
+    // That the client was faster was no failure.
+    world.work(client.address, owner(WORKER), 1_000_000);
+    world.settlement.demand(Party::Client(client.address));
+    (0..20).for_each(|_| world.step());
+    let charged = client_data(&world.chain, &world.client_contract(&client)).unwrap();
+    assert_eq!(charged.tokens_used, tokens(25_000_000));
+}
+
+/// A client that owes 20,001,000 tokens, which may be signed without another anchor; its charges do not get through.
+fn charged_in_vain(hinder: impl Fn(&mut World)) -> (World, Wallet) {
+    let policy = Policy { charge_at: NanoTon::new(300_000_000), ..Policy::default() };
+    let (mut world, client) = World::in_business(policy, tons(5));
+    world.work(client.address, owner(WORKER), 1000);
+    world.settle();
+    hinder(&mut world);
+    world.work(client.address, owner(WORKER), 20_000_000);
+    (world, client)
+}
+
+fn fails_often(world: &mut World) {
+    let lost = |world: &World| world.log.iter().filter(|(_, end)| *end == Some(OrderEnd::NotSent)).count();
+    world.until("failed often", |world| lost(world) >= 7);
+    world.losses = 0;
+}
+
+/// The proxy contract refuses what the client's contract tells it, which that then takes back.
+#[test]
+fn an_order_that_never_shows_is_sent_less_and_less_often() {
+    let (mut world, client) = charged_in_vain(|world| world.bounces = true);
+    let before = world.log.len();
+    (0..1000).for_each(|_| world.step());
+    // After 30 s without a notice each, and pauses of 30, 60, 120 and 240 s.
+    assert_eq!(world.log.len() - before, 5, "{:?}", world.log);
+    world.bounces = false;
+    world.until("charged", |world| {
+        let data = client_data(&world.chain, &world.client_contract(&client)).unwrap();
+        data.tokens_used == tokens(20_001_000)
+    });
+}
+
+#[test]
+fn a_client_that_leaves_does_not_wait_for_an_order_that_failed_before() {
+    let (mut world, client) = charged_in_vain(|world| world.losses = usize::MAX);
+    fails_often(&mut world);
+    world.refund(&client);
+    (0..20).for_each(|_| world.step());
+    let own = world.settlement.desk().contract();
+    assert_eq!(paid_out(&world.chain, &client.address, &own), 5 * TON - 20_001_000 * PRICE);
+}
+
+#[test]
+fn a_contract_that_closes_tries_everybody_anew() {
+    let (mut world, client) = charged_in_vain(|world| world.losses = usize::MAX);
+    fails_often(&mut world);
+    world.settlement.begin_close(&world.books);
+    (0..20).for_each(|_| world.step());
+    let own = world.settlement.desk().contract();
+    assert_eq!(paid_out(&world.chain, &client.address, &own), 5 * TON - 20_001_000 * PRICE);
+    assert_eq!(world.given_up, Vec::<Party>::new());
+}
+
+#[test]
+fn what_was_demanded_and_failed_is_still_demanded() {
+    let (mut world, client) = World::in_business(Policy::default(), tons(5));
+    world.work(client.address, owner(WORKER), 1000);
+    world.settle();
+    world.losses = 1;
+    world.settlement.demand(Party::Client(client.address));
+    world.until("charged", |world| {
+        client_data(&world.chain, &world.client_contract(&client)).unwrap().tokens_used == tokens(1000)
+    });
+}
+
+#[test]
+fn a_party_whose_last_order_never_shows_is_given_up_and_said() {
+    let (mut world, client) = World::in_business(Policy::default(), tons(5));
+    world.settlement.begin_close(&world.books);
+    world.bounces = true;
+    world.until("given up", |world| !world.given_up.is_empty());
+    assert_eq!(world.given_up, [Party::Client(client.address)]);
+}
+
+#[test]
+fn everybody_is_settled_however_many_are_due() {
+    let (mut world, client) = World::in_business(Policy::default(), tons(5));
+    let workers: Vec<_> = (100..120).map(owner).collect();
+    for worker in &workers {
+        assert!(world.work(client.address, *worker, 1_000_000) > 0);
+    }
+    world.settle();
+    world.settlement.demand_all(&world.books, |party| matches!(party, Party::Worker(_)));
+    world.until("all are paid", |world| {
+        let own = world.settlement.desk().contract();
+        workers.iter().all(|worker| paid_out(&world.chain, worker, &own) == 1_000_000 * PRICE / 2)
+    });
 }
 
 #[test]
@@ -238,22 +333,29 @@ fn a_closing_contract_takes_nothing_in_and_gives_everybody_his_own() {
     world.settle();
     let workers = [61, 62, 63].map(owner);
     for (index, worker) in workers.iter().enumerate() {
-        assert!(world.work(client.address, *worker, 1_000_000 * (index as u64 + 1)) > 0);
+        assert!(world.work(client.address, *worker, 6_000_000 * (index as u64 + 1)) > 0);
         assert!(world.work(other.address, *worker, 7) > 0);
     }
+    // One earned less than his contract would cost, another a little more.
+    let [poor, lucky] = [64, 65].map(owner);
+    assert!(world.work(other.address, poor, 4_999_999) > 0);
+    assert!(world.work(other.address, lucky, 5_000_000) > 0);
     world.settle();
     world.settlement.begin_close(&world.books);
     assert_eq!(world.settlement.unready(&world.books, world.now), Some(Unready::Closing));
     world.settle();
     assert_eq!(world.own().state, ContractState::Closing);
     let own = world.settlement.desk().contract();
-    assert_eq!(paid_out(&world.chain, &client.address, &own), 5 * TON - 6_000_000 * PRICE);
-    assert_eq!(paid_out(&world.chain, &other.address, &own), 3 * TON - 21 * PRICE);
+    assert_eq!(paid_out(&world.chain, &client.address, &own), 5 * TON - 36_000_000 * PRICE);
+    assert_eq!(paid_out(&world.chain, &other.address, &own), 3 * TON - 10_000_020 * PRICE);
     assert_eq!(paid_out(&world.chain, &idle.address, &own), 2 * TON);
     for (index, worker) in workers.iter().enumerate() {
-        let earned = 1_000_000 * (index as u64 + 1) + 7;
+        let earned = 6_000_000 * (index as u64 + 1) + 7;
         assert_eq!(paid_out(&world.chain, worker, &own), earned * PRICE / 2);
     }
+    assert_eq!(paid_out(&world.chain, &poor, &own), 0, "he may land it himself");
+    assert_eq!(paid_out(&world.chain, &lucky, &own), 5_000_000 * PRICE / 2);
+    assert!(!world.has_worker_contract(poor) && world.has_worker_contract(lucky));
     // A client that comes too late gets its deposit back at once, and no account here.
     let late = world.rich(53);
     world.top_up(&late, tons(1));
@@ -267,11 +369,13 @@ fn a_closing_contract_takes_nothing_in_and_gives_everybody_his_own() {
     assert_eq!(world.log.len(), orders, "the delay is not over");
     world.pass(Duration::from_secs(1000));
     world.until("ended", |world| world.has_ended);
-    assert_eq!((world.own().state, world.own().pool), (ContractState::Closed, NanoTon::ZERO));
+    // What the poor one may still land stays, with coins for its storage.
+    let (owed, storage) = (NanoTon::new(4_999_999 * PRICE), 110_000_000);
+    assert_eq!((world.own().state, world.own().pool), (ContractState::Closed, owed));
     // The stake, and what was earned.
     let of_owner = paid_out(&world.chain, &owner(2), &own);
-    let fees = 6_000_021 * (PRICE - PRICE / 2);
-    assert!(of_owner >= TON + fees, "{of_owner}");
+    let fees = 41_000_021 * (PRICE - PRICE / 2);
+    assert!(of_owner + storage >= TON + fees, "{of_owner}");
     assert_eq!(world.refused(), Vec::<&_>::new());
     world.settle();
     assert_eq!(world.settlement.poll_action(), None::<Action>);

@@ -186,6 +186,10 @@ pub(crate) struct World {
     pub(crate) is_deaf: bool,
     /// The next external messages are lost.
     pub(crate) losses: usize,
+    /// Orders end as done at once, and their contracts show nothing: the proxy contract refused what came of them.
+    pub(crate) bounces: bool,
+    /// Parties that the settlement gave up.
+    pub(crate) given_up: Vec<Party>,
     requests: u8,
 }
 
@@ -236,6 +240,8 @@ impl World {
             is_disk_fast: true,
             is_deaf: false,
             losses: 0,
+            bounces: false,
+            given_up: Vec::new(),
             requests: 0,
         }
     }
@@ -362,6 +368,7 @@ impl World {
             }
             Action::Look(party) => self.look(party),
             Action::Registered { client, nonce } => self.registered.push((client, nonce)),
+            Action::GaveUp(party) => self.given_up.push(party),
             Action::Ended => self.has_ended = true,
         }
     }
@@ -394,13 +401,17 @@ impl World {
             }
             Party::Worker(worker) => {
                 let found = found.map(|data| WorkerData::from_cell(&data).unwrap());
-                self.settlement.looked_at_worker(&mut self.books, worker, found.as_ref());
+                self.settlement.looked_at_worker(&mut self.books, worker, found.as_ref(), self.now);
             }
         }
     }
 
     /// One external message at a time, with up to four orders.
     fn send(&mut self) {
+        if self.bounces {
+            let orders = self.queue.drain(..).map(|order| order.id).collect();
+            return self.end_all(orders, OrderEnd::Done);
+        }
         if self.sending.is_some() || self.queue.is_empty() {
             return;
         }
@@ -486,6 +497,10 @@ impl World {
 
     pub(crate) fn client_contract(&self, client: &Wallet) -> Address {
         self.settlement.desk().contract_of(Party::Client(client.address))
+    }
+
+    pub(crate) fn has_worker_contract(&self, worker: Address) -> bool {
+        data(&self.chain, &self.settlement.desk().contract_of(Party::Worker(worker))).is_some()
     }
 
     /// A client's message to its contract.
