@@ -210,7 +210,9 @@ impl RootContract {
                     None
                 }
                 Ok(RootNews::Same) => None,
-                Ok(RootNews::Older { .. }) => Some("the server tells of an older root configuration".to_owned()),
+                Ok(RootNews::Older { .. }) => {
+                    Some("the server tells of an older root configuration".to_owned())
+                }
                 Ok(RootNews::Contradicts { .. }) => {
                     Some("the server tells of another root configuration of one version".to_owned())
                 }

@@ -20,7 +20,7 @@ use ton::Address;
 use ton::states::{ContractState, ProxyData};
 use units::{ImageHash, NanoTon};
 
-use crate::core::{ClientSnapshot, ConnectionSnapshot, WorkerSnapshot};
+use crate::core::{ClientSnapshot, ConnectionSnapshot, Now, WorkerSnapshot};
 use crate::network::Party;
 use crate::settlement::Settlement;
 use crate::shell::Shell;
@@ -87,11 +87,11 @@ async fn payout(State(face): State<Arc<Face>>, Query(whose): Query<Whose>) -> An
 }
 
 async fn withdraw(State(face): State<Arc<Face>>) -> Answer {
-    face.order("withdraw", |settlement, _| settlement.demand_withdrawal())
+    face.order("withdraw", |settlement, _, now| settlement.demand_withdrawal(now))
 }
 
 async fn close(State(face): State<Arc<Face>>) -> Answer {
-    face.order("close", |settlement, books| settlement.begin_close(books))
+    face.order("close", |settlement, books, _| settlement.begin_close(books))
 }
 
 impl Face {
@@ -109,17 +109,17 @@ impl Face {
                 return (StatusCode::BAD_REQUEST, json!({ "error": error.to_string() }).to_string());
             }
         };
-        self.order(side, move |settlement, books| match owner {
+        self.order(side, move |settlement, books, _| match owner {
             Some(owner) => settlement.demand(party(owner)),
             None => settlement.demand_all(books, |found| found == party(found.owner())),
         })
     }
 
-    fn order(&self, what: &'static str, order: impl FnOnce(&mut Settlement, &Ledger)) -> Answer {
+    fn order(&self, what: &'static str, order: impl FnOnce(&mut Settlement, &Ledger, Now)) -> Answer {
         let mut is_taken = false;
         self.shell.feed(|core, now| {
             core.feed_chain(now, |settlement, books| {
-                order(settlement, books);
+                order(settlement, books, now);
                 is_taken = true;
             });
         });

@@ -184,7 +184,9 @@ enum MoveError {
     #[error("the books of its contract cannot be opened")]
     Books(#[from] BooksError),
     /// Params only ever rise on the chain.
-    #[error("its params are not newer than those before, as on a chain they always are: the chain's server lies")]
+    #[error(
+        "its params are not newer than those before, as on a chain they always are: the chain's server lies"
+    )]
     OlderParams,
 }
 

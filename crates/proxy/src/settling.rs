@@ -252,14 +252,8 @@ impl Task {
             }
         };
         let own = news.account.as_ref().map(|account| account.data().map(ProxyData::from_cell).transpose());
-        let own = match own.transpose() {
-            Ok(own) => own,
-            Err(error) => {
-                self.say(&error);
-                return false;
-            }
-        };
-        self.trouble = None;
+        let own = own.transpose();
+        let is_deploying = self.is_deploying();
         let balance = self.on_chain.wallet.view().balance;
         self.of.feed(|settlement, books, now| {
             for transaction in &news.transactions {
@@ -270,12 +264,33 @@ impl Task {
             if let Some(balance) = balance {
                 settlement.wallet_seen(balance);
             }
-            if let (Some(own), Some(account)) = (own, &news.account) {
+            if let (Ok(Some(own)), Some(account)) = (&own, &news.account) {
                 settlement.heard(now, account.block_time);
-                settlement.own_contract(own);
+                settlement.deploying(is_deploying);
+                settlement.own_contract(own.clone());
             }
         });
+        match own {
+            Ok(_read) => self.trouble = None,
+            Err(error) => {
+                // Its transactions are told all the same: they do not come again.
+                self.say(&error);
+                return false;
+            }
+        }
         news.account.is_none()
+    }
+
+    /// Whether the wallet may carry out an order yet that deploys a contract which was left meanwhile.
+    fn is_deploying(&self) -> bool {
+        let Of::Closing(closing) = &self.of else { return false };
+        let id =
+            closing.look(|settlement, books| make(settlement.desk(), books, &settlement.deployment())).id;
+        match self.on_chain.wallet.outcome(id) {
+            // Then it is there, and whoever does not see it looks at an older block.
+            Some(outcome) => outcome.is_done(),
+            None => self.on_chain.wallet.knows(id),
+        }
     }
 
     /// Tells what became of orders.
@@ -286,7 +301,7 @@ impl Task {
             let Some((order, duty)) = self.open.remove(&id) else { continue };
             let end = end_of(&duty, outcome);
             match end {
-                OrderEnd::Done => tracing::info!(what = duty.name(), "settled on the chain"),
+                OrderEnd::Done { .. } => tracing::info!(what = duty.name(), "settled on the chain"),
                 OrderEnd::Refused { code } => {
                     tracing::warn!(what = duty.name(), code, "an order was refused; it is tried again later");
                 }
@@ -333,7 +348,10 @@ impl Task {
                     Party::Client(_) => "client",
                     Party::Worker(_) => "worker",
                 };
-                tracing::warn!(who, "a proxy contract closes without having given a party what is left for it");
+                tracing::warn!(
+                    who,
+                    "a proxy contract closes without having given a party what is left for it"
+                );
             }
             Action::Ended => {
                 if let Of::Closing(closing) = &self.of {
@@ -367,18 +385,18 @@ impl Task {
                     continue;
                 }
             };
-            let data = account.data();
+            let (data, at) = (account.data(), account.block_time);
             match party {
                 Party::Client(client) => {
                     let data = data.and_then(|data| ClientData::from_cell(data).ok());
                     self.of.feed(|settlement, books, now| {
-                        settlement.looked_at_client(books, client, data.as_ref(), now);
+                        settlement.looked_at_client(books, client, data.as_ref(), at, now);
                     });
                 }
                 Party::Worker(worker) => {
                     let data = data.and_then(|data| WorkerData::from_cell(data).ok());
                     self.of.feed(|settlement, books, now| {
-                        settlement.looked_at_worker(books, worker, data.as_ref(), now);
+                        settlement.looked_at_worker(books, worker, data.as_ref(), at, now);
                     });
                 }
             }
@@ -419,9 +437,11 @@ fn make(desk: &Desk, books: &Ledger, duty: &Duty) -> chain::outbox::Order {
 
 fn end_of(duty: &Duty, outcome: Outcome) -> OrderEnd {
     match outcome {
-        Outcome::Done { .. } => OrderEnd::Done,
-        // A nanoton buys no gas, and a first state without stake comes without a message.
-        Outcome::Arrived { why: NotRun::NoGas, .. } if matches!(duty, Duty::Anchor(_)) => OrderEnd::Done,
+        Outcome::Done { transaction } => OrderEnd::Done { lt: transaction.lt },
+        // A nanoton buys no gas.
+        Outcome::Arrived { why: NotRun::NoGas, transaction } if matches!(duty, Duty::Anchor(_)) => {
+            OrderEnd::Done { lt: transaction.lt }
+        }
         Outcome::Arrived { .. } | Outcome::Unresolved => OrderEnd::Refused { code: -1 },
         Outcome::Refused { effect, .. } => OrderEnd::Refused {
             code: match effect {

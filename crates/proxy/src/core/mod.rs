@@ -246,7 +246,7 @@ pub struct Report {
 }
 
 /// Accounts of each side: two million clients take about 400 MiB.
-const ACCOUNTS_MAX: usize = 2_000_000;
+pub(crate) const ACCOUNTS_MAX: usize = 2_000_000;
 
 /// Bytes that may wait for the journal before new requests are refused: about 100,000 charges. Those that run
 /// already add at most as much again.

@@ -9,8 +9,8 @@ use ton::states::{ClientData, ProxyData, WorkerData};
 use tycho_types::cell::Cell;
 use units::{AdjustedTokens, LogicalTime, NanoTon};
 
-use super::{Action, Foreign, NOTICE_MAX, Settlement, Stage, Wake, due};
-use crate::core::Now;
+use super::{Action, Foreign, LATER, NOTICE_MAX, Settlement, Stage, Wake, due};
+use crate::core::{ACCOUNTS_MAX, Now};
 
 /// A transaction of the proxy contract that a message of another account caused.
 #[derive(Clone, Copy, Debug)]
@@ -27,24 +27,23 @@ pub struct Seen<'a> {
 
 /// Totals travel as signed numbers; a larger one is nonsense.
 const TOKENS_MAX: AdjustedTokens = AdjustedTokens::new(i64::MAX as u64 / 2);
-/// Clients and workers in the books; who comes later can still get his money back from the chain.
-const ACCOUNTS_MAX: usize = 2_000_000;
 
 impl Settlement {
     /// The chain was asked about the own contract, and has answered as of a block of this time since 1970.
     pub fn heard(&mut self, now: Now, block_time: Duration) {
-        self.heard = Some(now.instant);
+        // A server may answer and stand still.
+        let age = now.unix.saturating_sub(block_time);
+        self.heard = self.heard.max(now.instant.checked_sub(age));
         self.chain_time = self.chain_time.max(block_time);
     }
 
     /// The own contract as it is after all transactions that were seen; `None` if it is not deployed.
     pub fn own_contract(&mut self, own: Option<ProxyData>) {
-        self.own.contract = Some(own);
-        if self.own.failures == 0 && !self.orders.values().any(super::Duty::is_to_own_contract) {
-            // Nothing is on its way, so this is what it did.
-            self.own.is_busy = false;
-            self.wakes.retain(|(_, wake)| *wake != Wake::Own);
+        if own.as_ref().is_some_and(|own| own.balance == NanoTon::ZERO) {
+            // There was nothing to withdraw. What comes later is the policy's affair again.
+            self.own.withdraws = self.own.withdraws.filter(|asked_at| *asked_at >= self.chain_time);
         }
+        self.own.contract = Some(own);
     }
 
     /// A transaction of the own contract. To be called for each, oldest first; one that was seen before changes nothing.
@@ -142,15 +141,19 @@ impl Settlement {
         self.changed(books, party, before.is_some_and(|before| before.state != request.state));
     }
 
-    /// A client's contract was read; `None` if it is not deployed.
+    /// A client's contract was read as of a block of this time since 1970; `None` if it is not deployed.
     pub fn looked_at_client(
         &mut self,
         books: &mut Ledger,
         client: Address,
         data: Option<&ClientData>,
+        block_time: Duration,
         now: Now,
     ) {
         let party = Party::Client(client);
+        if self.is_outdated(party, block_time, now) {
+            return;
+        }
         let (before, mut is_other_state, mut is_unconfirmed) = (books.client_contract(client), false, false);
         let known = books.client(client).map_or(AdjustedTokens::ZERO, |limits| limits.used);
         // What is newer than the books its transactions will say in order.
@@ -172,14 +175,18 @@ impl Settlement {
         }
     }
 
-    /// A worker's contract was read; `None` if it is not deployed.
+    /// A worker's contract was read as of a block of this time since 1970; `None` if it is not deployed.
     pub fn looked_at_worker(
         &mut self,
         books: &mut Ledger,
         worker: Address,
         data: Option<&WorkerData>,
+        block_time: Duration,
         now: Now,
     ) {
+        if self.is_outdated(Party::Worker(worker), block_time, now) {
+            return;
+        }
         let known = books.worker(worker).map_or(AdjustedTokens::ZERO, |totals| totals.earned);
         let mut is_other_state = false;
         if let Some(data) = data.filter(|data| data.tokens <= known) {
@@ -189,6 +196,15 @@ impl Settlement {
             books.worker_on_chain(worker, contract);
         }
         self.looked(books, Party::Worker(worker), is_other_state, now);
+    }
+
+    /// Whether a look is older than what is known. It is taken again then.
+    fn is_outdated(&mut self, party: Party, block_time: Duration, now: Now) -> bool {
+        let is_outdated = block_time < self.chain_time;
+        if is_outdated {
+            self.wakes.insert((now.instant + LATER, Wake::Look(party)));
+        }
+        is_outdated
     }
 
     /// What was read of a party's contract is in the books.

@@ -64,7 +64,10 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrderEnd {
     /// The contract that it went to did what it says; a notice has arrived.
-    Done,
+    Done {
+        /// The logical time of the contract's transaction.
+        lt: LogicalTime,
+    },
     /// That contract refused, or something it wanted to send could not be sent.
     Refused {
         /// The code that the transaction ended with.
@@ -107,14 +110,27 @@ pub struct Settlement {
 struct Own {
     /// `None` until it was read; then what is there, if anything.
     contract: Option<Option<ProxyData>>,
-    /// An order to it is on its way, or was done and does not show yet.
-    is_busy: bool,
-    /// The same for an anchor.
+    /// Its transaction that carried out the newest order. What was read before that was followed may be older.
+    done_at: Option<LogicalTime>,
+    /// The order that failed last.
+    failed: Option<Failed>,
+    /// Somebody else's order may deploy it still.
+    is_deploying: bool,
+    /// An anchor is on its way, or was done and does not show yet.
     anchors: bool,
-    failures: u32,
     anchor_failures: u32,
-    /// The operator wants the earnings now.
-    withdraws: bool,
+    /// The operator wants the earnings now: when he said so, since 1970.
+    withdraws: Option<Duration>,
+}
+
+/// An order to the own contract that failed. Others do not wait for it.
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    /// Its kind, by name.
+    what: &'static str,
+    /// In a row.
+    failures: u32,
+    not_before: Instant,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -220,7 +236,8 @@ impl Settlement {
         {
             self.wakes.pop_first();
             match wake {
-                Wake::Own => self.own.is_busy = self.orders.values().any(Duty::is_to_own_contract),
+                // It is looked at in any case.
+                Wake::Own => {}
                 Wake::Anchor => {
                     self.own.anchors = self.orders.values().any(|duty| matches!(duty, Duty::Anchor(_)));
                 }
@@ -240,6 +257,10 @@ impl Settlement {
         self.advance_anchor(books);
         self.advance_own(books, now);
         self.advance_parties(books, now);
+        if self.closes() {
+            // The last one may have left just now.
+            self.advance_own(books, now);
+        }
     }
 
     /// When [`Self::advance`] has something to do if nothing else happens.
@@ -258,16 +279,36 @@ impl Settlement {
         let Some(duty) = self.orders.remove(&order) else { return };
         match duty.party() {
             Some(party) => self.order_to_party_ended(books, party, &duty, end, now),
-            None if matches!(duty, Duty::Anchor(_)) => {
-                self.own.anchor_failures = failures(self.own.anchor_failures, end);
-                // It stays the same anchor, so that it does no harm if both arrive.
-                self.wake(Wake::Anchor, self.own.anchor_failures, now);
-            }
-            None => {
-                self.own.failures = failures(self.own.failures, end);
-                self.wake(Wake::Own, self.own.failures, now);
-            }
+            None if matches!(duty, Duty::Anchor(_)) => self.anchor_ended(end, now),
+            None => self.own_order_ended(&duty, end, now),
         }
+    }
+
+    /// It stays the same anchor, so that it does no harm if it is sent again and both arrive.
+    fn anchor_ended(&mut self, end: OrderEnd, now: Now) {
+        let after = if matches!(end, OrderEnd::Done { .. }) {
+            self.own.anchor_failures = 0;
+            NOTICE_MAX
+        } else {
+            self.own.anchor_failures = self.own.anchor_failures.saturating_add(1);
+            delay(self.own.anchor_failures, &self.desk)
+        };
+        self.wakes.insert((now.instant + after, Wake::Anchor));
+    }
+
+    fn own_order_ended(&mut self, duty: &Duty, end: OrderEnd, now: Now) {
+        if let OrderEnd::Done { lt } = end {
+            self.own.failed = None;
+            self.own.done_at = self.own.done_at.max(Some(lt));
+            self.own.withdraws = self.own.withdraws.filter(|_| *duty != Duty::Withdraw);
+            return;
+        }
+        let what = duty.name();
+        let before = self.own.failed.filter(|failed| failed.what == what).map_or(0, |failed| failed.failures);
+        let failures = before.saturating_add(1);
+        let not_before = now.instant + delay(failures, &self.desk);
+        self.own.failed = Some(Failed { what, failures, not_before });
+        self.wakes.insert((not_before, Wake::Own));
     }
 
     fn order_to_party_ended(&mut self, books: &Ledger, party: Party, duty: &Duty, end: OrderEnd, now: Now) {
@@ -279,7 +320,7 @@ impl Settlement {
                 self.done(party);
                 self.due.insert(party);
             }
-            OrderEnd::Done => {
+            OrderEnd::Done { .. } => {
                 side.awaits_notice = true;
                 self.wakes.insert((now.instant + NOTICE_MAX, Wake::Look(party)));
             }
@@ -321,8 +362,8 @@ impl Settlement {
     }
 
     /// Pays out the proxy's own earnings now, however small they are.
-    pub fn demand_withdrawal(&mut self) {
-        self.own.withdraws = true;
+    pub fn demand_withdrawal(&mut self, now: Now) {
+        self.own.withdraws = Some(now.unix);
     }
 
     /// Closes the contract: everybody gets what is his, and the proxy's owner the rest after the delay. Nothing may run
@@ -335,6 +376,18 @@ impl Settlement {
             self.sides.values_mut().for_each(Side::forgive);
             self.stage = Stage::Closing { leaving };
         }
+    }
+
+    /// Whether an order that this settlement did not give, but one before it, may deploy the contract still. A contract
+    /// that closes waits for that, or its stake would be lost. To be called before [`Self::own_contract`].
+    pub fn deploying(&mut self, is_deploying: bool) {
+        self.own.is_deploying = is_deploying;
+    }
+
+    /// The order that deploys the contract.
+    #[must_use]
+    pub fn deployment(&self) -> Duty {
+        Duty::Deploy { stake: self.desk.root().params.min_proxy_stake }
     }
 
     /// Whether the contract closes or is closed.
@@ -398,12 +451,15 @@ impl Settlement {
             // Its owner has closed it, or an earlier process began to.
             self.begin_close(books);
         }
-        if self.own.is_busy {
+        let followed = books.followed().map(|followed| followed.lt);
+        if self.own.done_at > followed || self.orders.values().any(Duty::is_to_own_contract) {
             return;
         }
-        if let Some(duty) = self.own_duty(now) {
-            self.own.is_busy = true;
-            self.own.withdraws &= duty != Duty::Withdraw;
+        let waits =
+            |duty: &Duty, failed: Failed| failed.what == duty.name() && failed.not_before > now.instant;
+        if let Some(duty) = self.own_duty(now)
+            && !self.own.failed.is_some_and(|failed| waits(&duty, failed))
+        {
             self.send(duty);
         }
     }
@@ -412,9 +468,11 @@ impl Settlement {
         let min_stake = self.desk.root().params.min_proxy_stake;
         let Some(own) = self.contract() else {
             if self.stage == Stage::Serving {
-                return Some(Duty::Deploy { stake: min_stake });
+                return Some(self.deployment());
             }
-            self.end();
+            if !self.own.is_deploying {
+                self.end();
+            }
             return None;
         };
         match (&self.stage, own.state) {
@@ -422,7 +480,7 @@ impl Settlement {
                 Some(Duty::RaiseStake { amount: min_stake.saturating_sub(own.stake) })
             }
             (Stage::Serving, ContractState::Normal) => {
-                let least = if self.own.withdraws {
+                let least = if self.own.withdraws.is_some() {
                     NanoTon::new(1)
                 } else {
                     self.policy.withdraw_at.max(NanoTon::new(1))
@@ -485,14 +543,6 @@ impl Settlement {
                 }
             }
         }
-        // The last one may have left just now.
-        if self.closes()
-            && !self.own.is_busy
-            && let Some(duty) = self.own_duty(now)
-        {
-            self.own.is_busy = true;
-            self.send(duty);
-        }
     }
 
     /// A closing contract does not wait for the party any more. Returns whether it did.
@@ -510,16 +560,6 @@ impl Settlement {
         self.outbox.push_back(Action::Send(Order { id, duty }));
         id
     }
-
-    fn wake(&mut self, wake: Wake, failures: u32, now: Now) {
-        let after = if failures == 0 { NOTICE_MAX } else { delay(failures, &self.desk) };
-        self.wakes.insert((now.instant + after, wake));
-    }
-}
-
-/// Failures in a row after an order has ended so.
-fn failures(before: u32, end: OrderEnd) -> u32 {
-    if end == OrderEnd::Done { 0 } else { before.saturating_add(1) }
 }
 
 /// How long after that many failures an order is tried again: in time for a client that leaves meanwhile.

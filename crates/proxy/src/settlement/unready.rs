@@ -67,10 +67,10 @@ pub enum Unready {
     /// The chain was not read since the start.
     #[error("the proxy contract has not been read from the chain yet")]
     Unread,
-    /// The chain was not read lately.
+    /// What is known of the chain is old.
     #[error(
-        "the chain has not answered for {} s: balances of clients may have changed; check the chain's server",
-        .0.as_secs()
+        "nothing is known of the chain's last {} s: balances of clients may have changed; check the chain's server, and the \
+         clock of this machine", .0.as_secs()
     )]
     Silent(Duration),
     /// The wallet cannot pay.

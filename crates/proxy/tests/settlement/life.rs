@@ -90,13 +90,13 @@ fn what_the_operator_demands_is_settled_however_little_it_is() {
     let own = world.settlement.desk().contract();
     assert_eq!(paid_out(&world.chain, &owner(WORKER), &own), 1000 * PRICE / 2);
     assert_eq!(client_data(&world.chain, &world.client_contract(&client)).unwrap().tokens_used, tokens(1000));
-    world.settlement.demand_withdrawal();
+    world.settlement.demand_withdrawal(world.now);
     world.settle();
     assert_eq!(paid_out(&world.chain, &owner(2), &own), 1000 * PRICE / 2);
     let before = world.log.len();
     world.settlement.demand(Party::Client(client.address));
     world.settlement.demand(Party::Worker(owner(WORKER)));
-    world.settlement.demand_withdrawal();
+    world.settlement.demand_withdrawal(world.now);
     world.settle();
     assert_eq!(world.log.len(), before, "there is nothing to settle");
 }
@@ -420,4 +420,107 @@ fn a_client_gets_out_without_the_proxy() {
     assert_eq!(world.books.client_contract(client.address).unwrap().state, ContractState::Closed);
     // What it had paid in is in the pool, and the stake was raised again.
     assert_eq!(world.done(|duty| matches!(duty, Duty::RaiseStake { .. })), 1);
+}
+
+/// A server that does not know of the newest blocks yet does not show what was done.
+#[test]
+fn a_stake_is_not_paid_twice_because_a_server_is_behind() {
+    let mut world = World::new();
+    world.step();
+    world.is_deaf = true;
+    world.until("deployed", |world| world.done(|duty| matches!(duty, Duty::Deploy { .. })) == 1);
+    for _ in 0..100 {
+        world.settlement.own_contract(None);
+        world.step();
+    }
+    world.is_deaf = false;
+    world.settle();
+    assert_eq!(world.log.len(), 1, "{:?}", world.log);
+    assert_eq!(world.own().stake, tons(1));
+}
+
+/// What keeps earnings from the owner keeps nobody from his money.
+#[test]
+fn closing_does_not_wait_for_a_withdrawal_that_fails() {
+    let policy = Policy { payout_at: NanoTon::new(300_000_000), ..Policy::default() };
+    let (mut world, client) = World::in_business(policy, tons(5));
+    world.work(client.address, owner(WORKER), 30_000_000);
+    world.settle();
+    world.losses = usize::MAX;
+    world.settlement.demand_withdrawal(world.now);
+    let lost = |world: &World| world.log.iter().filter(|(_, end)| *end == Some(OrderEnd::NotSent)).count();
+    world.until("failed often", |world| lost(world) >= 6);
+    world.losses = 0;
+    world.settlement.begin_close(&world.books);
+    (0..20).for_each(|_| world.step());
+    assert_eq!(world.own().state, ContractState::Closing);
+}
+
+#[test]
+fn what_the_operator_withdraws_is_what_is_there_now() {
+    let policy = Policy { payout_at: NanoTon::new(300_000_000), ..Policy::default() };
+    let (mut world, client) = World::in_business(policy, tons(5));
+    world.settlement.demand_withdrawal(world.now);
+    world.settle();
+    world.work(client.address, owner(WORKER), 30_000_000);
+    world.settle();
+    assert!(world.own().balance > NanoTon::ZERO);
+    assert_eq!(world.done(|duty| *duty == Duty::Withdraw), 0);
+}
+
+/// The order to deploy it waited in the wallet while the params changed.
+#[test]
+fn a_contract_that_is_deployed_after_it_was_left_is_closed_too() {
+    let mut world = World::new();
+    world.settlement.begin_close(&world.books);
+    world.settlement.deploying(true);
+    (0..5).for_each(|_| world.step());
+    assert!(!world.has_ended);
+    world.wallet_sends(world.settlement.deployment());
+    world.until("closing", |world| world.log.iter().any(|(duty, _)| *duty == Duty::Close));
+    world.settlement.deploying(false);
+    world.pass(Duration::from_secs(PROXY_DELAY));
+    world.until("ended", |world| world.has_ended);
+    assert_eq!(world.own().state, ContractState::Closed);
+    let own = world.settlement.desk().contract();
+    assert!(paid_out(&world.chain, &owner(2), &own) >= TON);
+    // One that nobody will ever deploy is closed at once.
+    let mut world = World::new();
+    world.settlement.begin_close(&world.books);
+    world.until("ended", |world| world.has_ended);
+}
+
+#[test]
+fn a_server_that_stands_still_is_as_good_as_none() {
+    let (mut world, _client) = World::in_business(Policy::default(), tons(5));
+    let stands_at = world.now.unix;
+    world.is_deaf = true;
+    for _ in 0..CLIENT_DELAY / 4 {
+        world.step();
+        world.settlement.heard(world.now, stands_at);
+    }
+    assert_eq!(world.settlement.unready(&world.books, world.now), None);
+    world.step();
+    world.settlement.heard(world.now, stands_at);
+    let silent = world.settlement.unready(&world.books, world.now);
+    assert!(matches!(silent, Some(Unready::Silent(_))), "{silent:?}");
+    world.settlement.heard(world.now, world.now.unix);
+    assert_eq!(world.settlement.unready(&world.books, world.now), None);
+}
+
+#[test]
+fn an_older_look_does_not_undo_newer_facts() {
+    let (mut world, client) = World::in_business(Policy::default(), tons(5));
+    let before = client_data(&world.chain, &world.client_contract(&client)).unwrap();
+    let before_at = world.now.unix;
+    world.top_up(&client, tons(3));
+    world.settle();
+    let known = world.books.client_contract(client.address).unwrap();
+    assert_eq!(known.funds.balance, tons(8));
+    let (books, now) = (&mut world.books, world.now);
+    world.settlement.looked_at_client(books, client.address, Some(&before), before_at, now);
+    assert_eq!(world.books.client_contract(client.address), Some(known));
+    let books = &mut world.books;
+    world.settlement.looked_at_client(books, client.address, Some(&before), now.unix, now);
+    assert_eq!(world.books.client_contract(client.address).unwrap().funds.balance, tons(5));
 }

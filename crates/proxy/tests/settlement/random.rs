@@ -34,7 +34,7 @@ fn everybody_gets_what_is_his_and_nobody_twice() {
     for seed in first..first + number("COCOON_SETTLEMENT_LIVES").unwrap_or(LIVES) {
         for (duty, end) in live(seed) {
             let how = match end {
-                OrderEnd::Done => duty.name(),
+                OrderEnd::Done { .. } => duty.name(),
                 OrderEnd::Refused { .. } => "refused",
                 OrderEnd::NotSent => "not sent",
             };
@@ -86,12 +86,12 @@ fn live(seed: u64) -> Vec<(Duty, OrderEnd)> {
     for _ in 0..STEPS {
         let client = &mut clients[random.random_range(0..4)];
         match random.random_range(0..100) {
-            0..10 if world.is_idle(&client.wallet) => {
+            0..10 if world.is_idle() => {
                 let amount = random.random_range(100..4000) * 1_000_000;
                 world.top_up(&client.wallet, NanoTon::new(amount));
             }
-            10..13 if world.is_idle(&client.wallet) => world.try_refund(&client.wallet),
-            13..15 if world.is_idle(&client.wallet) => {
+            10..13 if world.is_idle() => world.try_refund(&client.wallet),
+            13..15 if world.is_idle() => {
                 let body = ClientMessage::Withdraw { query_id: 5, excess: client.wallet.address };
                 world.try_send(&client.wallet, &body);
             }
@@ -102,9 +102,9 @@ fn live(seed: u64) -> Vec<(Duty, OrderEnd)> {
             28..30 => world.tell_again(),
             30..32 => world.settlement.demand(Party::Worker(owner(WORKERS[0]))),
             // The client lands the order itself, perhaps together with us.
-            32..36 if world.is_idle(&client.wallet) => world.client_lands_its_charge(&client.wallet),
+            32..36 if world.is_idle() => world.client_lands_its_charge(&client.wallet),
             // Nobody answers for a whole delay.
-            36..37 if world.is_idle(&client.wallet) => {
+            36..37 if world.is_idle() => {
                 world.is_deaf = true;
                 world.try_refund(&client.wallet);
                 world.pass(Duration::from_secs(2));

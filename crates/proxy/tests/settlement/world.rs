@@ -397,11 +397,23 @@ impl World {
         match party {
             Party::Client(client) => {
                 let found = found.map(|data| ClientData::from_cell(&data).unwrap());
-                self.settlement.looked_at_client(&mut self.books, client, found.as_ref(), self.now);
+                self.settlement.looked_at_client(
+                    &mut self.books,
+                    client,
+                    found.as_ref(),
+                    self.now.unix,
+                    self.now,
+                );
             }
             Party::Worker(worker) => {
                 let found = found.map(|data| WorkerData::from_cell(&data).unwrap());
-                self.settlement.looked_at_worker(&mut self.books, worker, found.as_ref(), self.now);
+                self.settlement.looked_at_worker(
+                    &mut self.books,
+                    worker,
+                    found.as_ref(),
+                    self.now.unix,
+                    self.now,
+                );
             }
         }
     }
@@ -410,7 +422,7 @@ impl World {
     fn send(&mut self) {
         if self.bounces {
             let orders = self.queue.drain(..).map(|order| order.id).collect();
-            return self.end_all(orders, OrderEnd::Done);
+            return self.end_all(orders, OrderEnd::Done { lt: LogicalTime::new(0) });
         }
         if self.sending.is_some() || self.queue.is_empty() {
             return;
@@ -450,15 +462,15 @@ impl World {
         }
         let arrived = self.arriving.iter().filter_map(|(order, hash)| {
             let transaction = self.chain.arrival(hash)?;
-            Some((*order, parse(&transaction.cell).code))
+            Some((*order, parse(&transaction.cell).code, transaction.lt))
         });
         let arrived: Vec<_> = arrived.collect();
-        for (order, code) in arrived {
+        for (order, code, lt) in arrived {
             self.arriving.remove(&order);
             let is_notice = matches!(self.duties.get(&order), Some(Duty::Anchor(_) | Duty::Deploy { .. }));
             let end = match code {
-                Some(0) => OrderEnd::Done,
-                None if is_notice => OrderEnd::Done,
+                Some(0) => OrderEnd::Done { lt },
+                None if is_notice => OrderEnd::Done { lt },
                 code => OrderEnd::Refused { code: code.unwrap_or(-1) },
             };
             self.end_all(vec![order], end);
@@ -479,7 +491,10 @@ impl World {
     }
 
     pub(crate) fn done(&self, is_it: impl Fn(&Duty) -> bool) -> usize {
-        self.log.iter().filter(|(duty, end)| is_it(duty) && *end == Some(OrderEnd::Done)).count()
+        self.log
+            .iter()
+            .filter(|(duty, end)| is_it(duty) && matches!(end, Some(OrderEnd::Done { .. })))
+            .count()
     }
 
     pub(crate) fn refused(&self) -> Vec<&(Duty, Option<OrderEnd>)> {
@@ -588,8 +603,8 @@ impl World {
         ]
     }
 
-    /// Whether nothing of a wallet is on its way.
-    pub(crate) fn is_idle(&self, _wallet: &Wallet) -> bool {
+    /// Whether no message is on its way.
+    pub(crate) fn is_idle(&self) -> bool {
         self.chain.due().is_none()
     }
 
