@@ -68,29 +68,41 @@ async fn disable(State(face): State<Arc<Face>>) -> String {
     face.switch(false)
 }
 
-/// Whose dues an operator wants settled: an owner's address in any text form.
+/// Whom an operator wants charged: an owner's address in any text form. A mistyped name must not mean everybody.
 #[derive(Debug, Deserialize)]
-struct Whose {
+#[serde(deny_unknown_fields)]
+struct Charged {
     client: Option<String>,
+}
+
+/// Whom an operator wants paid out.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PaidOut {
     worker: Option<String>,
 }
+
+/// What takes no parameters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plain {}
 
 /// What an action answers.
 type Answer = (StatusCode, String);
 
-async fn charge(State(face): State<Arc<Face>>, Query(whose): Query<Whose>) -> Answer {
+async fn charge(State(face): State<Arc<Face>>, Query(whose): Query<Charged>) -> Answer {
     face.demand("client", whose.client, ledger::Party::Client)
 }
 
-async fn payout(State(face): State<Arc<Face>>, Query(whose): Query<Whose>) -> Answer {
+async fn payout(State(face): State<Arc<Face>>, Query(whose): Query<PaidOut>) -> Answer {
     face.demand("worker", whose.worker, ledger::Party::Worker)
 }
 
-async fn withdraw(State(face): State<Arc<Face>>) -> Answer {
+async fn withdraw(State(face): State<Arc<Face>>, Query(Plain {}): Query<Plain>) -> Answer {
     face.order("withdraw", |settlement, _, now| settlement.demand_withdrawal(now))
 }
 
-async fn close(State(face): State<Arc<Face>>) -> Answer {
+async fn close(State(face): State<Arc<Face>>, Query(Plain {}): Query<Plain>) -> Answer {
     face.order("close", |settlement, books, _| settlement.begin_close(books))
 }
 

@@ -362,7 +362,11 @@ async fn the_operator_settles_and_closes() {
         http_exchange(peers.proxy.http_address(), &format!("POST /request/{path}"), token).await
     };
     assert_eq!(post("charge", None).await.0, 401);
-    assert_eq!(post("charge?client=nobody", token).await.0, 400);
+    for mistyped in
+        ["charge?client=nobody", "charge?clent=x", "charge?worker=x", "payout?client=x", "close?now=1"]
+    {
+        assert_eq!(post(mistyped, token).await.0, 400, "{mistyped}");
+    }
     assert_eq!(post("charge", token).await.0, 200);
     until("charged", async || world.client_data().is_some_and(|data| data.tokens_used.get() == 900)).await;
     let contract = world.proxy_contract();
