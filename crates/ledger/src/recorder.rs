@@ -24,6 +24,8 @@ pub(crate) struct Recorder {
     workers: u32,
     /// Commits that are not durable, or not protected by an anchor, the one being collected last.
     commits: VecDeque<Commit>,
+    /// Where the totals of accounts in those commits begin: what of them may be signed is asked for at every request.
+    unsettled: HashMap<Entry, Unsettled>,
     /// The newest durable one.
     durable: Option<CommitNumber>,
     /// The sum of charges up to which commits count as protected.
@@ -37,8 +39,26 @@ struct Commit {
     number: CommitNumber,
     /// The sum of all charges after the commit.
     tokens: AdjustedTokens,
-    /// Totals before the first record of the commit.
-    totals_before: HashMap<Entry, (Party, AdjustedTokens)>,
+    totals_before: HashMap<Entry, Before>,
+}
+
+/// An account in one commit.
+#[derive(Debug)]
+struct Before {
+    party: Party,
+    /// Its total before the first record of the commit.
+    total: AdjustedTokens,
+    /// The next commit that it is in.
+    next: Option<CommitNumber>,
+}
+
+/// An account in all commits that are kept.
+#[derive(Clone, Copy, Debug)]
+struct Unsettled {
+    /// Its total before the first of them.
+    total: AdjustedTokens,
+    /// The last of them that it is in.
+    last: CommitNumber,
 }
 
 impl Commit {
@@ -67,6 +87,7 @@ impl Recorder {
             clients,
             workers,
             commits: VecDeque::from([Commit::collecting(next)]),
+            unsettled: HashMap::default(),
             durable: None,
             limit: AdjustedTokens::new(u64::MAX),
             settled: None,
@@ -155,9 +176,17 @@ impl Recorder {
             && self.durable.is_some_and(|durable| first.number <= durable)
             && first.tokens <= self.limit
         {
-            let first = self.commits.pop_front();
-            if let (Some(settled), Some(first)) = (&mut self.settled, first) {
-                settled.extend(first.totals_before.into_values().map(|(party, _)| party));
+            let settled = self.commits.pop_front().into_iter().flat_map(|first| first.totals_before);
+            for (entry, Before { party, next, .. }) in settled {
+                if let Some(parties) = &mut self.settled {
+                    parties.push(party);
+                }
+                let next =
+                    next.and_then(|next| commit_mut(&mut self.commits, next)?.totals_before.get(&entry));
+                match next.map(|before| before.total).zip(self.unsettled.get_mut(&entry)) {
+                    Some((total, unsettled)) => unsettled.total = total,
+                    None => drop(self.unsettled.remove(&entry)),
+                }
             }
         }
     }
@@ -202,14 +231,34 @@ impl Recorder {
 
     fn note_total(&mut self, entry: Entry, party: Party, total: AdjustedTokens) {
         let collecting = self.commits.back_mut().expect(COLLECTING);
-        collecting.totals_before.entry(entry).or_insert((party, total));
+        let number = collecting.number;
+        if collecting.totals_before.contains_key(&entry) {
+            return;
+        }
+        collecting.totals_before.insert(entry, Before { party, total, next: None });
+        let new = Unsettled { total, last: number };
+        let unsettled = self.unsettled.entry(entry).or_insert(new);
+        let last = std::mem::replace(&mut unsettled.last, number);
+        if last != number
+            && let Some(commit) = commit_mut(&mut self.commits, last)
+            && let Some(before) = commit.totals_before.get_mut(&entry)
+        {
+            before.next = Some(number);
+        }
     }
 
     /// The total of `entry` that may be signed, if it is not `total`.
     fn settled(&self, entry: Option<Entry>, total: AdjustedTokens) -> AdjustedTokens {
-        let before = |entry| self.commits.iter().find_map(|commit| commit.totals_before.get(&entry));
-        entry.and_then(before).map_or(total, |(_, before)| *before)
+        let unsettled = entry.and_then(|entry| self.unsettled.get(&entry));
+        unsettled.map_or(total, |unsettled| unsettled.total)
     }
+}
+
+/// A commit that is kept, by its number: they follow each other.
+fn commit_mut(commits: &mut VecDeque<Commit>, number: CommitNumber) -> Option<&mut Commit> {
+    let first = commits.front()?.number.get();
+    let index = usize::try_from(number.get().checked_sub(first)?).ok()?;
+    commits.get_mut(index)
 }
 
 impl Ledger {
