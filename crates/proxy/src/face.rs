@@ -161,7 +161,17 @@ impl Face {
             (has_worker, "no enabled worker is connected"),
         ];
         let reasons = reasons.iter().filter(|(holds, _)| !holds).map(|(_, reason)| (*reason).to_owned());
-        of_chain.into_iter().chain(reasons).collect()
+        of_chain.into_iter().chain(self.money_missing()).chain(reasons).collect()
+    }
+
+    /// What keeps money from moving, beside what keeps the present contract from serving.
+    fn money_missing(&self) -> Vec<String> {
+        let Some(on_chain) = &self.party.on_chain else { return Vec::new() };
+        let closing = on_chain.closing().into_iter().filter_map(|closing| {
+            let address = closing.contract.to_wire_text(self.party.is_testnet);
+            Some(format!("the proxy contract {address} cannot be closed yet: {}", closing.trouble()?))
+        });
+        on_chain.hold().map(|hold| hold.to_string()).into_iter().chain(closing).collect()
     }
 
     /// The body of `/jsonstats`: the members of deployed proxies, and a few beside them.
@@ -265,6 +275,7 @@ impl Face {
         let wallet = WalletNumbers::of(Some(&on_chain.wallet.view()));
         let own = self.shell.look(|core| core.settlement().and_then(Settlement::contract).map(OwnStats::of));
         let old = on_chain.closing().into_iter().map(|closing| {
+            let trouble = closing.trouble().map(|trouble| trouble.to_string());
             closing.look(|settlement, _| {
                 let own = settlement.contract();
                 json!({
@@ -272,6 +283,7 @@ impl Face {
                     "state": own.map_or(0, |own| own.state.number()),
                     "running_message": settlement.orders_len() > 0,
                     "close_at": own.map_or(0, |own| own.unlock_at),
+                    "trouble": trouble,
                 })
             })
         });

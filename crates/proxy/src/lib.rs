@@ -17,6 +17,7 @@
 
 pub mod core;
 
+mod closing;
 mod config;
 mod face;
 mod journal;

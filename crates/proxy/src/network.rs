@@ -13,11 +13,12 @@ use tokio_util::task::TaskTracker;
 use ton::{Address, RootConfig};
 use units::ConfigVersion;
 
+use crate::closing::{self, OnChain};
 use crate::core::{Terms, TermsError};
 use crate::journal::{BooksError, Store};
 use crate::kept::{self, ROOT_FILE};
 use crate::settlement::{Desk, Settlement};
-use crate::settling::{self, Of, OnChain};
+use crate::settling::{self, Of};
 use crate::shell::Shell;
 
 /// The root configuration cannot be used.
@@ -140,7 +141,7 @@ fn close(party: &Party, left: &Terms, tasks: &Tasks) {
     let Some(on_chain) = &party.on_chain else { return };
     let closed = party.open_books(left).and_then(|books| {
         let file = party.folder(left).join(ROOT_FILE);
-        settling::close(on_chain, party.desk(left), books, file).map_err(BooksError::from)
+        closing::close(on_chain, party.desk(left), books, file).map_err(BooksError::from)
     });
     match closed {
         Ok(task) => tasks.spawn(task),

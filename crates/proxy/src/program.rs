@@ -17,13 +17,13 @@ use transport::identity::IdentitySource;
 use transport::{ListenConfig, ListenMode, Listener};
 use units::PublicKey;
 
+use crate::closing::OnChain;
 use crate::config::{Config, ConfigError};
 use crate::core::{Core, Limits};
 use crate::face::{self, Face};
 use crate::journal::{BooksError, machine_key_guard};
 use crate::kept;
 use crate::network::{self, NetworkError, Party, Tasks};
-use crate::settling::OnChain;
 use crate::shell::{Shell, Side, now};
 
 /// Signs payments and books.
@@ -80,11 +80,14 @@ pub struct Proxy {
 
 /// Writes what is left of the books when it is dropped.
 #[derive(Debug)]
-struct Recording(Arc<Shell>);
+struct Recording(Arc<Face>);
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        self.0.stop_writer();
+        self.0.shell.stop_writer();
+        for closing in self.0.party.on_chain.iter().flat_map(|on_chain| on_chain.closing()) {
+            closing.stop_writer();
+        }
     }
 }
 
@@ -140,7 +143,8 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
     }
     let shell = Arc::new(Shell::new(core));
     shell.start_writer(store).map_err(BooksError::from)?;
-    let recording = Recording(Arc::clone(&shell));
+    let face = Arc::new(Face { shell: Arc::clone(&shell), party: Arc::clone(&party) });
+    let recording = Recording(Arc::clone(&face));
 
     let Config { links_max, links_per_address_max, .. } = config;
     let mode = listen_mode(&config);
@@ -172,7 +176,6 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
     }
     let follow = network::follow(Arc::clone(&party), Arc::clone(&shell), contracts);
     tasks.spawn(stop.clone().run_until_cancelled_owned(follow));
-    let face = Arc::new(Face { shell, party });
     tasks.spawn(admin::serve(http, face::router(&face, token), stop.clone()));
     Ok(Proxy {
         face,

@@ -1,121 +1,28 @@
 //! The shell of the settlement: for each contract one task reads the chain, tells the settlement, and has the node wallet
 //! send what is due.
 //!
-//! The present contract's settlement stands in the core; one that closes has its own books here, beside those at work.
+//! The present contract's settlement stands in the core, that of one that closes in [`Closing`].
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chain::outbox::Outcome;
-use chain::{Effect, Follower, NotRun, Provider, Route, Transaction, TransactionId, Trust, Wallet};
-use ledger::journal::CommitNumber;
+use chain::{Effect, Follower, NotRun, Route, Transaction, TransactionId, Trust};
 use ledger::{Followed, Ledger, Party};
 use node::failpoint;
-use rand::RngExt as _;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use ton::Address;
 use ton::states::{ClientData, ProxyData, WorkerData};
-use units::LogicalTime;
 
+use crate::closing::{Closing, OnChain};
 use crate::core::Now;
-use crate::journal::{Bell, Source, Store, Writer};
-use crate::settlement::{Action, Desk, Duty, OrderEnd, OrderId, Policy, Seen, Settlement};
-use crate::shell::{Shell, now};
+use crate::settlement::{Action, Desk, Duty, OrderEnd, OrderId, Seen, Settlement};
+use crate::shell::Shell;
 
 /// How often a contract is looked at: while orders are on their way, and otherwise.
 const LOCAL_PACE: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
 const REMOTE_PACE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(8)];
-
-/// What the tasks of all contracts share.
-#[derive(Debug)]
-pub(crate) struct OnChain {
-    pub(crate) provider: Provider,
-    pub(crate) wallet: Wallet,
-    pub(crate) policy: Policy,
-    pub(crate) accepted: LogicalTime,
-    closing: Mutex<BTreeMap<Address, Arc<Closing>>>,
-}
-
-impl OnChain {
-    pub(crate) fn new(provider: Provider, wallet: Wallet, policy: Policy, accepted: LogicalTime) -> Self {
-        Self { provider, wallet, policy, accepted, closing: Mutex::default() }
-    }
-
-    /// The settlement of a contract, whose books follow the chain from now on.
-    pub(crate) fn settlement(&self, desk: Desk, books: &mut Ledger) -> Settlement {
-        Settlement::new(desk, self.policy, self.accepted, books, rand::rng().random())
-    }
-
-    /// Contracts that are being closed.
-    pub(crate) fn closing(&self) -> Vec<Arc<Closing>> {
-        self.lock().values().cloned().collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Address, Arc<Closing>>> {
-        self.closing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A contract that was left, its books, and who writes them.
-#[derive(Debug)]
-pub(crate) struct Closing {
-    pub(crate) contract: Address,
-    state: Mutex<(Settlement, Ledger)>,
-    actions: UnboundedSender<Action>,
-    writer: Mutex<Option<Writer>>,
-    bell: OnceLock<Arc<Bell>>,
-    /// Removed when the contract is closed, so that nobody opens it again.
-    root_file: PathBuf,
-}
-
-impl Closing {
-    fn lock(&self) -> MutexGuard<'_, (Settlement, Ledger)> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn look<T>(&self, look: impl FnOnce(&Settlement, &Ledger) -> T) -> T {
-        let state = self.lock();
-        look(&state.0, &state.1)
-    }
-
-    fn feed(&self, event: impl FnOnce(&mut Settlement, &mut Ledger, Now)) {
-        let mut state = self.lock();
-        let (settlement, books) = &mut *state;
-        let now = now();
-        event(settlement, books, now);
-        settlement.advance(books, now);
-        while let Some(action) = settlement.poll_action() {
-            // Its receiver ends with the proxy.
-            let _ended = self.actions.send(action);
-        }
-        if books.records_len() > 0
-            && let Some(bell) = self.bell.get()
-        {
-            bell.ring();
-        }
-    }
-}
-
-/// The records of the books of a contract that closes.
-struct Records(std::sync::Weak<Closing>);
-
-impl Source for Records {
-    fn take(&self, into: &mut Vec<u8>) -> Option<CommitNumber> {
-        self.0.upgrade()?.lock().1.take_records(into)
-    }
-
-    fn committed(&self, commit: CommitNumber) {
-        if let Some(closing) = self.0.upgrade() {
-            closing.feed(|_, books, _| books.committed(commit));
-        }
-    }
-
-    /// Nothing new happens in these books but what the chain says; it waits.
-    fn stuck(&self) {}
-}
 
 /// Whose settlement a task feeds.
 pub(crate) enum Of {
@@ -149,37 +56,6 @@ impl Of {
             Self::Closing(closing) => Some(closing.look(look)),
         }
     }
-}
-
-/// Begins to close a contract that was left: its settlement and books are `desk`'s, its files in `store`. The task that
-/// has to run.
-///
-/// # Errors
-/// If the system has no thread to write the books.
-pub(crate) fn close(
-    on_chain: &Arc<OnChain>,
-    desk: Desk,
-    (store, mut books): (Store, Ledger),
-    root_file: PathBuf,
-) -> std::io::Result<impl Future<Output = ()> + use<>> {
-    let contract = desk.contract();
-    let mut settlement = on_chain.settlement(desk, &mut books);
-    settlement.begin_close(&books);
-    let (actions, receiver) = unbounded_channel();
-    let closing = Arc::new(Closing {
-        contract,
-        state: Mutex::new((settlement, books)),
-        actions,
-        writer: Mutex::default(),
-        bell: OnceLock::new(),
-        root_file,
-    });
-    let writer = Writer::start(store, Records(Arc::downgrade(&closing)))?;
-    let _only_once = closing.bell.set(writer.bell());
-    *closing.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
-    on_chain.lock().insert(contract, Arc::clone(&closing));
-    tracing::info!("a proxy contract is being closed");
-    Ok(settle(Of::Closing(closing), Arc::clone(on_chain), receiver))
 }
 
 /// Feeds a settlement with what the chain shows, and carries out what it wants, until its contract is closed for good or
@@ -284,8 +160,8 @@ impl Task {
     /// Whether the wallet may carry out an order yet that deploys a contract which was left meanwhile.
     fn is_deploying(&self) -> bool {
         let Of::Closing(closing) = &self.of else { return false };
-        let id =
-            closing.look(|settlement, books| make(settlement.desk(), books, &settlement.deployment())).id;
+        let number = closing.look(|settlement, _| settlement.desk().number(&settlement.deployment(), false));
+        let id = chain::outbox::OrderId(number);
         match self.on_chain.wallet.outcome(id) {
             // Then it is there, and whoever does not see it looks at an older block.
             Some(outcome) => outcome.is_done(),
@@ -319,8 +195,13 @@ impl Task {
     fn carry_out(&mut self, action: Action) -> bool {
         match action {
             Action::Send(order) => {
-                let made = self.of.look(|settlement, books| make(settlement.desk(), books, &order.duty));
+                let made = self.of.look(|settlement, books| {
+                    // Between the decision and this moment the chain may have shown other books.
+                    let may_sign = settlement.foreign().is_none();
+                    may_sign.then(|| make(settlement.desk(), books, &order.duty))
+                });
                 let Some(made) = made else { return true };
+                let Some(made) = made else { return false };
                 failpoint::pass("order-send");
                 let id = made.id;
                 match self.on_chain.wallet.submit(made) {
@@ -355,12 +236,9 @@ impl Task {
             }
             Action::Ended => {
                 if let Of::Closing(closing) = &self.of {
-                    tracing::info!("a proxy contract is closed");
-                    if let Err(error) = std::fs::remove_file(&closing.root_file) {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::warn!(error, "a closed contract will be looked at again at the next start");
-                    }
-                    self.on_chain.lock().remove(&closing.contract);
+                    let (closing, on_chain) = (Arc::clone(closing), Arc::clone(&self.on_chain));
+                    // The disk may take its time, and nothing else is left to do.
+                    tokio::task::spawn_blocking(move || closing.end(&on_chain));
                     return true;
                 }
                 tracing::warn!(
@@ -428,9 +306,7 @@ fn make(desk: &Desk, books: &Ledger, duty: &Duty) -> chain::outbox::Order {
         Some(Party::Worker(worker)) => books.worker_contract(worker).is_none(),
         _ => false,
     };
-    let digest = desk.message(duty, 0, with_state).to_cell().repr_hash().0;
-    let [a, b, c, d, e, f, g, h, ..] = digest;
-    let number = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let number = desk.number(duty, with_state);
     let message = desk.message(duty, number, with_state);
     chain::outbox::Order { id: chain::outbox::OrderId(number), message }
 }

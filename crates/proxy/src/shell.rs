@@ -306,7 +306,7 @@ impl Shell {
 }
 
 /// Ends the process when dropped by a panic.
-struct AbortOnPanic;
+pub(crate) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {

@@ -168,7 +168,7 @@ impl Core {
 
     /// Where an account stands, with a payment that is signed anew if it is not fresh enough. A real signature
     /// is always there, for 0 tokens too: deployed workers insist on one. Only what the journal holds durably is
-    /// signed, so that no crash can make a later total smaller.
+    /// signed, so that no crash can make a later total smaller, and nothing any more once the chain has shown other books.
     pub(super) fn standing(
         &mut self,
         side: Side,
@@ -180,6 +180,7 @@ impl Core {
             Side::Client => (self.ledger.client(owner)?.used, self.ledger.settled_client(owner)?),
             Side::Worker => (self.ledger.worker(owner)?.earned, self.ledger.settled_worker(owner)?),
         };
+        let may_sign = self.settlement().is_none_or(|settlement| settlement.foreign().is_none());
         let account = self.accounts.side_mut(side).get_mut(&owner)?;
         let is_fresh = |signed: &&Signed| {
             let is_recent = now.instant.saturating_duration_since(signed.at) < SIGNING_INTERVAL;
@@ -187,6 +188,7 @@ impl Core {
         };
         let signed = match account.signed.as_ref().filter(is_fresh) {
             Some(signed) => signed.clone(),
+            None if !may_sign => return None,
             None => {
                 let kind = match side {
                     Side::Client => PaymentKind::ClientCharge,

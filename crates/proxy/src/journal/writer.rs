@@ -107,7 +107,9 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.bell.stop();
+        // What its thread is in the middle of may be what held it last.
         if let Some(thread) = self.thread.take()
+            && thread.thread().id() != thread::current().id()
             && thread.join().is_err()
         {
             tracing::error!("the writer of the books broke off; they are as of its last commit");
@@ -191,4 +193,65 @@ fn write(
 fn lost(commit: CommitNumber, records: &[u8]) {
     let (commit, len) = (commit.get(), records.len());
     tracing::error!(commit, len, "ended with charges that the disk did not take: they are lost");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use ed25519_dalek::SigningKey;
+    use ledger::journal::Identity;
+    use ledger::{ClientFunds, Ledger, Multipliers, PriceTable};
+    use ton::Address;
+    use units::NanoTon;
+
+    use super::*;
+
+    /// Holds the writer, and lets it go when a commit is reported.
+    struct Holder {
+        books: Mutex<Ledger>,
+        writer: Arc<Mutex<Option<Writer>>>,
+        ended: Sender<()>,
+    }
+
+    impl Source for Holder {
+        fn take(&self, into: &mut Vec<u8>) -> Option<CommitNumber> {
+            self.books.lock().unwrap().take_records(into)
+        }
+
+        fn committed(&self, _commit: CommitNumber) {
+            drop(self.writer.lock().unwrap().take());
+            self.ended.send(()).unwrap();
+        }
+
+        fn stuck(&self) {}
+    }
+
+    #[test]
+    fn a_writer_may_be_dropped_by_its_own_thread() {
+        let folder = tempfile::tempdir().unwrap();
+        let price = NanoTon::new(20);
+        let prices = PriceTable::new(price, price, Multipliers::default()).unwrap();
+        let identity = Identity { contract: Address::new(0, [1; 32]), prices };
+        let (store, mut books) =
+            Store::open(folder.path(), identity, SigningKey::from_bytes(&[7; 32])).unwrap();
+        books.client_on_chain(
+            Address::new(0, [2; 32]),
+            ledger::ClientContract {
+                funds: ClientFunds { balance: price, ..ClientFunds::default() },
+                ..ledger::ClientContract::default()
+            },
+        );
+        let (ended, end) = channel();
+        let slot = Arc::new(Mutex::new(None));
+        // Nobody is heard before the writer is in its place.
+        let mut held = slot.lock().unwrap();
+        let holder = Holder { books: Mutex::new(books), writer: Arc::clone(&slot), ended };
+        let writer = Writer::start(store, holder).unwrap();
+        writer.bell().ring();
+        *held = Some(writer);
+        drop(held);
+        end.recv().unwrap();
+        assert!(slot.lock().unwrap().is_none());
+    }
 }

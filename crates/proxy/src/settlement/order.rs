@@ -2,6 +2,7 @@
 
 use ed25519_dalek::SigningKey;
 use ledger::{Anchor, Party};
+use sha2::{Digest as _, Sha256};
 use ton::contracts::{self, StateInit};
 use ton::message::InternalMessage;
 use ton::messages::{self, ProxyMessage};
@@ -197,6 +198,34 @@ impl Desk {
         }
     }
 
+    /// The number of a duty's order: another for each thing that an order can do, and in another process the same.
+    #[must_use]
+    pub fn number(&self, duty: &Duty, with_state: bool) -> u64 {
+        let mut digest = Sha256::new();
+        digest.update(self.contract.to_string());
+        digest.update(duty.name());
+        digest.update([0, u8::from(with_state)]);
+        if let Some(party) = duty.party() {
+            digest.update(party.owner().to_string());
+        }
+        match *duty {
+            Duty::Deploy { stake: amount } | Duty::RaiseStake { amount } => {
+                digest.update(amount.get().to_be_bytes());
+            }
+            Duty::Anchor(Anchor { number, hash }) => {
+                digest.update(number.to_be_bytes());
+                digest.update(hash);
+            }
+            Duty::Charge { tokens, .. }
+            | Duty::Refund { tokens, .. }
+            | Duty::Payout { tokens, .. }
+            | Duty::LastPayout { tokens, .. } => digest.update(tokens.get().to_be_bytes()),
+            Duty::Withdraw | Duty::Close | Duty::CompleteClose => {}
+        }
+        let [a, b, c, d, e, f, g, h, ..] = digest.finalize().0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// The message that carries a duty out. What needs a signature is signed here and now. `with_state` sends a worker's
     /// contract its first state, which does nothing if it has one.
     #[must_use]
@@ -255,5 +284,48 @@ impl Desk {
             }
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_that_do_the_same_and_no_others_have_one_number() {
+        let owner = |number: u8| Address::new(0, [number; 32]);
+        let desk = |params_version: u32| {
+            let mut root = RootConfig::pseudo(owner(1));
+            root.params.params_version = params_version;
+            Desk::new(root, owner(3), owner(2), owner(4), SigningKey::from_bytes(&[7; 32]))
+        };
+        let (one, two) = (AdjustedTokens::new(1), AdjustedTokens::new(2));
+        let amount = NanoTon::new(1);
+        let orders = [
+            (Duty::Deploy { stake: amount }, false),
+            (Duty::Deploy { stake: NanoTon::new(2) }, false),
+            (Duty::RaiseStake { amount }, false),
+            (Duty::Anchor(Anchor { number: 1, hash: [1; 32] }), false),
+            (Duty::Anchor(Anchor { number: 1, hash: [2; 32] }), false),
+            (Duty::Anchor(Anchor { number: 2, hash: [1; 32] }), false),
+            (Duty::Charge { client: owner(5), tokens: one }, false),
+            (Duty::Charge { client: owner(5), tokens: two }, false),
+            (Duty::Charge { client: owner(6), tokens: one }, false),
+            (Duty::Refund { client: owner(5), tokens: one }, false),
+            (Duty::Payout { worker: owner(5), tokens: one }, false),
+            (Duty::Payout { worker: owner(5), tokens: one }, true),
+            (Duty::LastPayout { worker: owner(5), tokens: one }, false),
+            (Duty::Withdraw, false),
+            (Duty::Close, false),
+            (Duty::CompleteClose, false),
+        ];
+        let numbers = || {
+            let desks = [desk(1), desk(2)];
+            let of = |desk: &Desk| orders.map(|(duty, with_state)| desk.number(&duty, with_state));
+            desks.each_ref().map(of).concat()
+        };
+        assert_eq!(numbers(), numbers());
+        let different: std::collections::BTreeSet<_> = numbers().into_iter().collect();
+        assert_eq!(different.len(), 2 * orders.len());
     }
 }

@@ -119,9 +119,6 @@ impl Settlement {
             return Some(Unready::Foreign(foreign));
         }
         let (Some(own), Some(heard)) = (&self.own.contract, self.heard) else { return Some(Unready::Unread) };
-        if self.stage != Stage::Serving {
-            return Some(Unready::Closing);
-        }
         let silent = now.instant.saturating_duration_since(heard);
         if silent > self.silence_max() {
             return Some(Unready::Silent(silent));
@@ -130,6 +127,9 @@ impl Settlement {
             let balance = self.wallet.filter(|balance| *balance < needed)?;
             Some(Unready::WalletShort { wallet: self.desk.wallet(), balance, needed })
         };
+        if self.stage != Stage::Serving {
+            return short(WALLET_MIN).or(Some(Unready::Closing));
+        }
         let min_stake = self.desk.root().params.min_proxy_stake;
         let with = |amount: NanoTon| amount.checked_add(WALLET_MIN).unwrap_or(amount);
         let Some(own) = own else {
@@ -146,6 +146,18 @@ impl Settlement {
             return short(WALLET_MIN).or(Some(Unready::AnchorLate));
         }
         None
+    }
+
+    /// What keeps a contract that closes from being closed, beside the time that it takes.
+    #[must_use]
+    pub fn trouble(&self, books: &Ledger, now: Now) -> Option<Unready> {
+        self.unready(books, now).filter(|unready| !matches!(unready, Unready::Closing | Unready::Unread))
+    }
+
+    /// What the chain has and the books do not: nothing is signed any more then.
+    #[must_use]
+    pub const fn foreign(&self) -> Option<Foreign> {
+        self.foreign
     }
 
     /// A client that leaves gets its money back without us after its delay. We must have heard of it well before.

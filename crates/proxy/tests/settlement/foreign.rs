@@ -98,6 +98,12 @@ fn a_copy_at_work_is_noticed_while_both_run() {
     world.settle();
     assert_eq!(orders(&world), before, "nothing is signed any more");
     assert_eq!(world.settlement.poll_timeout(), None);
+    assert_eq!(world.settlement.foreign().map(|foreign| foreign.lt()), {
+        let Unready::Foreign(foreign) = unready else { panic!("{unready}") };
+        Some(foreign.lt())
+    });
+    // A contract that closes says it too: nobody would look for it otherwise.
+    assert_eq!(world.settlement.trouble(&world.books, world.now), Some(unready));
 }
 
 #[test]
