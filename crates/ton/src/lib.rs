@@ -2,7 +2,7 @@
 //! contracts, the messages, states and get methods of all of them, signed payments, wallets.
 //!
 //! The crate is pure: no clock, no socket, no randomness. It refuses to follow the chain or to send anything
-//! (`chain` will), and it never runs a contract's code. Cells and bags of cells come from `tycho-types`.
+//! (`chain` does), and it never runs a contract's code. Cells and bags of cells come from `tycho-types`.
 //!
 //! Invariants:
 //! - Bytes from a peer are read within a fixed bound and never panic.

@@ -33,7 +33,7 @@ pub struct Params {
     pub proxy_delay_before_close: Seconds,
     /// How long a closing client contract stays open.
     pub client_delay_before_close: Seconds,
-    /// What the owner of a proxy should put at stake; no contract checks it.
+    /// What a proxy contract must have at stake before clients can pay in.
     pub min_proxy_stake: NanoTon,
     /// What every client contract starts with as its stake.
     pub min_client_stake: NanoTon,

@@ -9,9 +9,12 @@
 //! - What a client may spend is what the chain showed last and what its contract cannot take back before this proxy has
 //!   answered: the lower of balance and stake beyond the last charge that the chain confirmed. Orders on their way count
 //!   for nothing.
-//! - At most one order is on its way to each contract. One that fails is tried again, each time later.
-//! - The contract is closed for good only after its delay, when every client and worker with something to get has got it.
-//! - An anchor or a total on the chain that the books do not hold ends all signing: [`Unready::Foreign`].
+//! - At most one order of a process is on its way to each contract, and an anchor beside it to the own one. What an earlier process
+//!   ordered may arrive too: orders say totals, so that none counts twice. One that fails is tried again, each time later, but in
+//!   time for a client that leaves.
+//! - The contract is closed for good only after its delay, when every client and worker has got what is worth its gas, or was given
+//!   up after many failures ([`Action::GaveUp`]). What is not paid out stays in the contract for them.
+//! - After an anchor or a total on the chain that the books do not hold no order is given any more: [`Unready::Foreign`].
 //! - Nothing that strangers send to the contract can do more than be counted.
 
 mod chain_facts;
