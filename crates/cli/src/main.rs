@@ -17,6 +17,7 @@ mod on_chain;
 mod proxy_command;
 mod role;
 mod root;
+mod running;
 mod signals;
 mod status;
 mod up;

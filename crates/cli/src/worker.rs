@@ -1,20 +1,15 @@
 //! `cocoon worker`: the role, and what a running one has earned.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 use units::NanoTon;
 
-use crate::http;
-use crate::instance::{Ports, loopback, state_folder};
 use crate::logs::LogArguments;
 use crate::role::{self, Role, RoleArguments};
-
-/// How long a running worker may take to answer.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+use crate::running::{Running, RunningArguments};
 
 /// Flags of `cocoon worker`.
 #[derive(Args)]
@@ -30,27 +25,15 @@ pub(crate) struct WorkerArguments {
 #[derive(Subcommand)]
 enum WorkerCommand {
     /// Show what proxies owe the worker that runs on this machine, and what they have paid.
-    Earnings(RunningWorker),
+    Earnings(RunningArguments),
     /// Have the worker that runs on this machine order payouts now, of whatever is worth its fees.
     CashOut {
         /// One proxy contract; without it, all.
         #[arg(long, value_name = "ADDRESS")]
         proxy: Option<String>,
         #[command(flatten)]
-        worker: RunningWorker,
+        worker: RunningArguments,
     },
-}
-
-/// Which worker.
-#[derive(Args)]
-struct RunningWorker {
-    /// Which instance on this machine.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    instance: u16,
-
-    /// Its state folder, if it is not where this user's are.
-    #[arg(long, value_name = "DIR")]
-    state: Option<std::path::PathBuf>,
 }
 
 /// What a worker says of one proxy.
@@ -72,26 +55,21 @@ pub(crate) fn run(arguments: &WorkerArguments, logs: &LogArguments) -> Result<()
     match &arguments.command {
         None => role::run(Role::Worker, &arguments.role, logs),
         Some(WorkerCommand::Earnings(worker)) => {
-            print!("{}", crate::runtime()?.block_on(earnings(worker))?);
+            print!("{}", crate::runtime()?.block_on(earnings(&worker.find(Role::Worker)?))?);
             Ok(())
         }
         Some(WorkerCommand::CashOut { proxy, worker }) => {
-            println!("{}", crate::runtime()?.block_on(cash_out(worker, proxy.as_deref()))?);
+            println!(
+                "{}",
+                crate::runtime()?.block_on(cash_out(&worker.find(Role::Worker)?, proxy.as_deref()))?
+            );
             Ok(())
         }
     }
 }
 
-impl RunningWorker {
-    fn authority(&self) -> Result<String> {
-        Ok(loopback(Ports::of_instance(self.instance)?.worker_http).to_string())
-    }
-}
-
-async fn earnings(worker: &RunningWorker) -> Result<String> {
-    let authority = worker.authority()?;
-    let stats = http::get_json(&authority, "/jsonstats", ANSWER_DEADLINE).await;
-    let mut stats = stats.with_context(|| format!("no worker answers on {authority}: is it running?"))?;
+async fn earnings(worker: &Running) -> Result<String> {
+    let mut stats = worker.stats().await?;
     let wallet = &stats["wallet"];
     let balance = wallet["balance"]
         .as_u64()
@@ -125,16 +103,9 @@ fn table(list: &[Earnings]) -> String {
     text
 }
 
-async fn cash_out(worker: &RunningWorker, proxy: Option<&str>) -> Result<String> {
-    let folder = state_folder(worker.state.as_deref(), Role::Worker.name(), worker.instance)?;
-    let path = folder.join("admin.token");
-    let token = std::fs::read_to_string(&path);
-    let token =
-        token.with_context(|| format!("cannot read {}: name the folder with --state", path.display()))?;
-    let query = proxy.map_or_else(String::new, |proxy| format!("?proxy={proxy}"));
-    ensure!(query.bytes().all(|byte| byte.is_ascii_graphic()), "--proxy is no address");
-    let path = format!("/request/payout{query}");
-    let answer = http::act(&worker.authority()?, &path, token.trim(), ANSWER_DEADLINE).await?;
+async fn cash_out(worker: &Running, proxy: Option<&str>) -> Result<String> {
+    let query: Vec<_> = proxy.iter().map(|proxy| ("proxy", *proxy)).collect();
+    let answer = worker.act("payout", &query).await?;
     Ok(match answer["payouts"].as_u64().unwrap_or(0) {
         0 => "nothing is owed that is worth the fees of a payout".to_owned(),
         1 => "1 payout is ordered: cocoon worker earnings shows when it is there".to_owned(),
