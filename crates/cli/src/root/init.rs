@@ -1,14 +1,12 @@
 //! The beginning of a network.
 
-use std::collections::BTreeSet;
-
 use anyhow::{Result, bail, ensure};
 use chain::{Network, RootWatch};
 use clap::Args;
 use rand::Rng as _;
 use ton::message::InternalMessage;
 use ton::{Contract, ContractCode, Multipliers, Params, RootConfig, Seconds, StructVersion};
-use units::{ConfigVersion, Multiplier, NanoTon};
+use units::{Multiplier, NanoTon};
 
 use super::Sending;
 use super::order::Terms;
@@ -92,14 +90,8 @@ pub(super) async fn run(chain: &Chain, arguments: &InitArguments, sending: &Send
 impl InitArguments {
     fn config(&self, owner: ton::Address, network: Network) -> RootConfig {
         let Terms { prices, proxy_delay, client_delay, proxy_stake, client_stake } = &self.terms;
+        // Nobody takes part yet.
         RootConfig {
-            owner,
-            version: ConfigVersion::new(0),
-            proxy_hashes: BTreeSet::new(),
-            worker_hashes: BTreeSet::new(),
-            model_hashes: BTreeSet::new(),
-            registered_proxies: Vec::new(),
-            last_proxy_seqno: 0,
             params: Params {
                 struct_version: StructVersion::V3,
                 params_version: 0,
@@ -122,6 +114,7 @@ impl InitArguments {
                 worker_code: ContractCode::built(Contract::Worker),
                 client_code: ContractCode::built(Contract::Client),
             },
+            ..RootConfig::pseudo(owner)
         }
     }
 }
