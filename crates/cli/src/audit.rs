@@ -23,10 +23,12 @@ const ACCOUNTS_MAX: usize = 1000;
 /// An account, and what happened on it since the beginning.
 struct Line {
     address: Address,
-    what: String,
+    what: Named,
     balance: NanoTon,
     given: NanoTon,
     fees: NanoTon,
+    /// What of the balance a proxy earned and its owner has not had paid out.
+    proxy_fee: NanoTon,
 }
 
 /// All accounts that money of some reached.
@@ -41,7 +43,7 @@ struct Books {
 ///
 /// # Errors
 /// If the chain does not answer, or an account has not what its transactions say.
-async fn read(provider: &Provider, named: &BTreeMap<Address, String>) -> Result<Books> {
+async fn read(provider: &Provider, named: &BTreeMap<Address, Named>) -> Result<Books> {
     let mut waiting: VecDeque<Address> = named.keys().copied().collect();
     let mut seen: BTreeSet<Address> = named.keys().copied().collect();
     let mut lines = Vec::new();
@@ -55,7 +57,8 @@ async fn read(provider: &Provider, named: &BTreeMap<Address, String>) -> Result<
                 }
             }
         }
-        let what = named.get(&address).cloned().unwrap_or_else(|| contract(&account));
+        let what = named.get(&address).cloned();
+        let what = what.unwrap_or_else(|| Named { what: contract(&account), of: Party::Others });
         lines.push(line(address, what, &account, &transactions)?);
     }
     let sum = |of: fn(&Line) -> NanoTon| {
@@ -95,7 +98,7 @@ fn ends(message: &Message) -> Option<(Address, Address)> {
     }
 }
 
-fn line(address: Address, what: String, account: &Account, transactions: &[Transaction]) -> Result<Line> {
+fn line(address: Address, what: Named, account: &Account, transactions: &[Transaction]) -> Result<Line> {
     let (mut came, mut went, mut given, mut fees) = [0_u128; 4].into();
     for transaction in transactions {
         let incoming = transaction.incoming.as_ref();
@@ -113,11 +116,21 @@ fn line(address: Address, what: String, account: &Account, transactions: &[Trans
     let balance = account.balance;
     ensure!(
         came == went + fees + u128::from(balance.get()),
-        "{what} ({address}) has {balance}, and its transactions say {} nanotons",
+        "{} ({address}) has {balance}, and its transactions say {} nanotons",
+        what.what,
         came.saturating_sub(went + fees)
     );
+    let proxy_fee = proxy_fee(account);
+    ensure!(proxy_fee <= balance, "{} ({address}) owes its owner {proxy_fee} and has {balance}", what.what);
     let amount = |nanotons: u128| anyhow::Ok(NanoTon::new(u64::try_from(nanotons)?));
-    Ok(Line { address, what, balance, given: amount(given)?, fees: amount(fees)? })
+    Ok(Line { address, what, balance, given: amount(given)?, fees: amount(fees)?, proxy_fee })
+}
+
+/// What a proxy contract has earned for its owner and not paid out.
+fn proxy_fee(account: &Account) -> NanoTon {
+    let is_proxy = account.code().and_then(Contract::of_code) == Some(Contract::Proxy);
+    let data = account.data().filter(|_data| is_proxy);
+    data.and_then(|data| ProxyData::from_cell(data).ok()).map_or(NanoTon::ZERO, |data| data.balance)
 }
 
 /// What a contract is, and whose money it holds.
@@ -149,7 +162,28 @@ pub(crate) struct Accounts {
     /// Server of HTTP API v2.
     pub(crate) chain: String,
     /// Raw addresses, and what they are.
-    pub(crate) accounts: BTreeMap<String, String>,
+    pub(crate) accounts: BTreeMap<String, Named>,
+}
+
+/// An account whose purpose is known.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Named {
+    /// Its name.
+    pub(crate) what: String,
+    /// Whose money it is.
+    pub(crate) of: Party,
+}
+
+/// Who a nanoton belongs to, as far as the sum of the books tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Party {
+    /// Who pays for answers: a wallet of his, or the one that acts for him.
+    Client,
+    /// Who owns the machine that works: the wallet to which earnings go.
+    WorkerOwner,
+    /// Everybody else: the operator, nodes that pay for messages, contracts.
+    Others,
 }
 
 /// Name of that file in the state folder of `cocoon up`.
@@ -185,7 +219,7 @@ pub(crate) fn run(arguments: &AuditArguments) -> Result<()> {
     let Accounts { chain, accounts } =
         toml::from_str(&text).with_context(|| format!("{} is damaged", file.display()))?;
     let named = accounts.into_iter().map(|(address, what)| Ok((Address::parse(&address)?.0, what)));
-    let named: BTreeMap<Address, String> = named.collect::<Result<_>>()?;
+    let named: BTreeMap<Address, Named> = named.collect::<Result<_>>()?;
     let provider = Provider::new(chain.parse()?, Limits::default());
     crate::runtime()?.block_on(async {
         let mut looks = 0;
@@ -208,12 +242,32 @@ pub(crate) fn run(arguments: &AuditArguments) -> Result<()> {
 }
 
 impl Books {
+    /// All there is by whose it is, gas included: the first balance, to the nanoton.
+    fn sums(&self) -> [(&'static str, NanoTon); 5] {
+        // Sums of parts of what is held, which is a sum.
+        let sum = |amounts: &dyn Fn(&Line) -> u64| NanoTon::new(self.lines.iter().map(amounts).sum());
+        let of = |party| {
+            sum(&|line| if line.what.of == party { line.balance.get() - line.proxy_fee.get() } else { 0 })
+        };
+        [
+            ("client's wallet", of(Party::Client)),
+            ("worker owner's wallet", of(Party::WorkerOwner)),
+            ("proxy's fee", sum(&|line| line.proxy_fee.get())),
+            ("gas", self.fees),
+            ("the operator's, the nodes' and in contracts", of(Party::Others)),
+        ]
+    }
+
     fn print(&self) {
-        let width = self.lines.iter().map(|line| line.what.len()).max().unwrap_or_default();
+        let width = self.lines.iter().map(|line| line.what.what.len()).max().unwrap_or_default();
         println!("{:<width$}  {:>20}  {:>16}  {:>18}  address", "account", "has", "was given", "fees");
-        for Line { address, what, balance, given, fees } in &self.lines {
+        for Line { address, what, balance, given, fees, .. } in &self.lines {
             let [has, was, fees] = [balance, given, fees].map(ToString::to_string);
-            println!("{what:<width$}  {has:>20}  {was:>16}  {fees:>18}  {address}");
+            println!("{:<width$}  {has:>20}  {was:>16}  {fees:>18}  {address}", what.what);
+        }
+        println!();
+        for (name, amount) in self.sums() {
+            println!("{name:<43}  {:>19}", amount.to_string());
         }
         println!(
             "{} given = {} held + {} fees of the chain, to the nanoton",
@@ -243,10 +297,34 @@ mod tests {
 
     #[test]
     fn a_balance_from_nowhere_is_told_by_its_account() {
-        let read = |balance| line(Address::new(0, [1; 32]), "a purse".to_owned(), &account(balance), &[]);
+        let purse = || Named { what: "a purse".to_owned(), of: Party::Client };
+        let read = |balance| line(Address::new(0, [1; 32]), purse(), &account(balance), &[]);
         assert!(read(0).is_ok());
         let said = read(1).map(|_line| ()).unwrap_err().to_string();
         assert!(said.contains("a purse") && said.contains("0.000000001 TON"), "{said}");
+    }
+
+    #[test]
+    fn everything_is_somebodys() {
+        let line = |of, balance: u64, proxy_fee: u64| Line {
+            address: Address::new(0, [1; 32]),
+            what: Named { what: String::new(), of },
+            balance: NanoTon::new(balance),
+            given: NanoTon::ZERO,
+            fees: NanoTon::ZERO,
+            proxy_fee: NanoTon::new(proxy_fee),
+        };
+        let lines = vec![
+            line(Party::Client, 1, 0),
+            line(Party::Client, 2, 0),
+            line(Party::WorkerOwner, 4, 0),
+            line(Party::Others, 24, 8),
+        ];
+        let [given, held, fees] = [63, 31, 32].map(NanoTon::new);
+        let books = Books { lines, given, held, fees };
+        assert!(books.add_up());
+        let sums = books.sums().map(|(_name, amount)| amount.get());
+        assert_eq!((sums, sums.iter().sum::<u64>()), ([3, 4, 8, 32, 16], given.get()));
     }
 
     #[test]

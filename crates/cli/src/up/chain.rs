@@ -18,7 +18,7 @@ use tycho_types::cell::Cell;
 use units::{NanoTon, PublicKey};
 
 use super::network::{Ground, Owners};
-use crate::audit::{ACCOUNTS_FILE, Accounts};
+use crate::audit::{ACCOUNTS_FILE, Accounts, Named, Party};
 use crate::devnet::RunningDevnet;
 use crate::on_chain::{self, Transfer, carry_out_silently};
 use crate::wallet::{Version, WalletFile};
@@ -56,6 +56,16 @@ impl Person {
             Self::Operator => "operator",
             Self::WorkerOwner => "worker's owner",
             Self::User => "user",
+        }
+    }
+
+    /// Whose money is in the wallet, and in the node wallet.
+    const fn parties(self) -> [Party; 2] {
+        match self {
+            Self::Operator => [Party::Others, Party::Others],
+            // The worker's node pays for messages with money that nobody earned.
+            Self::WorkerOwner => [Party::WorkerOwner, Party::Others],
+            Self::User => [Party::Client, Party::Client],
         }
     }
 
@@ -148,17 +158,21 @@ impl UpChain {
         let endpoint: Endpoint = self.endpoint().parse()?;
         let provider = Provider::new(endpoint, Limits::default());
         let chain = on_chain::Chain { provider, network: Network::Other };
+        let named = |what: String, of| Named { what, of };
         let mut accounts = BTreeMap::new();
         for person in Person::ALL {
             let wallet = self.node_wallet(state, person)?;
             self.see_to(&chain, &wallet, person.allowance()).await?;
-            accounts.insert(wallet.to_string(), format!("the {}'s node wallet", person.role()));
-            accounts.insert(self.address(person).to_string(), format!("the {}'s wallet", person.words()));
+            let [own, of_node] = person.parties();
+            let (node, name) = (wallet.to_string(), format!("the {}'s node wallet", person.role()));
+            accounts.insert(node, named(name, of_node));
+            let name = format!("the {}'s wallet", person.words());
+            accounts.insert(self.address(person).to_string(), named(name, own));
         }
         let operator = self.address(Person::Operator);
         self.see_to(&chain, &operator, Person::Operator.allowance()).await?;
         self.root = self.see_to_root(&chain, RootConfig { owner: operator, ..terms.clone() }).await?;
-        accounts.insert(self.root.to_string(), "the root contract".to_owned());
+        accounts.insert(self.root.to_string(), named("the root contract".to_owned(), Party::Others));
         // Word of who is who, for commands that look at the chain.
         let text = toml::to_string(&Accounts { chain: self.endpoint(), accounts })?;
         let file = state.join(ACCOUNTS_FILE);

@@ -51,7 +51,7 @@ impl Drop for Devnet {
     }
 }
 
-fn said(output: &std::process::Output) -> Result<String, String> {
+pub(crate) fn said(output: &std::process::Output) -> Result<String, String> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     match output.status.success() {
         true => Ok(text(&output.stdout)),
@@ -236,6 +236,9 @@ fn every_nanoton_of_a_private_network_is_accounted_for_and_kept() {
         let books = audit().unwrap();
         for account in ["the client's node wallet", "the worker's node wallet", "a client contract (open)"] {
             assert!(books.contains(account), "no {account} in\n{books}");
+        }
+        for party in ["client's wallet", "worker owner's wallet", "proxy's fee", "gas"] {
+            assert!(books.lines().any(|line| line.starts_with(party)), "no {party} in\n{books}");
         }
         let sum = books.lines().last().unwrap();
         assert!(sum.ends_with("to the nanoton"), "{books}");
