@@ -7,6 +7,7 @@
 #[cfg(feature = "devnet")]
 mod audit;
 mod chain;
+mod client_command;
 mod config;
 #[cfg(feature = "devnet")]
 mod devnet;
@@ -44,7 +45,7 @@ enum Command {
     /// Start a whole private network on this machine and print how to use it.
     Up(up::UpArguments),
     /// Run a client: the OpenAI-compatible API for applications.
-    Client(role::RoleArguments),
+    Client(client_command::ClientArguments),
     /// Run a proxy: admits clients and workers, routes and meters.
     Proxy(proxy_command::ProxyArguments),
     /// Run a worker: serves models of an engine to the network.
@@ -87,7 +88,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let logs = arguments.logs;
     match arguments.command {
         Command::Up(up) => up::run(up, &logs),
-        Command::Client(role) => role::run(role::Role::Client, &role, &logs),
+        Command::Client(client) => client_command::run(&client, &logs),
         Command::Proxy(proxy) => proxy_command::run(&proxy, &logs),
         Command::Worker(worker) => worker::run(&worker, &logs),
         Command::Status(status) => status::run(&status),

@@ -10,7 +10,6 @@ use chain::{
 };
 use ed25519_dalek::SigningKey;
 use rand::Rng as _;
-use ton::ExitCode;
 use ton::human::HumanWallet;
 use ton::message::{InternalMessage, SendMode, external};
 use tycho_types::boc::Boc;
@@ -294,15 +293,6 @@ fn outcome(transaction: &Transaction, message: &InternalMessage) -> Result<Strin
         {
             Ok("arrived; no contract ran".to_owned())
         }
-        Effect::NotRun(NotRun::NoContract) => Err(format!("there is no contract; {back}")),
-        Effect::NotRun(reason) => Err(format!("no contract ran ({reason:?}); {back}")),
-        Effect::Refused { exit_code } => {
-            let advice = ExitCode::new(exit_code).advice();
-            let advice = advice.map_or_else(String::new, |(what, next)| format!(": {what}; {next}"));
-            Err(format!("refused with exit code {exit_code}{advice}; {back}"))
-        }
-        Effect::ActionFailed { result_code } => {
-            Err(format!("the contract could not send what it wanted (result {result_code}); {back}"))
-        }
+        effect => Err(format!("{effect}; {back}")),
     }
 }

@@ -1,12 +1,11 @@
 //! What `cocoon up` serves: a model of the user's, or an engine that runs already.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Up, answer_is_metered, cocoon, exchange, json_in};
+use crate::support::{Up, answer_is_metered, cocoon, exchange, json_in, serve_scripted_engine};
 
 /// The same model, asked the same at temperature 0, says the same wherever its weights come from.
 #[test]
@@ -60,12 +59,7 @@ fn a_running_engine_is_found_and_can_be_ignored() {
         println!("skipped: port 11434 is taken on this machine, perhaps by an engine");
         return;
     };
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            // A caller that leaves in the middle is no reason to stop.
-            let _gone = stream.and_then(|stream| serve(&stream));
-        }
-    });
+    serve_scripted_engine(listener);
     let folder = tempfile::tempdir().unwrap();
     let mut up = Up::start(folder.path(), &[]);
     assert_eq!(answer_is_metered(&up, "scripted"), "from the engine");
@@ -83,33 +77,6 @@ fn models(up: &Up) -> Vec<String> {
     let list = json_in(&body);
     let entries = list["data"].as_array().unwrap().iter();
     entries.map(|entry| entry["id"].as_str().unwrap().to_owned()).collect()
-}
-
-/// One exchange of an engine that lists one model and always says the same.
-fn serve(stream: &TcpStream) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if reader.read_line(&mut head)? == 0 {
-            return Ok(());
-        }
-    }
-    let head = head.to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
-    reader.read_exact(&mut body)?;
-    let answer = match head.starts_with("get /v1/models ") {
-        true => json!({"object": "list", "data": [{"id": "scripted", "object": "model"}]}),
-        false => json!({
-            "id": "x", "object": "chat.completion", "created": 1, "model": "scripted",
-            "choices": [{"index": 0, "finish_reason": "stop",
-                         "message": {"role": "assistant", "content": "from the engine"}}],
-            "usage": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8},
-        }),
-    };
-    let answer = answer.to_string();
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
-    write!(&*stream, "{head}\r\nContent-Length: {}\r\n\r\n{answer}", answer.len())
 }
 
 /// A Llama of one layer in the layout of Hugging Face, whose weights make it say "b" whatever it is asked: the

@@ -3,6 +3,8 @@
 
 mod engines;
 #[cfg(feature = "devnet")]
+mod life_of_money;
+#[cfg(feature = "devnet")]
 mod money;
 mod support;
 #[cfg(feature = "devnet")]

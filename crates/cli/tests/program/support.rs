@@ -1,7 +1,7 @@
 //! Running the program and talking to it.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -61,11 +61,16 @@ impl Drop for Up {
 
 /// One HTTP exchange; the answer's status and body.
 pub(crate) fn exchange(address: &str, head: &str, body: &str) -> (u16, String) {
+    exchange_with(address, head, "", body)
+}
+
+/// The same with more header lines, each with its end.
+pub(crate) fn exchange_with(address: &str, head: &str, more: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
         stream,
         "{head} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
+         {more}Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .unwrap();
@@ -103,4 +108,44 @@ pub(crate) fn answer_is_metered(up: &Up, model: &str) -> String {
     assert_eq!(stats.pointer("/clients/0/used_tokens").and_then(Value::as_u64), Some(counted));
     assert_eq!(stats.pointer("/workers/0/earned_tokens").and_then(Value::as_u64), Some(counted));
     answer.pointer("/choices/0/message/content").and_then(Value::as_str).unwrap().to_owned()
+}
+
+/// Tokens that the scripted engine counts for an answer.
+pub(crate) const SCRIPTED_TOKENS: u64 = 8;
+
+/// An engine with the model `scripted` that always says the same, for as long as the tests run.
+pub(crate) fn serve_scripted_engine(listener: TcpListener) {
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // A caller that leaves in the middle is no reason to stop.
+            std::thread::spawn(|| stream.and_then(|stream| serve(&stream)));
+        }
+    });
+}
+
+/// One exchange of that engine.
+fn serve(stream: &TcpStream) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head)? == 0 {
+            return Ok(());
+        }
+    }
+    let head = head.to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    reader.read_exact(&mut body)?;
+    let answer = match head.starts_with("get /v1/models ") {
+        true => json!({"object": "list", "data": [{"id": "scripted", "object": "model"}]}),
+        false => json!({
+            "id": "x", "object": "chat.completion", "created": 1, "model": "scripted",
+            "choices": [{"index": 0, "finish_reason": "stop",
+                         "message": {"role": "assistant", "content": "from the engine"}}],
+            "usage": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": SCRIPTED_TOKENS},
+        }),
+    };
+    let answer = answer.to_string();
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
+    write!(&*stream, "{head}\r\nContent-Length: {}\r\n\r\n{answer}", answer.len())
 }
