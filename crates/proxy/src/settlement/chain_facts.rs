@@ -5,7 +5,7 @@ use std::time::Duration;
 use ledger::{Anchor, ClientContract, ClientFunds, Followed, Ledger, Party, WorkerContract};
 use ton::Address;
 use ton::messages::{self, ClientPayload, ClientRequest, WorkerRequest};
-use ton::states::{ClientData, ProxyData, WorkerData};
+use ton::states::{ClientData, ContractState, ProxyData, WorkerData};
 use tycho_types::cell::Cell;
 use units::{AdjustedTokens, LogicalTime, NanoTon};
 
@@ -99,7 +99,7 @@ impl Settlement {
             return;
         }
         // A client's contract counts a deposit before it has arrived, and takes it off again when it comes back. So a
-        // balance grows here by what arrived and by nothing else; where its owner says more, its contract is read.
+        // balance grows here by what arrived and by nothing else.
         let arrived = match request.payload {
             Some(ClientPayload::TopUp { amount, .. }) => amount,
             _ => NanoTon::ZERO,
@@ -110,7 +110,7 @@ impl Settlement {
         let contract = ClientContract { funds, state: state.state, secret_hash: state.secret_hash };
         books.client_on_chain(request.owner, contract);
         self.changed(books, party, before.is_some_and(|before| before.state != state.state));
-        if balance < state.balance || matches!(request.payload, Some(ClientPayload::RefundForced { .. })) {
+        if matches!(request.payload, Some(ClientPayload::RefundForced { .. })) {
             // A refund that the stake did not cover is owed to the client.
             self.look_soon(party, now);
         }
@@ -142,6 +142,10 @@ impl Settlement {
     }
 
     /// A client's contract was read as of a block of this time since 1970; `None` if it is not deployed.
+    ///
+    /// Servers can make states up more easily than transactions, and whatever a contract does it tells the proxy contract,
+    /// in order; only what came back to it is told by nobody. So of one that works nothing here counts, and of one
+    /// that was shown to close only what is left in it.
     pub fn looked_at_client(
         &mut self,
         books: &mut Ledger,
@@ -156,10 +160,10 @@ impl Settlement {
         }
         let (before, mut is_other_state, mut is_unconfirmed) = (books.client_contract(client), false, false);
         let known = books.client(client).map_or(AdjustedTokens::ZERO, |limits| limits.used);
-        // What is newer than the books its transactions will say in order.
-        if let Some(before) = before
-            && let Some(data) = data.filter(|data| data.tokens_used <= known.min(TOKENS_MAX))
-            && data.tokens_used >= before.funds.tokens_used
+        if let (Some(before), Some(data)) = (before, data)
+            && before.state != ContractState::Normal
+            && data.state != ContractState::Normal
+            && (before.funds.tokens_used..=known).contains(&data.tokens_used)
         {
             // What the proxy contract has not confirmed may be gone in a moment.
             let balance = data.balance.saturating_sub(data.unconfirmed);
@@ -175,7 +179,8 @@ impl Settlement {
         }
     }
 
-    /// A worker's contract was read as of a block of this time since 1970; `None` if it is not deployed.
+    /// A worker's contract was read as of a block of this time since 1970; `None` if it is not deployed. A payout that came
+    /// back is taken off the total; all else is told by transactions.
     pub fn looked_at_worker(
         &mut self,
         books: &mut Ledger,
@@ -187,15 +192,11 @@ impl Settlement {
         if self.is_outdated(Party::Worker(worker), block_time, now) {
             return;
         }
-        let known = books.worker(worker).map_or(AdjustedTokens::ZERO, |totals| totals.earned);
-        let mut is_other_state = false;
-        if let Some(data) = data.filter(|data| data.tokens <= known) {
-            // A payout that came back is taken off the total, so it may fall.
-            let contract = WorkerContract { paid: data.tokens, state: data.state };
-            is_other_state = books.worker_contract(worker).is_some_and(|before| before.state != data.state);
+        if let (Some(before), Some(data)) = (books.worker_contract(worker), data) {
+            let contract = WorkerContract { paid: before.paid.min(data.tokens), state: before.state };
             books.worker_on_chain(worker, contract);
         }
-        self.looked(books, Party::Worker(worker), is_other_state, now);
+        self.looked(books, Party::Worker(worker), false, now);
     }
 
     /// Whether a look is older than what is known. It is taken again then.

@@ -3,9 +3,10 @@
 use cocoon_proxy::settlement::{Duty, Foreign, Policy, Unready};
 use ledger::{Anchor, Party};
 use ton::Address;
+use ton::states::{ClientData, ContractState, WorkerData};
 use units::NanoTon;
 
-use crate::world::{World, owner, tons};
+use crate::world::{PRICE, TON, World, client_data, data, owner, paid_out, tokens, tons};
 
 const WORKER: u8 = 60;
 
@@ -117,6 +118,76 @@ fn a_total_that_the_books_do_not_know_is_noticed() {
         Unready::Foreign(Foreign::Total { party: Party::Client(found), .. }) if found == client.address
     );
     assert!(is_it, "{unready}");
+}
+
+/// A server can say anything about a contract: nobody may spend more than transactions have shown, nobody is shut out,
+/// and nobody who leaves comes back.
+#[test]
+fn what_a_server_invents_about_contracts_is_worth_nothing() {
+    let (mut world, client) =
+        World::in_business(Policy { payout_at: tons(1), ..Policy::default() }, tons(50));
+    assert_eq!(world.work(client.address, owner(WORKER), 100_000_000), 0, "beyond the stake");
+    for _ in 0..4 {
+        assert_eq!(world.work(client.address, owner(WORKER), 40_000_000), 40_000_000);
+        world.settle();
+    }
+    let known = (
+        world.books.client_contract(client.address).unwrap(),
+        world.books.worker_contract(owner(WORKER)).unwrap(),
+    );
+    let of_client = client_data(&world.chain, &world.client_contract(&client)).unwrap();
+    let desk = world.settlement.desk();
+    let of_worker = data(&world.chain, &desk.contract_of(Party::Worker(owner(WORKER)))).unwrap();
+    let of_worker = WorkerData::from_cell(&of_worker).unwrap();
+    let used = world.books.client(client.address).unwrap().used;
+    assert!(known.1.paid > tokens(0) && known.1.paid < used);
+    for (state, balance, tokens_used) in [
+        (ContractState::Normal, tons(1000), of_client.tokens_used),
+        (ContractState::Normal, NanoTon::ZERO, of_client.tokens_used),
+        (ContractState::Normal, tons(1000), used),
+        (ContractState::Closed, NanoTon::ZERO, used),
+    ] {
+        let told = ClientData { state, balance, stake: balance, tokens_used, ..of_client.clone() };
+        world.settlement.looked_at_client(
+            &mut world.books,
+            client.address,
+            Some(&told),
+            world.now.unix,
+            world.now,
+        );
+        let told = WorkerData { state, tokens: used, ..of_worker.clone() };
+        world.settlement.looked_at_worker(
+            &mut world.books,
+            owner(WORKER),
+            Some(&told),
+            world.now.unix,
+            world.now,
+        );
+        let now = (
+            world.books.client_contract(client.address).unwrap(),
+            world.books.worker_contract(owner(WORKER)).unwrap(),
+        );
+        assert_eq!(now, known, "{state:?} {balance} {tokens_used}");
+    }
+
+    world.refund(&client);
+    world.until("it leaves", |world| {
+        world.books.client_contract(client.address).unwrap().state != ContractState::Normal
+    });
+    world.settlement.looked_at_client(
+        &mut world.books,
+        client.address,
+        Some(&of_client),
+        world.now.unix,
+        world.now,
+    );
+    assert_eq!(world.work(client.address, owner(WORKER), 1), 0);
+    world.settle();
+    let own = world.settlement.desk().contract();
+    assert_eq!(paid_out(&world.chain, &client.address, &own), 50 * TON - 160_000_000 * PRICE);
+    world.settlement.begin_close(&world.books);
+    world.settle();
+    assert_eq!(paid_out(&world.chain, &owner(WORKER), &own), 160_000_000 * PRICE / 2);
 }
 
 /// Anybody may send a note to the contract.
