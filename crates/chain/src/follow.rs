@@ -16,7 +16,12 @@ pub struct Follower {
     state: Option<Account>,
     walk: Option<(Walk, Account)>,
     page_len: usize,
+    /// How often in a row another state than that was told, without a transaction that changed it.
+    changed: u32,
 }
+
+/// As often another state is a lie; told once more, it was the first one that was made up.
+const CHANGED_MAX: u32 = 10;
 
 /// What is behind us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +44,7 @@ pub struct News {
 /// Why a look at an account gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
-    /// No answer, or none of use. The next look goes on where this one ended.
+    /// No answer, or none of use. The next look begins anew behind what was handed out.
     #[error(transparent)]
     Provider(#[from] ProviderError),
     /// An answer that cannot be true. The next look begins anew behind what was handed out.
@@ -100,7 +105,7 @@ impl Follower {
     }
 
     fn new(account: Address, behind: Behind) -> Self {
-        Self { account, behind, state: None, walk: None, page_len: PAGE_LEN_MAX }
+        Self { account, behind, state: None, walk: None, page_len: PAGE_LEN_MAX, changed: 0 }
     }
 
     /// The account.
@@ -136,7 +141,12 @@ impl Follower {
                             self.page_len /= 2;
                             continue;
                         }
-                        answer => answer?,
+                        // Perhaps there is no such transaction: it was made up, or its block never became final.
+                        Err(error) => {
+                            self.walk = None;
+                            return Err(error.into());
+                        }
+                        Ok(answer) => answer,
                     };
                     self.page_len = (self.page_len * 2).min(PAGE_LEN_MAX);
                     if let Err(error) = walk.take(&answer) {
@@ -163,8 +173,12 @@ impl Follower {
             }
             // Storage fees are taken in transactions too, so nothing changes without one.
             if self.state.as_ref().is_some_and(|before| !before.is_same_state(&state)) {
-                return Err(Lie::Changed { account }.into());
+                self.changed += 1;
+                if self.changed <= CHANGED_MAX {
+                    return Err(Lie::Changed { account }.into());
+                }
             }
+            self.changed = 0;
             self.state = Some(state.clone());
             return Ok(Some(News { transactions: Vec::new(), account: Some(state) }));
         };

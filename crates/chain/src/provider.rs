@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -114,6 +115,19 @@ pub enum ProviderError {
         /// Its words, cut and cleaned.
         words: String,
     },
+    /// An answer of the past.
+    #[error(
+        "{endpoint} tells of an account as of block {block}, and has told of block {newest}: it is behind, or one of several \
+         servers there is; ask again later or another one"
+    )]
+    Old {
+        /// The server.
+        endpoint: String,
+        /// The block as of which it answers.
+        block: BlockSeqno,
+        /// The newest one that it knew when it was asked.
+        newest: BlockSeqno,
+    },
     /// An answer that makes no sense.
     #[error("the answer to {method} cannot be used")]
     Malformed {
@@ -137,7 +151,7 @@ impl ProviderError {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Late { .. } | Self::Busy { .. } => true,
+            Self::Unreachable { .. } | Self::Late { .. } | Self::Busy { .. } | Self::Old { .. } => true,
             // What the server's own liteservers could not say in time.
             Self::Refused { code, .. } => *code >= 500,
             Self::TooLong { .. } | Self::Malformed { .. } | Self::Getter { .. } => false,
@@ -155,6 +169,8 @@ struct Shared {
     endpoint: Endpoint,
     limits: Limits,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// The newest block as of which an account was told.
+    newest: AtomicU32,
 }
 
 impl std::fmt::Debug for Provider {
@@ -181,7 +197,7 @@ impl Provider {
 
     fn over(connector: HttpsConnector<HttpConnector>, endpoint: Endpoint, limits: Limits) -> Self {
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Self { shared: Arc::new(Shared { endpoint, limits, client }) }
+        Self { shared: Arc::new(Shared { endpoint, limits, client, newest: AtomicU32::new(0) }) }
     }
 
     /// The server.
@@ -190,13 +206,24 @@ impl Provider {
         &self.shared.endpoint
     }
 
-    /// An account as of the newest block.
+    /// An account as of the newest block: never as of one before those that earlier answers were of, so that nobody
+    /// decides anew what was decided and done. Behind one address there are often several servers, some of them late.
     ///
     /// # Errors
     /// [`ProviderError`].
     pub async fn account(&self, account: &Address) -> Result<Account, ProviderError> {
         let params = json!({ "address": account.to_string() });
-        self.ask("getAddressInformation", &params, answers::account).await
+        // Answers to questions that were asked at the same time may overtake each other: what was known before counts.
+        let newest = self.shared.newest.load(Ordering::Relaxed);
+        let is_of_now = |told: &Account| {
+            self.shared.newest.fetch_max(told.block.get(), Ordering::Relaxed);
+            if told.block.get() >= newest {
+                return Ok(());
+            }
+            let (endpoint, newest) = (self.endpoint().to_string(), BlockSeqno::new(newest));
+            Err(ProviderError::Old { endpoint, block: told.block, newest })
+        };
+        self.ask_until("getAddressInformation", &params, answers::account, is_of_now).await
     }
 
     /// The newest block. Two questions.
@@ -313,10 +340,22 @@ impl Provider {
         params: &Value,
         read: impl Fn(&str) -> Result<T, Malformed>,
     ) -> Result<T, ProviderError> {
+        self.ask_until(method, params, read, |_answer| Ok(())).await
+    }
+
+    /// [`Self::ask`], where an answer must be one that `takes` takes.
+    async fn ask_until<T>(
+        &self,
+        method: &'static str,
+        params: &Value,
+        read: impl Fn(&str) -> Result<T, Malformed>,
+        takes: impl Fn(&T) -> Result<(), ProviderError>,
+    ) -> Result<T, ProviderError> {
         let mut pause = self.shared.limits.pause;
         let mut attempts = 1;
         loop {
-            match self.ask_once(method, params, &read).await {
+            let answer = self.ask_once(method, params, &read).await;
+            match answer.and_then(|answer| takes(&answer).map(|()| answer)) {
                 Err(error) if error.is_passing() && attempts < self.shared.limits.attempts_max => {}
                 answer => return answer,
             }

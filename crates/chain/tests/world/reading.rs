@@ -226,6 +226,99 @@ async fn a_server_that_falls_behind_is_told_from_one_that_lies() {
     assert_eq!(all_news(&mut follower, &world).await.len(), 1);
 }
 
+/// Nobody can tell which of two answers was made up; whoever follows must not believe the first one for ever.
+#[tokio::test]
+async fn what_a_server_made_up_is_got_over() {
+    let world = World::new().await;
+    world.give(&ACCOUNT, 5_000_000);
+    let mut follower = Follower::from_first(ACCOUNT);
+    assert_eq!(all_news(&mut follower, &world).await.len(), 1);
+    // A newest transaction that no server knows anything of.
+    for refusal in [422, 500] {
+        world.give(&ACCOUNT, 5_000_000);
+        world.meddle(move |asked, mut answer| match asked.method.as_str() {
+            "getTransactions" => Answer::Text(refusal, "{\"ok\":false,\"error\":\"unknown\"}".to_owned()),
+            _ => {
+                answer["result"]["last_transaction_id"]["hash"] =
+                    json!("BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=");
+                Answer::Json(answer)
+            }
+        });
+        follower.look(&world.provider()).await.unwrap_err();
+        world.be_honest();
+        assert_eq!(all_news(&mut follower, &world).await.len(), 1);
+    }
+    // A balance that comes with a true transaction.
+    world.give(&ACCOUNT, 5_000_000);
+    world.meddle(|_asked, mut answer| {
+        if answer["result"]["balance"].is_string() {
+            answer["result"]["balance"] = json!("123456789");
+        }
+        Answer::Json(answer)
+    });
+    assert_eq!(all_news(&mut follower, &world).await.len(), 1);
+    world.be_honest();
+    let mut told = 0;
+    let balance = loop {
+        match follower.look(&world.provider()).await {
+            Ok(news) => break news.account.unwrap().balance,
+            Err(FollowError::Lie(Lie::Changed { .. })) if told < 20 => told += 1,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert!(told > 0 && balance.get() < 20_000_001, "{told} {balance}");
+    // One answer among true ones is never believed.
+    let dice = std::sync::atomic::AtomicUsize::new(0);
+    world.meddle(move |_asked, mut answer| {
+        if dice.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 2 == 0 {
+            answer["result"]["balance"] = json!("123456789");
+        }
+        Answer::Json(answer)
+    });
+    for _look in 0..50 {
+        let looked = follower.look(&world.provider()).await;
+        assert!(looked.is_err() || looked.unwrap().account.unwrap().balance == balance);
+    }
+}
+
+/// Behind one address there are often several servers, some of them late.
+#[tokio::test]
+async fn a_state_of_the_past_is_asked_for_again_and_not_taken() {
+    let world = World::new().await;
+    let provider = world.provider();
+    world.give(&ACCOUNT, 5_000_000);
+    let old = std::sync::Mutex::new(None);
+    let every = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(2));
+    let asked_for = (std::sync::Arc::clone(&every), std::sync::atomic::AtomicUsize::new(0));
+    world.meddle(move |_asked, answer| {
+        let mut old = old.lock().unwrap();
+        let (every, asked) = (&asked_for.0, &asked_for.1);
+        let asked = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let first = old.get_or_insert_with(|| answer.clone());
+        let is_old = asked % every.load(std::sync::atomic::Ordering::SeqCst) == 0;
+        Answer::Json(if is_old { first.clone() } else { answer })
+    });
+    let balances = async || provider.account(&ACCOUNT).await.map(|account| account.balance.get());
+    assert_eq!(balances().await.unwrap(), 5_000_000);
+    for given in 2..6 {
+        world.give(&ACCOUNT, 5_000_000);
+        assert!(
+            balances().await.unwrap() > given * 4_999_000,
+            "the newest, every other time at the second attempt"
+        );
+    }
+    // One that is late for good is told.
+    every.store(1, std::sync::atomic::Ordering::SeqCst);
+    world.questions();
+    let error = provider.account(&ACCOUNT).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Old { .. }) && error.to_string().contains("behind"), "{error}");
+    assert_eq!(world.questions(), 3);
+    // Another account is as of the same block.
+    world.be_honest();
+    balances().await.unwrap();
+    provider.account(&Address::new(0, [2; 32])).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_is_no_answer_is_named() {
     let world = World::new().await;
