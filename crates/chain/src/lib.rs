@@ -19,6 +19,7 @@ mod account;
 mod answers;
 pub mod clock;
 mod endpoint;
+pub mod failpoint;
 mod follow;
 mod history;
 mod network;

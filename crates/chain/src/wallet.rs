@@ -1,7 +1,8 @@
 //! A node wallet that carries out orders: the [`Outbox`] with a server, a clock and a file around it.
 
-use std::fs::{File, rename};
+use std::fs::{File, OpenOptions, rename};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use ton::contracts::StateInit;
 use units::NanoTon;
 
 use crate::endpoint::Trust;
+use crate::failpoint;
 use crate::follow::{FollowError, Follower};
 use crate::outbox::{Action, BALANCE_LOW, Hold, KeptError, Order, OrderError, OrderId, Outbox, Outcome};
 use crate::provider::{Provider, ProviderError};
@@ -283,16 +285,26 @@ impl Runner {
             self.keep().await?;
             match action {
                 None => return Ok(()),
-                Some(Action::HandIn(message)) => match self.provider.send(&message).await {
-                    Ok(()) => {}
-                    // Whether it was taken shows in the wallet's transactions, and nowhere else.
-                    Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "not handed in"),
-                },
+                Some(Action::HandIn(message)) => {
+                    failpoint::pass("order-hand-in");
+                    match self.provider.send(&message).await {
+                        Ok(()) => failpoint::pass("order-handed-in"),
+                        // Whether it was taken shows in the wallet's transactions, and nowhere else.
+                        Err(error) => {
+                            tracing::debug!(error = &error as &dyn std::error::Error, "not handed in");
+                        }
+                    }
+                }
                 Some(Action::Find { order, to, created_lt }) => {
                     let from = self.wallet.address();
                     let found = self.provider.transaction_of_message(&from, &to, created_lt).await;
                     match &found {
-                        Ok(transaction) => self.wallet.lock().found(order, transaction.as_ref(), clock()),
+                        Ok(transaction) => {
+                            if transaction.is_some() {
+                                failpoint::pass("order-found");
+                            }
+                            self.wallet.lock().found(order, transaction.as_ref(), clock());
+                        }
                         Err(_unanswered) => self.wallet.lock().not_found(order, clock()),
                     }
                     found?;
@@ -356,10 +368,13 @@ fn read(path: &Path) -> Result<Option<String>, KeptError> {
 /// The old text or the new one is there, whatever happens.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
+    failpoint::hit("orders-write")?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
+    failpoint::hit("orders-written")?;
     rename(&beside, path)?;
+    failpoint::hit("orders-kept")?;
     match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),

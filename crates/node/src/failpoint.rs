@@ -16,56 +16,18 @@
 //! | worker | `worker-answer`, `worker-end` | before a message of an answer is sent, before its last one or an error |
 //! | worker | `worker-credit` | before more of a query is let come |
 //! | worker | `worker-payment` | before a payment is taken over |
+//! | all with a chain | `orders-write`, `orders-written`, `orders-kept` | before the node wallet's orders are written, before they take the place of those before, before their folder is flushed |
+//! | all with a chain | `order-hand-in`, `order-handed-in` | before a signed message is handed in, after a server took it |
+//! | all with a chain | `order-found` | before what became of an order is taken in |
+//! | proxy | `anchor-begin` | before an anchor of the books is begun |
+//! | proxy | `order-sign`, `order-send` | before an order to a contract is signed, before the node wallet gets it |
+//! | proxy | `order-ended` | before what became of an order is told |
+//! | client | `client-order`, `client-order-ended` | before the node wallet gets an order, before what became of it is told |
+//! | worker | `worker-order`, `worker-order-ended` | the same |
 //!
 //! `segment-len=return(2000)` is no place: it closes segments of a proxy's journal after so many bytes.
 //!
 //! The action `return(abort)` ends the process as `kill -9` does; any other `return` is an error of the disk where
 //! there is one.
 
-use std::io;
-
-/// Passes a place where the disk may refuse, by its name.
-///
-/// # Errors
-/// If a test wants one here; without the feature never.
-#[cfg(feature = "failpoints")]
-pub fn hit(name: &'static str) -> io::Result<()> {
-    let wanted = |argument: Option<String>| match argument.as_deref() {
-        Some("abort") => std::process::abort(),
-        _ => Err(io::Error::other(name)),
-    };
-    fail::eval(name, wanted).unwrap_or(Ok(()))
-}
-
-/// Passes a place where the disk may refuse, by its name: nothing happens.
-///
-/// # Errors
-/// If a test wants one here; without the feature never.
-#[cfg(not(feature = "failpoints"))]
-pub const fn hit(_name: &'static str) -> io::Result<()> {
-    Ok(())
-}
-
-/// Passes a place where the process may die and nothing else can go wrong, by its name.
-#[cfg(feature = "failpoints")]
-pub fn pass(name: &'static str) {
-    let _no_disk_here = hit(name);
-}
-
-/// Passes a place where the process may die: nothing happens.
-#[cfg(not(feature = "failpoints"))]
-pub const fn pass(_name: &'static str) {}
-
-/// A number that a test sets instead of one that only long work would reach.
-#[cfg(feature = "failpoints")]
-#[must_use]
-pub fn number(name: &'static str) -> Option<u64> {
-    fail::eval(name, |argument: Option<String>| argument.and_then(|text| text.parse().ok())).flatten()
-}
-
-/// A number that a test sets: none.
-#[cfg(not(feature = "failpoints"))]
-#[must_use]
-pub const fn number(_name: &'static str) -> Option<u64> {
-    None
-}
+pub use chain::failpoint::{hit, number, pass};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chain::outbox::{self, OrderId, Outcome};
 use chain::{Account, AccountStatus, Network, Provider, ProviderError, Trust, Wallet};
-use node::{StateError, StateFolder};
+use node::{StateError, StateFolder, failpoint};
 use rand::RngExt as _;
 use tokio::sync::{Notify, watch};
 use ton::payment::VerifiedPayment;
@@ -322,6 +322,7 @@ impl Purse {
             if !matches!(duty, Duty::Register { .. }) {
                 contract.last = Some(Ended { duty, outcome });
             }
+            failpoint::pass("client-order-ended");
             self.wallet.acknowledge(id);
             ended.push((id, outcome));
         }
@@ -357,6 +358,7 @@ impl Purse {
         let message = contract.settlement.terms().message(&order);
         tracing::info!(contract = %address, duty = duty.name(), amount = %duty.amount(), "ordered");
         let order_of_wallet = outbox::Order { id, message };
+        failpoint::pass("client-order");
         // Getting money out may wait for the wallet's owner to send some; what is paid in must be there.
         let submitted = match duty.amount() {
             NanoTon::ZERO => self.wallet.submit(order_of_wallet),

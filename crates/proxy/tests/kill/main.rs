@@ -5,12 +5,18 @@
 //! three are held against each other: no token is doubled, what clients were charged is what workers earned, nothing
 //! is held for requests that are over, nobody was promised more than the proxy remembers.
 //!
+//! With a chain ([`on_chain`]) they pay each other besides, on a devnet in this process, and everybody leaves at last.
+//!
 //! `COCOON_KILL_RUNS` sets the number of random moments (`cargo xtask test --long` wants 200), `COCOON_KILL_SEED`
 //! repeats those of an earlier run.
 #![cfg(test)]
 
+mod chain;
 mod engine;
+mod forwarder;
+mod money;
 mod network;
+mod on_chain;
 mod roles;
 
 use std::time::Duration;
@@ -29,18 +35,29 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
+/// What random moments follow from, printed so that they can be had again.
+fn seed() -> u64 {
+    let seed = number("COCOON_KILL_SEED").unwrap_or_else(|| rand::rng().random());
+    println!("COCOON_KILL_SEED={seed} repeats this, as far as the machine lets it");
+    seed
+}
+
 /// How often a place is passed before the process dies there: at the beginning, in the middle of business, and later.
 /// Only a long test tries all three.
 type Passed = [u32; 3];
 
 fn passed([first, middle, late]: Passed) -> Vec<u32> {
-    if number("COCOON_KILL_RUNS").is_some_and(|runs| runs > RUNS) {
+    if is_long() {
         let mut passed = vec![first, middle, late];
         passed.dedup();
         passed
     } else {
         vec![middle]
     }
+}
+
+fn is_long() -> bool {
+    number("COCOON_KILL_RUNS").is_some_and(|runs| runs > RUNS)
 }
 
 /// Lets a role die at each of these places, in the middle of business, and the books agree after each death.
@@ -141,9 +158,7 @@ fn a_disk_that_refuses_stops_new_requests_until_it_works() {
 #[test]
 fn roles_that_die_at_any_moment_agree_afterwards() {
     let runs = number("COCOON_KILL_RUNS").unwrap_or(RUNS);
-    let seed = number("COCOON_KILL_SEED").unwrap_or_else(|| rand::rng().random());
-    println!("COCOON_KILL_SEED={seed} repeats this, as far as the machine lets it");
-    let mut random = StdRng::seed_from_u64(seed);
+    let mut random = StdRng::seed_from_u64(seed());
     let mut network = Network::new();
     network.proxy_points = "segment-len=return(20000)".to_owned();
     for run in 0..runs {

@@ -12,12 +12,18 @@ use tokio::net::TcpSocket;
 use ton::{Address, RegisteredProxy, RootConfig};
 use units::{ConfigVersion, NanoTon};
 
+use crate::chain::{BALANCE_MAX, Chain, FEE, PRICE, owner};
 use crate::engine::{ANSWER_TOKENS, Engine, LONG, LONG_LEN, NEVER};
+use crate::forwarder::Forwarder;
 use crate::roles::{Kind, PATIENCE, Role, now};
 
 /// Applications that ask at the same time: shortly, at length, and one that leaves before its answer.
-const APPLICATIONS: [Application; 4] =
-    [Application::Short, Application::Short, Application::Long, Application::Impatient];
+const APPLICATIONS: &[Application] =
+    &[Application::Short, Application::Short, Application::Long, Application::Impatient];
+/// Where a token costs something, long prompts are beyond a client's stake.
+const APPLICATIONS_THAT_PAY: &[Application] = &[Application::Short, Application::Impatient];
+/// The pause between their requests: what is paid for in a moment shall be a few messages, not all that there is.
+const PAUSE: Duration = Duration::from_millis(15);
 
 #[derive(Clone, Copy)]
 enum Application {
@@ -28,8 +34,10 @@ enum Application {
 
 pub(crate) struct Network {
     folder: TempDir,
-    ports: Ports,
-    engine: Engine,
+    pub(crate) ports: Ports,
+    pub(crate) engine: Engine,
+    /// The chain that everything is paid on, if any, and each role's way to it.
+    pub(crate) chain: Option<(Chain, [Forwarder; 3])>,
     /// Failpoints that every proxy gets.
     pub(crate) proxy_points: String,
     client: Option<Role>,
@@ -40,15 +48,15 @@ pub(crate) struct Network {
     /// Long answers are asked for too, which cost by estimate when they are cut.
     pub(crate) asks_at_length: bool,
     /// The largest promises that client and worker have held.
-    promised: [u64; 2],
+    pub(crate) promised: [u64; 2],
 }
 
-struct Ports {
-    client: SocketAddrV4,
-    proxy: SocketAddrV4,
+pub(crate) struct Ports {
+    pub(crate) client: SocketAddrV4,
+    pub(crate) proxy: SocketAddrV4,
     for_workers: SocketAddrV4,
     for_clients: SocketAddrV4,
-    worker: SocketAddrV4,
+    pub(crate) worker: SocketAddrV4,
     _held: Vec<TcpSocket>,
 }
 
@@ -76,8 +84,8 @@ impl Ports {
 impl Network {
     /// Client and worker run; the proxy is to be started.
     pub(crate) fn new() -> Self {
-        let ports = Ports::take();
-        let folder = tempfile::tempdir().unwrap();
+        let mut network = Self::unstarted();
+        let Ports { for_workers, for_clients, .. } = network.ports;
         let mut root = RootConfig::pseudo(Address::new(0, [1; 32]));
         root.version = ConfigVersion::new(1);
         root.params.params_version = 1;
@@ -85,12 +93,35 @@ impl Network {
         root.params.worker_fee_per_token = NanoTon::new(19);
         root.last_proxy_seqno = 1;
         root.registered_proxies =
-            vec![RegisteredProxy { seqno: 1, workers: ports.for_workers, clients: ports.for_clients }];
-        fs::write(folder.path().join("root.json"), root.to_pseudo_json().unwrap()).unwrap();
-        let mut network = Self {
-            folder,
-            ports,
+            vec![RegisteredProxy { seqno: 1, workers: for_workers, clients: for_clients }];
+        fs::write(network.folder.path().join("root.json"), root.to_pseudo_json().unwrap()).unwrap();
+        network.start(Kind::Client, "");
+        network.start(Kind::Worker, "");
+        network
+    }
+
+    /// All three run, and pay on a chain; the client has paid in.
+    pub(crate) fn on_chain() -> Self {
+        let mut network = Self::unstarted();
+        let Ports { for_workers, for_clients, .. } = network.ports;
+        let chain = Chain::new(RegisteredProxy { seqno: 1, workers: for_workers, clients: for_clients });
+        let servers = [(); 3].map(|()| chain.server());
+        network.chain = Some((chain, servers));
+        for (kind, tons) in [(Kind::Proxy, 500), (Kind::Client, 2000), (Kind::Worker, 100)] {
+            network.start(kind, "");
+            let wallet = network.wallet(kind);
+            network.chain().give(&wallet, tons);
+        }
+        network.check_after_restart("nothing happened");
+        network
+    }
+
+    fn unstarted() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            ports: Ports::take(),
             engine: Engine::start(),
+            chain: None,
             proxy_points: String::new(),
             client: None,
             proxy: None,
@@ -98,10 +129,21 @@ impl Network {
             tokens: 0,
             asks_at_length: false,
             promised: [0; 2],
-        };
-        network.start(Kind::Client, "");
-        network.start(Kind::Worker, "");
-        network
+        }
+    }
+
+    pub(crate) fn chain(&self) -> &Chain {
+        &self.chain.as_ref().expect("a network with a chain").0
+    }
+
+    /// A role's way to the chain.
+    pub(crate) fn server(&self, kind: Kind) -> &Forwarder {
+        &self.chain.as_ref().expect("a network with a chain").1[kind as usize]
+    }
+
+    /// A price with the chain, or without.
+    const fn price(&self, with: u64, without: u64) -> u64 {
+        if self.chain.is_some() { with } else { without }
     }
 
     fn config(&self, kind: Kind) -> Value {
@@ -116,13 +158,53 @@ impl Network {
                 "models": [{ "name": "kill/model", "backend": format!("http://{}", self.engine.address) }],
             }),
         };
-        config["root_config"] = json!(self.folder.path().join("root.json"));
-        config["root_address"] = json!(Address::new(0, [2; 32]).to_wire_text(false));
-        config["state"] = json!(self.folder.path().join(format!("{kind:?}")));
+        config["state"] = json!(self.folder(kind));
+        let Some((chain, servers)) = &self.chain else {
+            config["root_config"] = json!(self.folder.path().join("root.json"));
+            config["root_address"] = json!(Address::new(0, [2; 32]).to_wire_text(false));
+            return config;
+        };
+        config["root_address"] = json!(chain.root_address.to_wire_text(false));
+        config["owner_address"] = json!(owner_of(kind).to_wire_text(false));
+        config["chain"] = json!({ "endpoint": servers[kind as usize].endpoint() });
+        // Amounts that are just worth their fees, so that there is always something to do.
+        let amounts: &[(&str, u64)] = match kind {
+            Kind::Client => {
+                &[("balance_max_nanotons", BALANCE_MAX), ("deposit_minutes", 1), ("max_coefficient", 1000)]
+            }
+            Kind::Proxy => &[
+                ("charge_at_nanotons", 100_000_000),
+                ("payout_at_nanotons", 100_000_000),
+                ("withdraw_at_nanotons", 300_000_000),
+                ("at_risk_nanotons_max", 100_000_000),
+            ],
+            Kind::Worker => &[("payout_at_nanotons", 250_000_000)],
+        };
+        for (key, amount) in amounts {
+            config[key] = json!(amount);
+        }
         config
     }
 
-    fn role(&mut self, kind: Kind) -> &mut Option<Role> {
+    pub(crate) fn folder(&self, kind: Kind) -> std::path::PathBuf {
+        self.folder.path().join(format!("{kind:?}"))
+    }
+
+    pub(crate) const fn port(&self, kind: Kind) -> SocketAddrV4 {
+        match kind {
+            Kind::Client => self.ports.client,
+            Kind::Proxy => self.ports.proxy,
+            Kind::Worker => self.ports.worker,
+        }
+    }
+
+    /// A role's node wallet.
+    pub(crate) fn wallet(&self, kind: Kind) -> Address {
+        let stats = stats(self.port(kind)).unwrap();
+        Address::parse(stats["wallet"]["address"].as_str().unwrap()).unwrap().0
+    }
+
+    pub(crate) fn role(&mut self, kind: Kind) -> &mut Option<Role> {
         match kind {
             Kind::Client => &mut self.client,
             Kind::Proxy => &mut self.proxy,
@@ -166,8 +248,12 @@ impl Network {
             let deadline = now() + PATIENCE;
             while !role.is_dead() {
                 assert!(now() < deadline, "the process still runs: {place}");
-                if place == "worker-announce" {
-                    self.switch_worker();
+                match kind {
+                    Kind::Worker if place == "worker-announce" => self.switch_worker(),
+                    // Their owners want money, so that there is something to order.
+                    Kind::Worker if self.chain.is_some() => self.order(kind, "payout"),
+                    Kind::Client if self.chain.is_some() => self.order(kind, "withdraw"),
+                    _ => {}
                 }
                 std::thread::sleep(Duration::from_millis(2));
             }
@@ -176,13 +262,17 @@ impl Network {
 
     /// The operator takes the worker away and gives it back.
     fn switch_worker(&self) {
-        let token = fs::read_to_string(self.folder.path().join("Worker/admin.token")).unwrap();
-        let header = format!("Authorization: Bearer {}\r\n", token.trim());
         for action in ["disable", "enable"] {
-            // It may have died already.
-            let head = format!("POST /request/{action}");
-            let _dead = exchange_with(SocketAddr::V4(self.ports.worker), &head, &header, "");
+            self.order(Kind::Worker, action);
         }
+    }
+
+    /// An operator's order to a role, which may have died already.
+    pub(crate) fn order(&self, kind: Kind, action: &str) {
+        let token = fs::read_to_string(self.folder(kind).join("admin.token")).unwrap();
+        let header = format!("Authorization: Bearer {}\r\n", token.trim());
+        let head = format!("POST /request/{action}");
+        let _dead = exchange_with(SocketAddr::V4(self.port(kind)), &head, &header, "");
     }
 
     /// Asks, kills a role at a moment, and lets the applications see it.
@@ -218,12 +308,17 @@ impl Network {
     }
 
     /// Runs applications for as long as `meanwhile` takes. Returns how many requests were refused.
-    fn load(&self, meanwhile: impl FnOnce()) -> u64 {
+    pub(crate) fn load(&self, meanwhile: impl FnOnce()) -> u64 {
         let client = SocketAddr::V4(self.ports.client);
         let is_over = AtomicBool::new(false);
         let refused = AtomicU64::new(0);
+        let (applications, pause) = if self.chain.is_some() {
+            (APPLICATIONS_THAT_PAY, PAUSE)
+        } else {
+            (APPLICATIONS, Duration::ZERO)
+        };
         std::thread::scope(|scope| {
-            for application in APPLICATIONS {
+            for application in applications {
                 let (is_over, refused) = (&is_over, &refused);
                 let long = if self.asks_at_length { LONG.to_owned() } else { "x".repeat(LONG_LEN) };
                 scope.spawn(move || {
@@ -238,6 +333,7 @@ impl Network {
                             // Refusals come at once; asking again as fast would only heat the machine.
                             std::thread::sleep(Duration::from_millis(5));
                         }
+                        std::thread::sleep(pause);
                     }
                 });
             }
@@ -248,19 +344,25 @@ impl Network {
         refused.into_inner()
     }
 
+    /// What client and worker hold, signed by the proxy.
+    pub(crate) fn promises(&self) -> [Option<u64>; 2] {
+        [
+            signed(self.ports.client, "tokens_used_proxy_committed_to_blockchain"),
+            signed(self.ports.worker, "earned_tokens_committed_to_blockchain"),
+        ]
+    }
+
+    /// Remembers what client and worker hold. Whoever has died cannot say; what it said last counts.
+    pub(crate) fn remember_promises(&mut self) {
+        let now = self.promises();
+        for (promised, now) in self.promised.iter_mut().zip(now) {
+            *promised = now.unwrap_or(0).max(*promised);
+        }
+    }
+
     /// Starts again whoever died, and holds everybody's books against each other.
     pub(crate) fn check_after_restart(&mut self, what: &str) {
-        let (client, worker) = (self.ports.client, self.ports.worker);
-        let promises = || {
-            [
-                signed(client, "tokens_used_proxy_committed_to_blockchain"),
-                signed(worker, "earned_tokens_committed_to_blockchain"),
-            ]
-        };
-        // Whoever has died cannot say; what it said last is remembered.
-        for (promised, before) in self.promised.iter_mut().zip(promises()) {
-            *promised = before.unwrap_or(0).max(*promised);
-        }
+        self.remember_promises();
         for kind in [Kind::Client, Kind::Worker, Kind::Proxy] {
             if self.role(kind).as_mut().is_none_or(Role::is_dead) {
                 self.restart(kind, "");
@@ -286,9 +388,10 @@ impl Network {
         let tokens = number(&totals["tokens"]);
         assert_eq!(sum("clients", "used_tokens"), tokens, "{what}");
         assert_eq!(sum("workers", "earned_tokens"), tokens, "{what}");
-        assert_eq!(number(&totals["client_charges"]), tokens * 20, "{what}");
-        assert_eq!(number(&totals["worker_earnings"]), tokens * 19, "{what}");
-        assert_eq!(number(&totals["proxy_fees"]), tokens, "{what}");
+        let (price, fee) = (self.price(PRICE, 20), self.price(FEE, 19));
+        assert_eq!(number(&totals["client_charges"]), tokens * price, "{what}");
+        assert_eq!(number(&totals["worker_earnings"]), tokens * fee, "{what}");
+        assert_eq!(number(&totals["proxy_fees"]), tokens * (price - fee), "{what}");
         assert_eq!((number(&totals["held_tokens"]), sum("clients", "reserved_tokens")), (0, 0), "{what}");
         if !self.asks_at_length {
             assert_eq!(tokens % ANSWER_TOKENS, 0, "{what}: a charge is whole or not at all");
@@ -296,7 +399,8 @@ impl Network {
         assert!(tokens <= self.engine.cost_max(), "{what}: {tokens} doubled");
 
         // Nobody was promised more than the proxy remembers, before the death or after it, and no promise falls.
-        for (promised, after) in self.promised.iter_mut().zip(promises()) {
+        let promises = self.promises();
+        for (promised, after) in self.promised.iter_mut().zip(promises) {
             let after = after.unwrap_or(0);
             assert!(after >= *promised, "{what}: {after} promised after {promised}");
             assert!(after <= tokens, "{what}: {after} promised, {tokens} remembered");
@@ -304,19 +408,23 @@ impl Network {
         }
         assert!(tokens > self.tokens, "{what}: {tokens} after {}", self.tokens);
         self.tokens = tokens;
+        if self.chain.is_some() {
+            self.check_chain(what, tokens);
+        }
     }
 
     /// How everybody sees the network, for a test that fails.
-    fn described(&self) -> String {
+    pub(crate) fn described(&self) -> String {
         let part = |role: SocketAddrV4, members: &[&str]| -> Vec<Value> {
             let stats = stats(role).unwrap_or(Value::Null);
             members.iter().map(|member| stats[*member].clone()).collect()
         };
         let Ports { client, proxy, worker, .. } = self.ports;
-        let client = part(client, &["proxy_connections", "proxies"]);
-        let proxy = part(proxy, &["totals", "clients", "workers", "worker_connections"]);
-        let worker = part(worker, &["proxies", "models"]);
-        format!("client {client:?}, proxy {proxy:?}, worker {worker:?}")
+        let missing = exchange(SocketAddr::V4(proxy), "GET /readyz", "").ok();
+        let client = part(client, &["proxy_connections", "proxies", "contracts", "wallet"]);
+        let proxy = part(proxy, &["totals", "clients", "workers", "worker_connections", "wallet"]);
+        let worker = part(worker, &["proxies", "models", "wallet"]);
+        format!("client {client:?}, proxy {proxy:?} {missing:?}, worker {worker:?}")
     }
 
     /// What a power failure leaves of a write.
@@ -337,13 +445,22 @@ impl Drop for Over<'_> {
     }
 }
 
+/// Who gets what a role earns, or has left.
+pub(crate) const fn owner_of(kind: Kind) -> Address {
+    match kind {
+        Kind::Client => owner(50),
+        Kind::Proxy => owner(70),
+        Kind::Worker => owner(60),
+    }
+}
+
 /// The largest promise that a peer holds, if it can be asked.
 fn signed(peer: SocketAddrV4, member: &str) -> Option<u64> {
     let stats = stats(peer)?;
     stats["proxies"].as_array()?.iter().filter_map(|proxy| proxy[member].as_u64()).max()
 }
 
-fn stats(role: SocketAddrV4) -> Option<Value> {
+pub(crate) fn stats(role: SocketAddrV4) -> Option<Value> {
     let (_, body) = exchange(SocketAddr::V4(role), "GET /jsonstats", "").ok()?;
     serde_json::from_str(&body).ok()
 }
@@ -374,7 +491,7 @@ fn leave(client: SocketAddr) -> bool {
     asked().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
-fn until(what: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
     let deadline = now() + PATIENCE;
     while !holds() {
         assert!(now() < deadline, "waited in vain: {}", what());

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chain::{AccountStatus, Provider, ProviderError, Wallet};
-use node::{StateError, StateFolder};
+use node::{StateError, StateFolder, failpoint};
 use tokio::sync::Notify;
 use ton::contracts::worker_init;
 use ton::payment::{self, PaymentKind, SignedPayment};
@@ -175,6 +175,7 @@ impl Cashier {
                 } else {
                     tracing::warn!(order = %id, ?outcome, "a payout failed");
                 }
+                failpoint::pass("worker-order-ended");
                 settlement.ended(id, outcome, now);
                 self.wallet.acknowledge(id);
             }
@@ -184,6 +185,7 @@ impl Cashier {
         }
         for order in settlement.orders(now) {
             let id = order.id;
+            failpoint::pass("worker-order");
             if let Err(error) = self.wallet.submit(order) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a payout cannot be ordered");
                 settlement.ended(id, chain::outbox::Outcome::NotSent, now);
