@@ -3,17 +3,21 @@
 use std::time::Duration;
 
 use cocoon_proxy::core::{Core, Limits, LinkId};
-use cocoon_proxy::settlement::{Action, Desk, Policy, Seen, Settlement};
-use ledger::{ClientContract, Followed, Ledger, Party};
+use cocoon_proxy::settlement::{Action, Desk, Duty, Order, Policy, Seen, Settlement, Unready};
+use ledger::{ClientContract, ClientFunds, Followed, Ledger, Party};
 use sha2::{Digest as _, Sha256};
-use ton::messages::{ClientPayload, ClientRequest, ClientSnapshot};
+use ton::messages::{self, ClientPayload, ClientRequest, ClientSnapshot};
 use ton::states::{ContractState, ProxyData};
 use ton::{Address, RootConfig};
 use tycho_types::cell::Cell;
 use units::{AdjustedTokens, LogicalTime, NanoTon, TransactionHash};
 use wire::client::{self, ProxyConnectionAuth};
+use wire::proxy;
 
-use crate::world::{World, connect_client, http_request, key, owner, root, run_query, terms};
+use crate::world::{
+    World, connect_client, final_info, http_request, http_response, key, owner, root, run_query, terms,
+    tokens,
+};
 
 const SECRET: &[u8] = b"my secret";
 
@@ -192,6 +196,73 @@ fn nobody_is_served_before_the_chain_was_read() {
     assert!(world.core.unready().unwrap().to_string().contains("not been read"));
     let (_link, auth) = connect(&mut world, 50);
     assert_eq!(auth.unwrap_err(), (651, "proxy is not participating in this iteration".into()));
+}
+
+/// What was charged before that may be of another life, and so may be what was signed.
+#[test]
+fn nothing_is_signed_once_the_chain_shows_other_books() {
+    for shows_other_books in [false, true] {
+        let mut world = world();
+        let amount = NanoTon::new(1_000_000_000);
+        let funds = ClientFunds { balance: amount, stake: amount, tokens_used: AdjustedTokens::ZERO };
+        let contract = ClientContract { funds, secret_hash: hash(SECRET), ..ClientContract::default() };
+        let now = world.now;
+        world.core.feed_chain(now, |_, books| books.client_on_chain(owner(50), contract));
+        let (client, _auth) = connect(&mut world, 50);
+        world.query(client, &client::AuthorizeWithProxyShort { data: SECRET }).unwrap();
+        let worker = world.worker(60, 2, 1000);
+        // One request ends, and what it cost is anchored; another one runs.
+        let http = http_request(b"{}");
+        world.packet(client, &run_query(&http, 1));
+        let hop_id = world.forwarded(worker);
+        let head = http_response(b"{}");
+        let answer = |request_id| proxy::QueryAnswerEx {
+            request_id,
+            answer: &head,
+            final_info: Some(final_info(tokens(100, 0, 0, 0))),
+        };
+        world.packet(worker, &answer(hop_id));
+        world.packet(client, &run_query(&http, 2));
+        let hop_id = world.forwarded(worker);
+        world.core.feed_chain(now, |_, _| {});
+        world.commit();
+        world.core.feed_chain(now, |_, _| {});
+        world.collect();
+        let anchor = world.settling.iter().find_map(|action| match action {
+            Action::Send(Order { duty: Duty::Anchor(anchor), .. }) => Some(*anchor),
+            _ => None,
+        });
+        let anchor = anchor.expect("the first charge wants an anchor");
+        let body = messages::Anchor { query_id: 1, seqno: anchor.number, hash: anchor.hash }.to_cell();
+        let at = Followed { lt: LogicalTime::new(2), hash: TransactionHash::new([2; 32]) };
+        world.core.feed_chain(now, |settlement, books| {
+            settlement.seen(books, &Seen { at, from: owner(4), body: &body, is_done: false }, now);
+        });
+        world.wait(Duration::from_secs(2));
+        while world.next_sent(worker).is_some() {}
+
+        if shows_other_books {
+            let state = ClientSnapshot {
+                state: ContractState::Normal,
+                balance: amount,
+                stake: amount,
+                tokens_used: AdjustedTokens::new(1_000_000),
+                secret_hash: hash(SECRET),
+            };
+            let request = ClientRequest { query_id: 1, owner: owner(50), state, payload: None };
+            show_request(&mut world, 3, &request);
+            assert!(matches!(world.core.unready(), Some(Unready::Foreign(_))));
+        } else {
+            world.packet(worker, &answer(hop_id));
+        }
+        let mut told = Vec::new();
+        while let Some(message) = world.next_sent(worker) {
+            if let Ok(payment) = wire::decode::<proxy::WorkerRequestPayment<'_>>(&message) {
+                told.push(payment.db_tokens);
+            }
+        }
+        assert_eq!(told, if shows_other_books { vec![] } else { vec![100] });
+    }
 }
 
 /// What the settlement wants done is the shell's to do, in order.
