@@ -11,6 +11,7 @@ use rand::RngExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use ton::Address;
 use transport::SendError;
 use units::{Coefficient, RequestId};
 
@@ -18,6 +19,7 @@ use crate::answer::{Answer, Record};
 use crate::config::{Config, StartError};
 use crate::link::{Answering, Connection, keep_connected};
 use crate::session::{Outgoing, RequestMessage, Step};
+use crate::settlement::Stage;
 use crate::shared::Shared;
 
 /// A client of the network. Cheap to clone; connections are kept until the last clone is gone or
@@ -252,10 +254,29 @@ impl Client {
             let problems: Vec<String> =
                 self.shared.slots.all().into_iter().filter_map(|slot| slot.problem).collect();
             let why = if problems.is_empty() { "connecting".to_owned() } else { problems.join("; ") };
-            return vec![format!("a ready proxy ({why})")];
+            let closed = self.has_closed_all().then(|| NO_CONTRACT.to_owned());
+            return [format!("a ready proxy ({why})")].into_iter().chain(closed).collect();
+        }
+        if self.has_closed_all() {
+            return vec![NO_CONTRACT.to_owned()];
         }
         let has_worker = ready.iter().any(|connection| connection.has_workers());
         if has_worker { Vec::new() } else { vec!["a worker with a model".to_owned()] }
+    }
+
+    /// Whether the owner has left every proxy that is connected, or if none is, every one there ever was: they take
+    /// connections all the same, and refuse requests.
+    fn has_closed_all(&self) -> bool {
+        let Some(purse) = &self.shared.purse else { return false };
+        let connected: Vec<Address> =
+            self.shared.slots.all().into_iter().filter_map(|slot| slot.proxy_contract).collect();
+        let mut stages = purse
+            .glances()
+            .into_iter()
+            .filter(|glance| connected.is_empty() || connected.contains(&glance.proxy))
+            .map(|glance| glance.view.stage)
+            .peekable();
+        stages.peek().is_some() && stages.all(|stage| matches!(stage, Stage::Closing { .. } | Stage::Closed))
     }
 
     /// Closes all connections; requests in progress fail.
@@ -268,6 +289,10 @@ impl Client {
         }
     }
 }
+
+/// What is missing after the owner has left.
+const NO_CONTRACT: &str = "an open contract with a proxy: those that there were are closed, and others are made when the network's \
+                           params change";
 
 /// Whether another proxy may well answer otherwise.
 fn is_local(error: &ApiError) -> bool {

@@ -218,6 +218,22 @@ fn hundreds_of_prompts_and_a_close_add_up_to_the_first_balance() {
         let ordered = transactions.iter().filter(|one| one["in_msg"]["source"] == "").count();
         assert_eq!(wallet["seqno"], ordered, "{role}");
     }
+    // Who has left is not served, and hears why; under other terms there are other contracts.
+    let ready = || exchange(network.up.address("client"), "GET /readyz", "");
+    let (status, missing) = ready();
+    assert!(status == 503 && missing.contains("those that there were are closed"), "{missing}");
+    let folder = network.state.path().join("chain");
+    let root = std::fs::read_to_string(folder.join("root")).unwrap();
+    let (chain, wallet) = (format!("http://{}", network.up.address("chain")), folder.join("operator.wallet"));
+    let by_operator =
+        ["root", "--root", root.trim(), "--chain", &chain, "--wallet", wallet.to_str().unwrap()];
+    let prices = ["set-prices", "--price-per-million", "0.021 TON", "--worker-fee-per-million", "0.018 TON"];
+    said(&cocoon(&[&by_operator[..], &prices].concat())).unwrap();
+    while ready().0 != 200 {
+        std::thread::yield_now();
+    }
+    network.prompt();
+    assert!(network.audit().0.lines().last().unwrap().ends_with("to the nanoton"));
     assert!(network.up.interrupt().success());
 }
 
