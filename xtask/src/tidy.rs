@@ -42,7 +42,9 @@ pub(crate) fn check() -> Result<()> {
     let packages = workspace_packages()?;
     layers(&packages, &mut findings);
     reasons(&packages, &root, &mut findings)?;
-    texts(&root, &mut findings)?;
+    let tracked = tracked(&root)?;
+    texts(&root, &tracked, &mut findings);
+    npm_versions(&root, &tracked, &mut findings)?;
     ensure!(findings.is_empty(), "the tree is not tidy:\n{}", findings.join("\n"));
     Ok(())
 }
@@ -108,11 +110,17 @@ fn reasons(packages: &[Package], root: &Path, findings: &mut Vec<String>) -> Res
     Ok(())
 }
 
-/// Text rules for tracked files: no unfinished marks, no absolute paths of a machine.
-fn texts(root: &Path, findings: &mut Vec<String>) -> Result<()> {
+/// Names of the files that git keeps.
+fn tracked(root: &Path) -> Result<Vec<String>> {
     let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output()?;
     ensure!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
-    for name in String::from_utf8_lossy(&listed.stdout).split('\0').filter(|name| !name.is_empty()) {
+    let names = String::from_utf8_lossy(&listed.stdout);
+    Ok(names.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+}
+
+/// Text rules for tracked files: no unfinished marks, no absolute paths of a machine.
+fn texts(root: &Path, tracked: &[String], findings: &mut Vec<String>) {
+    for name in tracked {
         if name == "xtask/src/tidy.rs" || name == "Cargo.lock" {
             continue;
         }
@@ -125,6 +133,30 @@ fn texts(root: &Path, findings: &mut Vec<String>) -> Result<()> {
                 if line.contains(mark) {
                     findings.push(format!("{name}:{}: {mark:?} does not belong here", number + 1));
                 }
+            }
+        }
+    }
+}
+
+/// Folders with a `package.json` are installed apart, and use exactly one version of each package all the same: what the
+/// contracts' tests call TON is what the devnet is compared with.
+fn npm_versions(root: &Path, tracked: &[String], findings: &mut Vec<String>) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Npm {
+        #[serde(rename = "devDependencies", default)]
+        dev_dependencies: BTreeMap<String, String>,
+    }
+    let mut first: BTreeMap<String, (String, &str)> = BTreeMap::new();
+    for name in tracked.iter().filter(|name| name.ends_with("package.json")) {
+        let text = fs::read_to_string(root.join(name)).with_context(|| format!("cannot read {name}"))?;
+        let npm: Npm = serde_json::from_str(&text).with_context(|| format!("cannot read {name}"))?;
+        for (package, version) in npm.dev_dependencies {
+            if !version.starts_with(|c: char| c.is_ascii_digit()) {
+                findings.push(format!("{name}: {package} {version:?} is no exact version"));
+            }
+            let (other, place) = first.entry(package.clone()).or_insert_with(|| (version.clone(), name));
+            if *other != version {
+                findings.push(format!("{package} is {other} in {place} and {version} in {name}: pin one"));
             }
         }
     }
