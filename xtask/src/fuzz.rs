@@ -44,16 +44,19 @@ fn run_one(target: &str, seconds: u32) -> Result<()> {
     let corpus = root.join("fuzz/corpus").join(target);
     std::fs::create_dir_all(&corpus).with_context(|| format!("cannot create {}", corpus.display()))?;
     // New findings go to the first folder; the kept seeds are only read.
-    let output = Command::new("cargo")
-        .args(["+nightly", "fuzz", "run", target])
+    let mut fuzz = Command::new("cargo");
+    fuzz.args(["+nightly", "fuzz", "run", target])
         .arg(&corpus)
         .arg(root.join("fuzz/seeds").join(target))
         .arg("--")
         .arg(format!("-max_total_time={seconds}"))
-        .arg("-rss_limit_mb=2048")
-        .current_dir(&root)
-        .output()
-        .with_context(|| format!("cannot start the fuzz target {target}"))?;
+        .args(["-rss_limit_mb=2048", "-timeout=30"])
+        .current_dir(&root);
+    let dictionary = root.join("fuzz/dictionaries").join(target);
+    if dictionary.exists() {
+        fuzz.arg(format!("-dict={}", dictionary.display()));
+    }
+    let output = fuzz.output().with_context(|| format!("cannot start the fuzz target {target}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<&str> = said.lines().collect();
     let count = if output.status.success() { LINES_SHOWN } else { LINES_OF_FINDING };

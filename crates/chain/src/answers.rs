@@ -289,6 +289,39 @@ fn cell(field: &'static str, text: &str) -> Result<Option<Cell>, Malformed> {
     Ok(Some(cell))
 }
 
+/// Reads `body` as the answer to every question there is. For the fuzz target `chain_answers`, and a test with its seeds.
+///
+/// # Panics
+/// If an error says more than a line of a log holds.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_in_every_way(body: &[u8]) {
+    fn told<T>(read: Result<T, Malformed>) -> Option<T> {
+        // A character has at most four bytes.
+        read.inspect_err(|error| assert!(error.problem.len() <= 4 * WORDS_LEN_MAX, "{error}")).ok()
+    }
+    let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(body) else { return };
+    assert!(envelope.reason().is_none_or(|words| words.len() <= 4 * WORDS_LEN_MAX));
+    let Some(result) = envelope.result.map(RawValue::get) else { return };
+    let account_id = ton::Address::new(0, [1; 32]);
+    let read = |boc: Vec<u8>| crate::Transaction::from_boc(&account_id, &boc).ok();
+    told(transactions(result)).into_iter().flatten().for_each(|boc| drop(read(boc)));
+    told(transaction(result)).map(read);
+    told(account(result));
+    told(newest_block(result));
+    told(network(result));
+    told(block_time(result));
+    told(fees(result));
+    if let Some(GetterAnswer { exit_code, stack }) = told(getter(result)) {
+        use ton::getters::{GetClient, GetParams, GetProxy, GetRoot, GetSeqno, GetWorker, Getter as _};
+        let _root = GetRoot.answer(exit_code, &stack);
+        let _params = GetParams.answer(exit_code, &stack);
+        let _proxy = GetProxy.answer(exit_code, &stack);
+        let _client = GetClient.answer(exit_code, &stack);
+        let _worker = GetWorker.answer(exit_code, &stack);
+        let _seqno = GetSeqno.answer(exit_code, &stack);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -385,6 +418,16 @@ mod tests {
             Some(WORDS_LEN_MAX)
         );
         assert_eq!(reason("null"), None);
+    }
+
+    #[test]
+    fn every_kept_answer_is_read_or_refused() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/chain_answers");
+        let seeds: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+        assert!(seeds.len() > 10, "{} seeds", seeds.len());
+        for seed in seeds {
+            read_in_every_way(&std::fs::read(seed).unwrap());
+        }
     }
 
     #[test]

@@ -39,3 +39,9 @@ pub use provider::{Head, Limits, Provider, ProviderError};
 pub use root::{RootNews, RootWatch, RootWatchError};
 pub use transaction::{Effect, Message, NotRun, Route, Transaction, TransactionError, TransactionId};
 pub use wallet::{Runner, StepError, Wallet, WalletView};
+
+/// Reads `body` as the answer to every question there is: for the fuzz target `chain_answers`.
+#[cfg(fuzzing)]
+pub fn read_in_every_way(body: &[u8]) {
+    answers::read_in_every_way(body);
+}

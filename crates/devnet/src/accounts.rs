@@ -25,14 +25,14 @@ pub struct StoredTransaction {
 }
 
 /// An account and all that happened to it, the oldest first.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct History {
     state: ShardAccount,
     transactions: Vec<StoredTransaction>,
 }
 
 /// All accounts that ever had a transaction.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Accounts {
     histories: HashMap<Address, History>,
     /// Where a message arrived.

@@ -117,7 +117,7 @@ pub(crate) fn unix_seconds(time: Duration) -> u32 {
 }
 
 /// All blocks so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Line {
     seed: [u8; 32],
     /// The first block and every one with transactions, in order.

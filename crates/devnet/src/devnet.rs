@@ -123,7 +123,7 @@ impl Mark {
 /// A TON of one node, as a value: it has no clock and no thread, every call says what time it is.
 ///
 /// Time since 1970 that goes backwards is taken as standing still.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Devnet {
     config: Arc<NetworkConfig>,
     pace: Pace,
