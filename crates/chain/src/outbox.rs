@@ -298,6 +298,17 @@ impl Outbox {
         self.submit(order)
     }
 
+    /// Gives up orders of which nothing was signed, or nothing that can still run: whoever gave them is gone, and decides
+    /// anew. Those that may run go on.
+    pub fn forget_unsigned(&mut self, now: Duration) {
+        self.is_changed |= !self.waiting.is_empty();
+        self.waiting.clear();
+        if self.batch.is_some() && self.is_quiet(now) {
+            self.batch = None;
+            self.is_changed = true;
+        }
+    }
+
     /// Follows the wallet from where the outbox knows it.
     #[must_use]
     pub fn follower(&self) -> Follower {

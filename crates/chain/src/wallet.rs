@@ -159,6 +159,11 @@ impl Wallet {
         Ok(())
     }
 
+    /// Gives up orders of an earlier life that cannot run any more unless they are signed anew. What may run goes on.
+    pub fn forget_unsigned(&self, now: Duration) {
+        self.lock().forget_unsigned(now);
+    }
+
     /// What became of an order, once it is over.
     #[must_use]
     pub fn outcome(&self, id: OrderId) -> Option<Outcome> {

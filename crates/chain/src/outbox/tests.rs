@@ -526,3 +526,24 @@ fn an_outbox_survives_its_text_at_every_stage() {
     let damaged = text.replacen("b5ee9c72", "b5ee9c73", 1);
     assert!(matches!(refused(key(), &damaged), KeptError::Value));
 }
+
+#[test]
+fn what_cannot_run_is_given_up_and_what_may_goes_on() {
+    let mut outbox = outbox();
+    outbox.submit(order(1, TON)).unwrap();
+    let (_order, body) = handed_in(&mut outbox, NOW).unwrap();
+    outbox.submit(order(2, TON)).unwrap();
+    outbox.take_changed();
+    outbox.forget_unsigned(after(10));
+    assert!(outbox.knows(OrderId(1)) && !outbox.knows(OrderId(2)) && outbox.take_changed());
+    // It ran: it is followed to its end.
+    let mut ran_once = Outbox::from_text(key(), state_init(), &outbox.to_text()).unwrap();
+    ran_once.transaction(&ran(&body, &[order(1, TON)]), after(11));
+    ran_once.forget_unsigned(after(1_000));
+    assert_eq!(ran_once.open(), 1);
+    // It never did, and cannot any more.
+    outbox.account(&wallet(20 * TON, 5, after(130)), after(130));
+    outbox.forget_unsigned(after(130));
+    assert_eq!(outbox.open(), 0);
+    assert!(handed_in(&mut outbox, after(130)).is_none());
+}
