@@ -212,6 +212,7 @@ impl Client {
             };
             let Outgoing { first, rest } = message.encode(connection.session.protocol);
             let upload = rest.map(|parts| (answering.begin_upload(parts.first_cost), parts));
+            connection.session.ask(message);
             failpoint::pass("client-request");
             match connection.link.send(first).await {
                 Ok(()) => {}
@@ -253,6 +254,8 @@ impl Client {
         if ready.is_empty() {
             let problems: Vec<String> =
                 self.shared.slots.all().into_iter().filter_map(|slot| slot.problem).collect();
+            let unpaid = self.shared.purse.as_ref().and_then(|purse| purse.problem());
+            let problems: Vec<String> = problems.into_iter().chain(unpaid).collect();
             let why = if problems.is_empty() { "connecting".to_owned() } else { problems.join("; ") };
             let closed = self.has_closed_all().then(|| NO_CONTRACT.to_owned());
             return [format!("a ready proxy ({why})")].into_iter().chain(closed).collect();

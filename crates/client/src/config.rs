@@ -55,9 +55,12 @@ pub struct Config {
     pub waiting_len_max: usize,
     /// The balance at a proxy shall last for so many minutes of use as it was lately. Used with a chain only. Default: 10.
     pub deposit_minutes: u32,
-    /// No top-up lifts what is left at a proxy above so many nanotons: what a proxy's key could take. Used with a chain
-    /// only. Default: 100000000000 (100 TON).
+    /// No top-up lifts what a contract with a proxy holds above so many nanotons: what the proxy's key could take. Used with
+    /// a chain only. Default: 100000000000 (100 TON).
     pub balance_max_nanotons: NanoTon,
+    /// No more nanotons than this are paid in by themselves at one proxy in a day. Used with a chain only. Default:
+    /// 100000000000 (100 TON).
+    pub deposits_per_day_max_nanotons: NanoTon,
     /// The chain with the root contract, where proxies are paid by the node wallet. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chain: Option<ChainConfig>,
@@ -87,6 +90,7 @@ impl Default for Config {
             waiting_len_max: 4 * 1024 * 1024,
             deposit_minutes: Policy::default().minutes,
             balance_max_nanotons: Policy::default().balance_max,
+            deposits_per_day_max_nanotons: Policy::default().deposits_per_day_max,
             chain: None,
             cors_origin: None,
         }
@@ -99,8 +103,12 @@ impl Config {
     }
 
     pub(crate) fn policy(&self) -> Policy {
-        let (minutes, balance_max) = (self.deposit_minutes, self.balance_max_nanotons);
-        Policy { minutes, balance_max, ..Policy::default() }
+        Policy {
+            minutes: self.deposit_minutes,
+            balance_max: self.balance_max_nanotons,
+            deposits_per_day_max: self.deposits_per_day_max_nanotons,
+            ..Policy::default()
+        }
     }
 
     pub(crate) fn server(&self) -> ServerConfig {

@@ -22,6 +22,9 @@ use wire::{TokensUsed, client, http, peer};
 
 use crate::{Client, Config, link};
 
+/// Where a proxy listens, for those who do not connect there.
+pub(crate) const SOMEWHERE: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 1);
+
 /// A test network without a chain.
 pub(crate) struct Network {
     pub(crate) root: RootConfig,
@@ -153,7 +156,7 @@ pub(crate) async fn connected<'n>(
 ) -> (Proxy<'n>, JoinHandle<link::Ended>) {
     let ((link, events), (proxy_link, proxy_events)) = transport::testing::pair();
     let shared = std::sync::Arc::clone(&client.shared);
-    let serving = tokio::spawn(async move { link::serve(&shared, link, events, 0).await });
+    let serving = tokio::spawn(async move { link::serve(&shared, link, events, 0, SOMEWHERE).await });
     let mut proxy = Proxy::new(network, proxy_link, proxy_events, protocol);
     proxy.handshake().await;
     (proxy, serving)

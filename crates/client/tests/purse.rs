@@ -1,30 +1,41 @@
 //! A client's money on its way to a proxy and back, through the real contracts on a devnet.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+// The server that misbehaves belongs to the tests of `chain`.
+extern crate chain as cocoon_chain;
+
+#[expect(dead_code, reason = "tests here need a part of it")]
+#[path = "../../chain/tests/world/hostile.rs"]
+mod hostile;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chain::outbox::{Order, OrderId, Outcome};
-use chain::{Follower, Limits, Provider, Runner, Transaction, Wallet};
+use chain::{Follower, Provider, Runner, Transaction, Wallet};
 use cocoon_client::LoginSecret;
-use cocoon_client::settlement::{ATTACHED, FEES, Plan, Policy, Purse, Refused, Stage, Unclear, View, Wish};
-use devnet::{Devnet, Genesis, NetworkConfig, Node, Pace};
+use cocoon_client::settlement::{
+    ATTACHED, FEES, Plan, Policy, Purse, PurseError, Refused, Stage, Unclear, View, Wish,
+};
 use ed25519_dalek::SigningKey;
 use node::StateFolder;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio_util::sync::{CancellationToken, DropGuard};
 use ton::contracts::{StateInit, client_address, proxy_init};
 use ton::message::InternalMessage;
 use ton::messages::{ClientPayload, ClientRequest, Notice, ProxyMessage};
 use ton::payment::{PaymentKind, SignedPayment};
 use ton::states::{ClientData, ContractState};
-use ton::{Address, Contract, ContractCode, RootConfig, StructVersion};
+use ton::{Address, Contract, ContractCode, RegisteredProxy, RootConfig, StructVersion};
 use tycho_types::cell::Cell;
 use units::{AdjustedTokens, NanoTon, PublicKey};
 
+use hostile::Answer;
+
+/// Where the proxy listens, and another one.
+const LISTENS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 7), 11_002);
+const ELSEWHERE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 8), 11_002);
 const TON: u64 = 1_000_000_000;
 const PRICE: u64 = 2_000_000;
 /// Who gets what the node wallet has at last; nobody here.
@@ -40,8 +51,7 @@ fn public(key: &SigningKey) -> PublicKey {
 
 /// A network with a proxy that has its stake, and a client whose node wallet has 20 TON.
 struct World {
-    node: Node,
-    now: Arc<AtomicU64>,
+    chain: hostile::World,
     provider: Provider,
     config: RootConfig,
     proxy_key: SigningKey,
@@ -51,23 +61,12 @@ struct World {
     wallet: Wallet,
     runner: Runner,
     folder: TempDir,
-    _stop: DropGuard,
 }
 
 impl World {
     async fn new() -> Self {
-        let now = Arc::new(AtomicU64::new(1_800_000_000));
-        let start = Duration::from_secs(now.load(Ordering::SeqCst));
-        let config = NetworkConfig::mainnet();
-        let genesis = Genesis { config, seed: Genesis::seed_of("client"), start, pace: Pace::Instant };
-        let clock = Arc::clone(&now);
-        let node = Node::new(Devnet::new(genesis), move || Duration::from_secs(clock.load(Ordering::SeqCst)));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let stop = CancellationToken::new();
-        tokio::spawn(admin::serve(listener, devnet::http::router(node.clone()), stop.clone()));
-        let provider = Provider::new(endpoint, Limits::default());
-
+        let chain = hostile::World::new().await;
+        let provider = chain.provider();
         let (bank_key, proxy_key) = (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]));
         let bank = node::wallet_state(&public(&bank_key), &OWNER);
         let mut config = RootConfig::pseudo(bank.address());
@@ -82,14 +81,14 @@ impl World {
         let client_key = SigningKey::from_bytes(&[5; 32]);
         let client_wallet = node::wallet_state(&public(&client_key), &OWNER);
         for (address, tons) in [(bank.address(), 50), (client_wallet.address(), 20)] {
-            node.give(&address, NanoTon::new(tons * TON)).unwrap();
+            chain.give(&address, tons * TON);
         }
         let excess = bank.address();
         let (bank, bank_runner) = Wallet::open(provider.clone(), bank_key, bank, None).unwrap();
         let (wallet, runner) = Wallet::open(provider.clone(), client_key, client_wallet, None).unwrap();
+        config.registered_proxies.push(RegisteredProxy { seqno: 1, workers: LISTENS, clients: LISTENS });
         let mut world = Self {
-            node,
-            now,
+            chain,
             provider,
             config,
             proxy_key,
@@ -99,7 +98,6 @@ impl World {
             wallet,
             runner,
             folder: tempfile::tempdir().unwrap(),
-            _stop: stop.drop_guard(),
         };
         let stake = ProxyMessage::IncreaseStake { query_id: 1, amount: NanoTon::new(2 * TON), excess };
         world.send(1, world.proxy, Some(proxy), 3, stake.to_cell()).await;
@@ -119,7 +117,7 @@ impl World {
     }
 
     fn time(&self) -> Duration {
-        Duration::from_secs(self.now.load(Ordering::SeqCst))
+        self.chain.now()
     }
 
     fn state(&self) -> Arc<StateFolder> {
@@ -140,19 +138,28 @@ impl World {
     }
 
     fn begin(&self, purse: &Purse, nonce: Option<u64>) {
-        purse.begin(&self.config, &self.proxy, &public(&self.proxy_key), nonce, self.time());
+        purse.begin(&self.config, LISTENS, &self.proxy, &public(&self.proxy_key), nonce, self.time());
     }
 
     /// Lets everything go on for so many rounds of ten seconds.
     async fn work(&mut self, purse: &Purse, rounds: u64) {
         for _round in 0..rounds {
-            self.now.fetch_add(10, Ordering::SeqCst);
-            // A block that shows the time.
-            self.node.give(&Address::new(0, [0xee; 32]), NanoTon::new(1_000_000)).unwrap();
-            let now = self.time();
-            purse.step(self.config.params.params_version, now).await.unwrap();
-            self.runner.step(|| now).await.unwrap();
+            self.try_to_work(purse).await.unwrap();
         }
+    }
+
+    /// A round that may fail.
+    async fn try_to_work(&mut self, purse: &Purse) -> Result<(), PurseError> {
+        self.chain.pass(10);
+        let now = self.time();
+        let stepped = purse.step(&self.config, now).await;
+        self.runner.step(|| now).await.unwrap();
+        stepped
+    }
+
+    /// Much time passes at once.
+    fn sleep(&self, seconds: u64) {
+        self.chain.pass(seconds);
     }
 
     async fn contract(&self) -> ClientData {
@@ -221,12 +228,12 @@ async fn a_new_client_is_registered_and_has_paid_in_at_once() {
     };
     assert_eq!(amount.get(), TON);
     world.work(&purse, 3).await;
-    purse.forget(&world.client(), 4711);
+    purse.authorised(&world.client(), Some(4711));
     let view = view(&purse);
     assert_eq!((view.stage, view.balance.get(), view.failures), (Stage::Open, TON, 0));
     // And then nothing for a day.
     let sent = world.transactions(world.wallet.address()).await.len();
-    world.now.fetch_add(24 * 3600, Ordering::SeqCst);
+    world.sleep(24 * 3600);
     world.work(&purse, 3).await;
     assert_eq!(world.transactions(world.wallet.address()).await.len(), sent);
 }
@@ -240,7 +247,7 @@ async fn what_is_used_is_landed_and_paid_in_again() {
     // A stake is worth 500 tokens.
     let charge =
         world.signed(PaymentKind::ClientCharge, 300).verify(&world.client(), &public(&world.proxy_key));
-    purse.used(&world.client(), AdjustedTokens::new(300), Some(charge.unwrap()), world.time());
+    purse.used(&world.client(), AdjustedTokens::new(300), Some(charge.unwrap()), 300_000, world.time());
     world.work(&purse, 8).await;
     let data = world.contract().await;
     assert_eq!(data.tokens_used.get(), 300);
@@ -294,7 +301,7 @@ async fn two_contracts_never_count_on_the_same_coins() {
     let stake = ProxyMessage::IncreaseStake { query_id: 1, amount: NanoTon::new(2 * TON), excess: owner };
     let second = other.address();
     world.send(9, second, Some(other), 3, stake.to_cell()).await;
-    purse.begin(&world.config, &second, &public(&other_key), None, world.time());
+    purse.begin(&world.config, ELSEWHERE, &second, &public(&other_key), None, world.time());
     world.work(&purse, 6).await;
     assert!(purse.glances().iter().all(|glance| glance.view.balance.get() == TON));
 
@@ -346,7 +353,7 @@ async fn everything_comes_back_without_the_proxy() {
     assert!(ask(&purse, &world, Wish::Close).is_ok());
     let delay = u64::from(world.config.params.client_delay_before_close.get());
     world.work(&purse, 2).await;
-    world.now.fetch_add(delay, Ordering::SeqCst);
+    world.sleep(delay);
     world.work(&purse, 10).await;
     assert_eq!(world.paid_out().await, TON);
     assert_eq!((view(&purse).stage, world.contract().await.state), (Stage::Closed, ContractState::Closed));
@@ -367,13 +374,17 @@ async fn a_contract_of_an_earlier_life_is_not_forgotten() {
     let wait = delays.proxy_delay_before_close.get() + delays.client_delay_before_close.get();
     world.work(&purse, u64::from(wait / 10)).await;
     assert_eq!(world.paid_out().await, TON);
-    assert!(purse.glances().is_empty(), "{first} is closed and outdated");
+    // One server's word is no proof: it is kept in mind for days.
+    assert_eq!((purse.glances()[0].contract, view(&purse).stage), (first, Stage::Closed));
+    world.sleep(7 * 24 * 3600);
+    world.work(&purse, 1).await;
+    assert!(purse.glances().is_empty());
     drop(purse);
     assert!(world.purse().glances().is_empty());
 }
 
 #[tokio::test]
-async fn a_proxy_without_stake_sends_the_deposit_back_and_nothing_is_lost() {
+async fn a_proxy_without_stake_is_paid_nothing() {
     let mut world = World::new().await;
     world.config.params.min_proxy_stake = NanoTon::new(10 * TON);
     let (owner, root) = (world.bank.address(), Address::new(0, [4; 32]));
@@ -384,8 +395,136 @@ async fn a_proxy_without_stake_sends_the_deposit_back_and_nothing_is_lost() {
     let purse = world.purse();
     world.begin(&purse, None);
     world.work(&purse, 20).await;
-    assert!(view(&purse).failures > 0);
-    assert_eq!(world.contract().await.balance, NanoTon::ZERO);
-    let balance = world.wallet.view().balance.unwrap().get();
-    assert!(balance > 19 * TON + TON / 2, "{balance}");
+    assert!(view(&purse).held.is_some());
+    assert_eq!(purse.problem().as_deref(), view(&purse).held);
+    assert_eq!(world.wallet.view().balance.unwrap().get(), 20 * TON, "nothing was even sent");
+}
+
+#[tokio::test]
+async fn a_server_that_forgets_a_deposit_gets_no_second_one() {
+    let mut world = World::new().await;
+    let purse = world.purse();
+    world.begin(&purse, None);
+    let client = world.client();
+    // What it says before there is anything.
+    let before: Arc<Mutex<Option<serde_json::Value>>> = Arc::default();
+    let is_about = move |asked: &hostile::Asked| {
+        let address = asked.params["address"].as_str().and_then(|text| Address::parse(text).ok());
+        asked.method == "getAddressInformation" && address.is_some_and(|(address, _flags)| address == client)
+    };
+    let keeps = Arc::clone(&before);
+    world.chain.meddle(move |asked, answer| {
+        if is_about(asked) {
+            keeps.lock().unwrap().get_or_insert(answer.clone());
+        }
+        Answer::Json(answer)
+    });
+    world.work(&purse, 4).await;
+    assert_eq!(view(&purse).balance.get(), TON);
+    let sent = world.transactions(world.wallet.address()).await.len();
+    // Another server behind the same name, which is behind.
+    world.chain.meddle(move |asked, answer| match is_about(asked) {
+        true => Answer::Json(before.lock().unwrap().clone().unwrap()),
+        false => Answer::Json(answer),
+    });
+    for _round in 0..30 {
+        let error = world.try_to_work(&purse).await.unwrap_err();
+        // Told by the block, or by the transaction that is missing.
+        assert!(matches!(error, PurseError::Stale { .. } | PurseError::Provider(_)), "{error}");
+    }
+    assert_eq!(world.transactions(world.wallet.address()).await.len(), sent, "nothing was sent");
+    assert_eq!(view(&purse).balance.get(), TON);
+    world.chain.be_honest();
+    world.work(&purse, 3).await;
+}
+
+#[tokio::test]
+async fn a_deposit_is_in_the_file_before_it_is_sent() {
+    let mut world = World::new().await;
+    let purse = world.purse();
+    world.begin(&purse, None);
+    world.work(&purse, 1).await;
+    let list = world.path().join("contracts");
+    assert!(!list.exists(), "nothing was paid for it yet");
+    // The list cannot be written.
+    std::fs::create_dir_all(list.join("in the way")).unwrap();
+    for _round in 0..3 {
+        assert!(matches!(world.try_to_work(&purse).await, Err(PurseError::Keep(_))));
+    }
+    assert_eq!(world.wallet.view().balance.unwrap().get(), 20 * TON);
+    std::fs::remove_dir_all(&list).unwrap();
+    world.work(&purse, 3).await;
+    assert!(list.is_file());
+    assert_eq!(world.contract().await.balance.get(), TON);
+}
+
+#[tokio::test]
+async fn a_proxy_that_shows_a_new_key_each_time_is_not_paid_each_time() {
+    let mut world = World::new().await;
+    let purse = world.purse();
+    world.work(&purse, 1).await;
+    let owner = world.bank.address();
+    for number in 0..5_u8 {
+        // A real proxy contract with a real stake, which its owner gets back.
+        let key = SigningKey::from_bytes(&[40 + number; 32]);
+        let proxy = proxy_init(&world.config, &owner, &public(&key), &Address::new(0, [4; 32]));
+        let stake = ProxyMessage::IncreaseStake { query_id: 1, amount: NanoTon::new(2 * TON), excess: owner };
+        let address = proxy.address();
+        world.send(50 + u64::from(number), address, Some(proxy), 3, stake.to_cell()).await;
+        purse.begin(&world.config, LISTENS, &address, &public(&key), None, world.time());
+        world.work(&purse, 4).await;
+    }
+    let opened = purse.glances().iter().filter(|glance| glance.view.stage == Stage::Open).count();
+    assert_eq!(opened, 3);
+    // Nor is one that has no contract at all, or a contract without a stake.
+    let key = SigningKey::from_bytes(&[60; 32]);
+    let nowhere = proxy_init(&world.config, &owner, &public(&key), &Address::new(0, [4; 32])).address();
+    purse.begin(&world.config, ELSEWHERE, &nowhere, &public(&key), None, world.time());
+    world.work(&purse, 4).await;
+    let glances = purse.glances();
+    let there = glances.iter().find(|glance| glance.proxy == nowhere).unwrap();
+    assert_eq!((there.view.stage, there.view.held.is_some()), (Stage::NotDeployed, true));
+    // What nothing was paid for is not kept in mind once the proxy is gone.
+    purse.leave(&there.contract, None);
+    world.work(&purse, 1).await;
+    assert!(purse.glances().iter().all(|glance| glance.proxy != nowhere));
+}
+
+#[tokio::test]
+async fn orders_of_an_earlier_life_do_not_hold_up_this_one() {
+    let mut world = World::new().await;
+    let purse = world.purse();
+    world.begin(&purse, None);
+    world.work(&purse, 4).await;
+    drop(purse);
+    // Another life left an order that the wallet will never be able to pay.
+    let message = InternalMessage {
+        to: OWNER,
+        value: NanoTon::new(500 * TON),
+        bounce: false,
+        state_init: None,
+        body: None,
+    };
+    world.wallet.submit(Order { id: OrderId(77), message }).unwrap();
+    let purse = world.purse();
+    world.work(&purse, 1).await;
+    assert!(ask(&purse, &world, Wish::Close).is_ok());
+    world.work(&purse, 3).await;
+    assert!(matches!(view(&purse).stage, Stage::Closing { unlock_at: Some(_) }));
+}
+
+#[tokio::test]
+async fn a_client_leaves_before_its_proxy_does() {
+    let mut world = World::new().await;
+    let purse = world.purse();
+    world.begin(&purse, None);
+    world.work(&purse, 4).await;
+    let excess = world.bank.address();
+    let close = ProxyMessage::Close { query_id: 5, excess };
+    world.send(9, world.proxy, None, 1, close.to_cell()).await;
+    let delay = u64::from(world.config.params.client_delay_before_close.get());
+    world.work(&purse, 3).await;
+    world.sleep(delay);
+    world.work(&purse, 8).await;
+    assert_eq!((world.paid_out().await, view(&purse).stage), (TON, Stage::Closed));
 }

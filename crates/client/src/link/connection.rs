@@ -1,5 +1,6 @@
 //! One link to a proxy, from the handshake to its end.
 
+use std::net::SocketAddrV4;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -136,8 +137,15 @@ impl Connection {
 }
 
 /// Does the handshake on a fresh link and keeps the connection in the pool until the link ends.
-pub(crate) async fn serve(shared: &Shared, link: Link, mut events: LinkEvents, slot: usize) -> Ended {
-    let session = match handshake(shared, &link, &mut events).await {
+pub(crate) async fn serve(
+    shared: &Shared,
+    link: Link,
+    mut events: LinkEvents,
+    slot: usize,
+    address: SocketAddrV4,
+) -> Ended {
+    // As long as the link is there, its proxy is paid.
+    let (session, _paying) = match handshake(shared, &link, &mut events, address).await {
         Ok(session) => session,
         Err(ended) => {
             link.close("handshake failed");
@@ -166,7 +174,12 @@ pub(crate) async fn serve(shared: &Shared, link: Link, mut events: LinkEvents, s
     }
 }
 
-async fn handshake(shared: &Shared, link: &Link, events: &mut LinkEvents) -> Result<Session, Ended> {
+async fn handshake<'s>(
+    shared: &'s Shared,
+    link: &Link,
+    events: &mut LinkEvents,
+    address: SocketAddrV4,
+) -> Result<(Session, Option<Paying<'s>>), Ended> {
     let image = link.peer().image_hash();
     let (expect, query) = ExpectConnected::begin(shared.party.clone(), shared.root(), image)?;
     failpoint::pass("client-query");
@@ -175,15 +188,17 @@ async fn handshake(shared: &Shared, link: &Link, events: &mut LinkEvents) -> Res
     if let Some(greeting) = expect.greeting() {
         link.try_send(greeting).map_err(|_closed_or_full| QueryError::Closed)?;
     }
-    let purse = shared.purse.as_ref();
-    let _registering = purse.map(|purse| {
+    let paying = shared.purse.as_ref().map(|purse| {
         let Contracts { proxy, proxy_key, client } = expect.contracts();
-        purse.begin(expect.config(), proxy, proxy_key, expect.nonce(), unix_now());
-        Registering { purse, client: *client, nonce: expect.nonce() }
+        purse.begin(expect.config(), address, proxy, proxy_key, expect.nonce(), unix_now());
+        Paying { purse, client: *client, nonce: expect.nonce() }
     });
     failpoint::pass("client-query");
     let answer = link.query(query, AUTHORIZE_TIMEOUT).await?;
     let mut session = expect.handle(&answer, &shared.accounts)?;
+    if let Some(Paying { purse, client, nonce }) = &paying {
+        purse.authorised(client, *nonce);
+    }
     if session.protocol == ProtocolVersion::V3 {
         // It was sent before the authorisation was answered, so an honest proxy makes nobody wait.
         match tokio::time::timeout(CONNECT_TIMEOUT, events.next()).await {
@@ -192,21 +207,19 @@ async fn handshake(shared: &Shared, link: &Link, events: &mut LinkEvents) -> Res
             Ok(_) | Err(_) => return Err(SessionError::NoCapabilities.into()),
         }
     }
-    Ok(session)
+    Ok((session, paying))
 }
 
-/// A connection that waits to be authorised. Once it is, or is gone, nothing more is sent for it.
-struct Registering<'s> {
+/// A connection whose proxy is paid. Once it is gone, nothing more is sent for it.
+struct Paying<'s> {
     purse: &'s Purse,
     client: Address,
     nonce: Option<u64>,
 }
 
-impl Drop for Registering<'_> {
+impl Drop for Paying<'_> {
     fn drop(&mut self) {
-        if let Some(nonce) = self.nonce {
-            self.purse.forget(&self.client, nonce);
-        }
+        self.purse.leave(&self.client, self.nonce);
     }
 }
 

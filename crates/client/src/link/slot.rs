@@ -124,7 +124,7 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, slot: usize) {
             Ok((link, events)) => {
                 let params_version = config.params.params_version;
                 tokio::select! {
-                    ended = serve(&shared, link.clone(), events, slot) => {
+                    ended = serve(&shared, link.clone(), events, slot, address) => {
                         let problem = chain(&ended);
                         if let Ended::Leaves(lingering) = ended {
                             leaves = true;

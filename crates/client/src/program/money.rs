@@ -169,6 +169,7 @@ pub(super) fn contract_stats(glance: &Glance, text: &impl Fn(&Address) -> String
         "left": view.left,
         "unspent_tokens": view.unspent,
         "missing_in_wallet": view.missing,
+        "held": view.held,
         "failures": view.failures,
         "order": view.under_way.as_ref().map(order),
         "last_order": last.as_ref().map(ended),

@@ -1,7 +1,8 @@
 //! What this client owes to each proxy, as far as it has seen.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use node::{KeptPayment, failpoint};
 use tokio::sync::Notify;
@@ -39,10 +40,13 @@ pub(crate) struct Totals {
 pub(crate) struct Account {
     pub(crate) contracts: Contracts,
     pub(crate) totals: Totals,
-    /// The largest charge seen. `totals.signed` is its amount.
-    best_charge: Option<Box<[u8]>>,
-    /// The charge that verified last, and its amount.
-    last_verified: Option<(Box<[u8]>, AdjustedTokens)>,
+    /// What requests to the proxy have asked for in this life: bytes of their queries and tokens that they allowed, times
+    /// their price ceilings in thousandths.
+    asked: Arc<AtomicU64>,
+    /// The largest charge seen, as it came and as it was verified. `totals.signed` is its amount.
+    best_charge: Option<(Box<[u8]>, VerifiedPayment)>,
+    /// The charge that verified last.
+    last_verified: Option<(Box<[u8]>, VerifiedPayment)>,
     has_sent_bad_charge: bool,
 }
 
@@ -51,6 +55,7 @@ impl Account {
         Self {
             contracts,
             totals: Totals::default(),
+            asked: Arc::default(),
             best_charge: None,
             last_verified: None,
             has_sent_bad_charge: false,
@@ -78,18 +83,22 @@ impl Account {
 
     /// The largest charge, to be landed.
     pub(crate) fn charge(&self) -> Option<VerifiedPayment> {
-        let Contracts { proxy_key, client, .. } = &self.contracts;
-        payment::verify(self.best_charge.as_deref()?, PaymentKind::ClientCharge, client, proxy_key).ok()
+        self.best_charge.as_ref().map(|(_boc, charge)| *charge)
+    }
+
+    /// What requests have asked for.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Takes over a charge, if there is one, it verifies and is larger than the known one.
     pub(crate) fn take_payment(&mut self, payment: &SignedPayment<'_>) {
         match self.verified(payment) {
-            Ok(Some((charge, signed))) => {
-                if signed > self.totals.signed {
+            Ok(Some((boc, charge))) => {
+                if charge.tokens() > self.totals.signed {
                     failpoint::pass("client-payment");
-                    self.totals.signed = signed;
-                    self.best_charge = Some(charge.into());
+                    self.totals.signed = charge.tokens();
+                    self.best_charge = Some((boc.into(), charge));
                 }
             }
             Ok(None) => {}
@@ -105,19 +114,19 @@ impl Account {
     fn verified<'a>(
         &mut self,
         payment: &SignedPayment<'a>,
-    ) -> Result<Option<(&'a [u8], AdjustedTokens)>, PaymentError> {
+    ) -> Result<Option<(&'a [u8], VerifiedPayment)>, PaymentError> {
         let SignedPayment::Payment { data } = payment else { return Ok(None) };
         // A proxy sends the same charge with every request until it signs a new one. Verifying it each time costs more
         // than everything else that a client does for a small request.
-        if let Some((verified, tokens)) = &self.last_verified
+        if let Some((verified, charge)) = &self.last_verified
             && **verified == **data
         {
-            return Ok(Some((data, *tokens)));
+            return Ok(Some((data, *charge)));
         }
         let Contracts { proxy_key, client, .. } = &self.contracts;
-        let tokens = payment::verify(data, PaymentKind::ClientCharge, client, proxy_key)?.tokens();
-        self.last_verified = Some(((*data).into(), tokens));
-        Ok(Some((data, tokens)))
+        let charge = payment::verify(data, PaymentKind::ClientCharge, client, proxy_key)?;
+        self.last_verified = Some(((*data).into(), charge));
+        Ok(Some((data, charge)))
     }
 }
 
@@ -141,9 +150,10 @@ impl Accounts {
     pub(crate) fn restored(kept: Vec<KeptPayment>) -> Self {
         let account = |kept: KeptPayment| {
             let KeptPayment { proxy_key, proxy, own, payment, signed, stored, known, .. } = kept;
+            let charge = payment::verify(&payment, PaymentKind::ClientCharge, &own, &proxy_key);
             let account = Account {
                 totals: Totals { signed, stored, used: known },
-                best_charge: Some(payment.into()),
+                best_charge: charge.ok().map(|charge| (payment.into(), charge)),
                 ..Account::new(Contracts { proxy_key, proxy, client: own })
             };
             (proxy, account)
@@ -162,7 +172,7 @@ impl Accounts {
                 own: client,
                 // The contracts follow from it; the client never asks.
                 params_version: 0,
-                payment: account.best_charge.as_ref()?.to_vec(),
+                payment: account.best_charge.as_ref()?.0.to_vec(),
                 signed: totals.signed,
                 stored: totals.stored,
                 known: totals.used,
@@ -171,17 +181,18 @@ impl Accounts {
         self.lock().values().filter_map(kept).collect()
     }
 
-    /// Opens the account behind `contracts`, or finds it unchanged.
+    /// Opens the account behind `contracts`, or finds it unchanged. Gives the count of what requests ask for.
     ///
     /// # Errors
     /// [`SessionError::Changed`] if the proxy contract is known with another key or another client contract.
-    pub(crate) fn open(&self, contracts: Contracts) -> Result<(), SessionError> {
+    pub(crate) fn open(&self, contracts: Contracts) -> Result<Arc<AtomicU64>, SessionError> {
         let fresh = Account::new(contracts);
         let mut accounts = self.lock();
-        if accounts.entry(contracts.proxy).or_insert(fresh).contracts != contracts {
+        let account = accounts.entry(contracts.proxy).or_insert(fresh);
+        if account.contracts != contracts {
             return Err(SessionError::Changed);
         }
-        Ok(())
+        Ok(Arc::clone(&account.asked))
     }
 
     /// Works on the account of a proxy whose handshake opened it.

@@ -3,6 +3,7 @@
 //! Each state holds what was checked so far and consumes itself on the proxy's answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use node::{ConnectingParty, check_image};
@@ -14,7 +15,7 @@ use wire::client::{
 };
 use wire::peer;
 
-use super::{Accounts, Contracts, SessionError};
+use super::{Accounts, Contracts, RequestMessage, SessionError};
 use crate::secret::LoginSecret;
 
 /// Who the client is, independent of the proxy.
@@ -51,6 +52,8 @@ pub(crate) struct Session {
     pub(crate) protocol: ProtocolVersion,
     /// Names the account.
     pub(crate) proxy_contract: Address,
+    /// What requests have asked for, in all sessions with this proxy.
+    asked: Arc<AtomicU64>,
 }
 
 /// Versions that we speak. Deployed clients offer 1 to 2; a proxy that knows no versions answers without one,
@@ -59,6 +62,14 @@ const PROTOCOLS: ProtoRange = ProtoRange {
     min_proto_version: ProtocolVersion::V1.number(),
     max_proto_version: ProtocolVersion::LATEST.number(),
 };
+
+impl Session {
+    /// A request is on its way: whatever it comes to, it is no more than follows from this.
+    pub(crate) fn ask(&self, request: &RequestMessage<'_>) {
+        let tokens = u64::from(request.tokens_max).saturating_add(request.body.len() as u64);
+        self.asked.fetch_add(tokens.saturating_mul(request.max_coefficient.get().into()), Ordering::Relaxed);
+    }
+}
 
 impl ExpectConnected {
     /// The first query to a proxy that attested `image`.
@@ -102,7 +113,7 @@ impl ExpectConnected {
         let proxy = party.verify(&self.config, &connected.params, connected.client_sc_address)?;
         let (proxy_key, client) = (proxy.key(), proxy.own_contract());
         let contracts = Contracts { proxy_key, proxy: proxy.contract(), client };
-        accounts.open(contracts)?;
+        let asked = accounts.open(contracts)?;
         accounts.with(&contracts.proxy, |account| account.take_payment(&connected.signed_payment));
         let secret = self.party.secret.of(&client);
         let (query, nonce) = match connected.auth {
@@ -113,7 +124,7 @@ impl ExpectConnected {
                 (wire::encode(&AuthorizeWithProxyLong {}), Some(nonce.cast_unsigned()))
             }
         };
-        let session = Session { protocol: proxy.protocol(), proxy_contract: contracts.proxy };
+        let session = Session { protocol: proxy.protocol(), proxy_contract: contracts.proxy, asked };
         Ok((ExpectAuthorization { session, contracts, nonce, config: self.config }, query))
     }
 }

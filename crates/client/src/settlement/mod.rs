@@ -13,8 +13,12 @@
 //! - Once the contract closes, nothing is paid in any more, and it is closed by force as soon as it may be: the owner
 //!   gets out whatever the proxy does.
 //! - A charge is landed only if the proxy signed it and it counts more than the chain does.
+//! - A proxy that charges what this client's own requests cannot have cost gets nothing more, and the contract closes.
+//! - What is paid in at a proxy has a limit for each day, whatever became of it, and needs somebody who uses the proxy, and a
+//!   proxy contract that takes it.
 
 mod kept;
+mod memory;
 mod order;
 mod policy;
 mod purse;
@@ -30,6 +34,7 @@ use ton::states::{ClientData, ContractState};
 use units::{AdjustedTokens, NanoTon};
 
 pub use kept::MalformedContracts;
+pub use memory::Memory;
 pub use order::{AMOUNT_MAX, ATTACHED, Duty, FEES, Order, Terms};
 pub use policy::Policy;
 use policy::{Funds, Need, Pace};
@@ -50,8 +55,10 @@ pub enum Action {
 pub enum OrderEnd {
     /// The contract did what it says.
     Done,
-    /// The contract refused, or nobody can say what became of it; what the contract shows counts.
+    /// The contract refused.
     Refused,
+    /// It left, and nobody can say what became of it: what the contract shows counts.
+    Unresolved,
     /// It never left the wallet, and never will.
     NotSent,
 }
@@ -99,8 +106,24 @@ pub struct View {
     pub under_way: Option<Duty>,
     /// What the node wallet lacks to pay in; none if it does not matter now.
     pub missing: Option<NanoTon>,
+    /// Why nothing is paid in although it should be; none where there is no such reason.
+    pub held: Option<&'static str>,
     /// Orders in a row that failed.
     pub failures: u32,
+}
+
+/// What a proxy contract is good for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyStand {
+    /// It was not read yet.
+    #[default]
+    Unknown,
+    /// It takes deposits.
+    Works,
+    /// It is not there, another one, or without its stake.
+    Unfit,
+    /// It closes, and with it the clients' contracts.
+    Leaves,
 }
 
 /// How long after a failure an order is tried again; doubled with each.
@@ -113,8 +136,14 @@ const LOOK_CLOSING: Duration = Duration::from_secs(30);
 const SHOWS_WITHIN: Duration = Duration::from_secs(120);
 /// How long a closed contract is looked at: what the proxy contract cannot pay comes back to it within seconds.
 const CLOSED_FOR: Duration = Duration::from_secs(60);
+/// How long it is kept in mind: one server's word that it is closed is no proof.
+const REMEMBERED_FOR: Duration = Duration::from_secs(7 * 24 * 3_600);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// Connections that wait to be registered. A proxy gives each connection one number.
 const NONCES_MAX: usize = 64;
+
+/// Why a contract was closed.
+const OVERCHARGED: &str = "the proxy charged more than this client's requests can have cost";
 
 /// What a client knows of its contract with one proxy, and does about it.
 #[derive(Debug)]
@@ -127,31 +156,34 @@ pub struct Settlement {
     used: AdjustedTokens,
     pace: Pace,
     charge: Option<VerifiedPayment>,
-    /// Somebody wants to use the proxy.
-    is_wanted: bool,
-    wishes: Wishes,
+    /// What this client's requests can have cost in this life.
+    cost_max: AdjustedTokens,
+    /// What was charged when the contract was first read in this life.
+    charged_before: Option<AdjustedTokens>,
+    is_overcharged: bool,
+    proxy: ProxyStand,
+    /// Connections to the proxy, authorised or not yet.
+    sessions: usize,
+    memory: Memory,
+    /// What may still be paid in at the proxy today, by all contracts with it.
+    today: NanoTon,
     /// The order that moves money or changes the contract.
     on_its_way: Option<OnItsWay>,
     /// The last order that was done, while its effect does not show yet.
     awaited: Option<Awaited>,
-    /// Since when the contract is closed: what it sent may still come back to it.
-    closed_since: Option<Duration>,
+    /// An order ended since the contract was read.
+    must_look: bool,
     registrations: BTreeMap<u64, Registration>,
+    /// Registrations since the last one that led to a session, and when the next one may go.
+    futile: u32,
+    register_at: Duration,
     missing: Option<NanoTon>,
+    held: Option<&'static str>,
     failures: u32,
     not_before: Duration,
     look_at: Option<Duration>,
-    /// What was due until then is done.
-    advanced_to: Duration,
     next_order: u64,
     outbox: VecDeque<Action>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Wishes {
-    close: bool,
-    /// When the params changed.
-    outdated_since: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -185,11 +217,11 @@ struct Registration {
 }
 
 impl Settlement {
-    /// The settlement of the contract of `terms`. Orders are numbered from `first_order` on; numbers of two lives of a
+    /// The settlement of the contract of `terms`, of which `memory` is what has to survive. Orders are numbered from `first_order` on; numbers of two lives of a
     /// client must not meet, and of the life before no order may be on its way any more: it would not be known, and be
     /// given again.
     #[must_use]
-    pub fn new(terms: Terms, policy: Policy, first_order: OrderId) -> Self {
+    pub fn new(terms: Terms, policy: Policy, memory: Memory, first_order: OrderId) -> Self {
         Self {
             terms,
             policy,
@@ -198,17 +230,24 @@ impl Settlement {
             used: AdjustedTokens::ZERO,
             pace: Pace::default(),
             charge: None,
-            is_wanted: false,
-            wishes: Wishes::default(),
+            cost_max: AdjustedTokens::ZERO,
+            charged_before: None,
+            is_overcharged: false,
+            proxy: ProxyStand::Unknown,
+            sessions: 0,
+            memory,
+            today: NanoTon::ZERO,
             on_its_way: None,
             awaited: None,
-            closed_since: None,
+            must_look: false,
             registrations: BTreeMap::new(),
+            futile: 0,
+            register_at: Duration::ZERO,
             missing: None,
+            held: None,
             failures: 0,
             not_before: Duration::ZERO,
             look_at: Some(Duration::ZERO),
-            advanced_to: Duration::ZERO,
             next_order: first_order.0,
             outbox: VecDeque::new(),
         }
@@ -220,16 +259,26 @@ impl Settlement {
         &self.terms
     }
 
-    /// The contract as it is now; `None` if there is none.
-    pub fn looked(&mut self, contract: Option<ClientData>, now: Duration) {
+    /// What has to survive this process: whatever was ordered counts on it.
+    #[must_use]
+    pub const fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The contract as it is now, `None` if there is none, and what the proxy contract is good for.
+    pub fn looked(&mut self, contract: Option<ClientData>, proxy: ProxyStand, now: Duration) {
         self.look_at = None;
-        if let Some(data) = &contract
-            && self.used == AdjustedTokens::ZERO
-        {
-            // The pace is measured from here. What was used in an earlier life was told before, and is no pace.
-            self.pace.take(data.tokens_used, now);
+        self.must_look = false;
+        self.proxy = proxy;
+        if let Some(data) = &contract {
+            if self.used == AdjustedTokens::ZERO {
+                // The pace is measured from here. What was used in an earlier life was told before, and is no pace.
+                self.pace.take(data.tokens_used, now);
+            }
+            self.charged_before.get_or_insert(data.tokens_used);
         }
         self.contract = Some(contract);
+        self.check_charged();
         self.check_awaited(now);
         self.advance(now);
     }
@@ -240,10 +289,20 @@ impl Settlement {
         self.advance(now);
     }
 
+    /// What may still be paid in at the proxy today.
+    pub fn today(&mut self, amount: NanoTon) {
+        self.today = amount;
+    }
+
+    /// What requests have asked for in this life: see [`Terms::cost_max`]. It only grows.
+    pub fn asked(&mut self, asked: u64) {
+        self.cost_max = self.cost_max.max(self.terms.cost_max(asked));
+    }
+
     /// What was used since the contract began, as the proxy says, and the largest charge that it signed. Both only grow.
     pub fn used(&mut self, used: AdjustedTokens, charge: Option<VerifiedPayment>, now: Duration) {
         self.used = self.used.max(used);
-        self.pace.take(self.used, now);
+        self.pace.take(self.believed(), now);
         let known = self.charge.map(|charge| charge.tokens());
         if let Some(charge) = charge.filter(|charge| known.is_none_or(|known| charge.tokens() > known)) {
             self.charge = Some(charge);
@@ -251,16 +310,59 @@ impl Settlement {
         self.advance(now);
     }
 
-    /// The proxy shall be used: the contract is opened if there is none.
+    /// A connection to the proxy begins: the contract is opened if there is none. [`Self::leave`] says when it ends.
     pub fn want(&mut self, now: Duration) {
-        self.is_wanted = true;
+        self.sessions += 1;
+        self.memory.unused_since = None;
+        self.advance(now);
+    }
+
+    /// A connection that was wanted has ended.
+    pub fn leave(&mut self) {
+        self.sessions = self.sessions.saturating_sub(1);
+    }
+
+    /// A connection was authorised.
+    pub fn authorised(&mut self) {
+        (self.futile, self.register_at) = (0, Duration::ZERO);
+    }
+
+    /// Orders that were not handed out yet send so much.
+    #[must_use]
+    pub fn promised(&self) -> NanoTon {
+        let value = |action: &Action| match action {
+            Action::Send(order) => order.duty.value(),
+            Action::Look => NanoTon::ZERO,
+        };
+        let add = |sum: NanoTon, value| sum.checked_add(value).unwrap_or(NanoTon::new(u64::MAX));
+        self.outbox.iter().map(value).fold(NanoTon::ZERO, add)
+    }
+
+    /// Whether the proxy charged what this client cannot have used.
+    #[must_use]
+    pub const fn is_overcharged(&self) -> bool {
+        self.is_overcharged
+    }
+
+    /// Whether anybody uses the proxy, or is about to.
+    #[must_use]
+    pub const fn is_wanted(&self) -> bool {
+        self.sessions > 0
+    }
+
+    /// Nobody will use the proxy again, as far as can be told: it is not listed, or has another contract now. After a day of
+    /// this the contract closes.
+    pub fn abandoned(&mut self, is_abandoned: bool, now: Duration) {
+        match is_abandoned && self.sessions == 0 {
+            true => _ = self.memory.unused_since.get_or_insert(whole(now)),
+            false => self.memory.unused_since = None,
+        }
         self.advance(now);
     }
 
     /// A connection must be registered under the proxy's number for it: the long way to be authorised. Asked for again,
     /// nothing happens.
     pub fn register(&mut self, nonce: u64, now: Duration) {
-        self.is_wanted = true;
         if self.registrations.len() < NONCES_MAX {
             self.registrations.entry(nonce).or_default();
         }
@@ -275,8 +377,13 @@ impl Settlement {
     /// The network's params have changed at `now`: this contract is used no more. A proxy pays its clients back by itself
     /// when it moves to new contracts; if it does not in time, this side closes. Said again, nothing changes.
     pub fn outdated(&mut self, now: Duration) {
-        self.wishes.outdated_since.get_or_insert(now);
+        self.memory.outdated_since.get_or_insert(whole(now));
         self.advance(now);
+    }
+
+    /// They are those of the contract after all: what was said before came from a server that was behind.
+    pub fn current(&mut self) {
+        self.memory.outdated_since = None;
     }
 
     /// What became of an order. One that is not known changes nothing.
@@ -284,17 +391,23 @@ impl Settlement {
         if let Some(OnItsWay { order, before }) = self.on_its_way.filter(|sent| sent.order.id == id) {
             self.on_its_way = None;
             match end {
-                OrderEnd::Done => self.awaited = Some(Awaited { duty: order.duty, before, since: now }),
-                OrderEnd::Refused | OrderEnd::NotSent => self.failed(now),
+                OrderEnd::Done | OrderEnd::Unresolved => {
+                    self.awaited = Some(Awaited { duty: order.duty, before, since: now });
+                }
+                OrderEnd::Refused | OrderEnd::NotSent => {
+                    self.memory.came_back(order.duty.amount());
+                    self.failed(now);
+                }
             }
             // Whatever it says, the contract tells.
             self.look_at = Some(now);
+            self.must_look = true;
         }
         for registration in self.registrations.values_mut().filter(|known| known.order == Some(id)) {
             registration.order = None;
             match end {
                 OrderEnd::Done => registration.is_done = true,
-                OrderEnd::Refused | OrderEnd::NotSent => {
+                OrderEnd::Refused | OrderEnd::Unresolved | OrderEnd::NotSent => {
                     registration.not_before = now + pause(registration.failures);
                     registration.failures = registration.failures.saturating_add(1);
                 }
@@ -306,20 +419,6 @@ impl Settlement {
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.outbox.pop_front()
-    }
-
-    /// When [`Self::advance`] has something to do again, if nothing else happens before.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Duration> {
-        self.registrations
-            .values()
-            .map(|known| known.not_before)
-            .chain(self.look_at)
-            .chain([self.not_before])
-            .chain(self.outdated_at())
-            .chain(self.unlocks_at())
-            .filter(|at| *at > self.advanced_to)
-            .min()
     }
 
     /// How the contract is.
@@ -339,7 +438,7 @@ impl Settlement {
             (Some(_), Some((ContractState::Closed, _))) => Stage::Closed,
         };
         let left = data.map_or(NanoTon::ZERO, |data| self.left(data));
-        let used = data.map_or(self.used, |data| self.used.max(data.tokens_used));
+        let used = data.map_or(self.used, |data| self.believed().max(data.tokens_used));
         View {
             stage,
             state: data.map_or(ContractState::Normal, |data| data.state),
@@ -352,6 +451,7 @@ impl Settlement {
             unspent: left.buys(self.terms.price()),
             under_way: self.under_way(),
             missing: self.missing,
+            held: if self.is_overcharged { Some(OVERCHARGED) } else { self.held },
             failures: self.failures,
         }
     }
@@ -359,18 +459,23 @@ impl Settlement {
     /// Whether nothing can happen to the contract any more: it can be forgotten.
     #[must_use]
     pub fn is_finished(&self, now: Duration) -> bool {
-        self.closed_since.is_some_and(|since| since + CLOSED_FOR <= now)
+        self.memory.closed_since.is_some_and(|since| since + REMEMBERED_FOR <= now)
     }
 
     /// Whether the network's params have changed.
     #[must_use]
     pub const fn is_outdated(&self) -> bool {
-        self.wishes.outdated_since.is_some()
+        self.memory.outdated_since.is_some()
     }
 
     fn contract_data(&self) -> Option<&ClientData> {
         self.contract.as_ref().and_then(Option::as_ref)
     }
+}
+
+/// Without what a file would not keep.
+const fn whole(at: Duration) -> Duration {
+    Duration::from_secs(at.as_secs())
 }
 
 fn available(data: &ClientData) -> NanoTon {

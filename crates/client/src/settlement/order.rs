@@ -5,8 +5,8 @@ use ton::contracts::{self, StateInit};
 use ton::message::InternalMessage;
 use ton::messages::ClientMessage;
 use ton::payment::SignedPayment;
-use ton::{Address, RootConfig};
-use units::{NanoTon, PublicKey};
+use ton::{Address, Multipliers, RootConfig};
+use units::{AdjustedTokens, NanoTon, PublicKey};
 
 use crate::secret::LoginSecret;
 
@@ -109,11 +109,16 @@ pub struct Terms {
     secret_hash: [u8; 32],
     price: NanoTon,
     stake: NanoTon,
+    /// The price of the dearest kind of tokens, in ten-thousandths.
+    multiplier_max: u32,
     /// How long this side waits before it takes what a closing contract holds.
     delay_s: u32,
     /// Time between this side's right to close an outdated contract and the end of the proxy's.
     outdated_for_s: u64,
 }
+
+/// How much dearer than expected a request may be.
+const COST_MARGIN: u128 = 16;
 
 impl Terms {
     /// The contract of the node wallet `wallet` with the proxy contract `proxy`, whose payments `key` signs.
@@ -138,6 +143,7 @@ impl Terms {
             secret_hash: secret.of(&contract).hash(),
             price: params.price_per_token,
             stake: params.min_client_stake,
+            multiplier_max: dearest(&params.multipliers),
             delay_s: client_delay,
             // Half of what the proxy's delay exceeds ours by: the rest is for what may go wrong on the way.
             outdated_for_s: u64::from(proxy_delay.saturating_sub(client_delay)) / 2,
@@ -160,6 +166,15 @@ impl Terms {
     #[must_use]
     pub const fn stake(&self) -> NanoTon {
         self.stake
+    }
+
+    /// What requests can have cost, with a margin, that asked for so many tokens: their queries' bytes and the tokens that they
+    /// allowed, times the price ceiling in thousandths. An answer costs more than that with several choices or with
+    /// images that a query names.
+    #[must_use]
+    pub(super) fn cost_max(&self, asked: u64) -> AdjustedTokens {
+        let tokens = u128::from(asked) * u128::from(self.multiplier_max) * COST_MARGIN / 10_000_000;
+        AdjustedTokens::new(u64::try_from(tokens).unwrap_or(u64::MAX))
     }
 
     /// How long after it began to close this side may take what a contract holds, in seconds.
@@ -201,4 +216,9 @@ impl Terms {
             body: Some(body),
         }
     }
+}
+
+fn dearest(multipliers: &Multipliers) -> u32 {
+    let Multipliers { prompt, cached, completion, reasoning } = *multipliers;
+    [prompt, cached, completion, reasoning].into_iter().map(|multiplier| multiplier.get()).max().unwrap_or(0)
 }

@@ -12,9 +12,12 @@ use super::order::AMOUNT_MAX;
 pub struct Policy {
     /// The balance shall last for so many minutes of use as it was lately.
     pub minutes: u32,
-    /// No top-up lifts what is left above this, whatever use was like. What a proxy's key can take is what a client
+    /// No top-up lifts what a contract holds above this, whatever a proxy says about use: its key can take what a client
     /// has paid in.
     pub balance_max: NanoTon,
+    /// No more than this is paid in at one proxy in a day, what became of it be as it may: a proxy that takes what it
+    /// should not, or a server that hides what arrived, gets so much before somebody looks.
+    pub deposits_per_day_max: NanoTon,
     /// What the node wallet keeps: its contract refuses orders below 2 TON.
     pub wallet_reserve: NanoTon,
 }
@@ -24,6 +27,7 @@ impl Default for Policy {
         Self {
             minutes: 10,
             balance_max: NanoTon::new(100_000_000_000),
+            deposits_per_day_max: NanoTon::new(100_000_000_000),
             wallet_reserve: NanoTon::new(2_200_000_000),
         }
     }
@@ -41,6 +45,8 @@ pub(super) enum Need {
         /// What the wallet lacks for a full top-up.
         missing: NanoTon,
     },
+    /// It is low, and no more may be paid in today.
+    Tomorrow,
 }
 
 impl Policy {
@@ -49,7 +55,7 @@ impl Policy {
     ///
     /// Amounts are rounded down to whole tokens: a remainder buys nothing, and stays in the wallet.
     pub(super) fn need(&self, facts: &Funds) -> Need {
-        let Funds { left, pace, stake, price, wallet, attached } = *facts;
+        let Funds { left, balance, pace, stake, price, wallet, attached, today } = *facts;
         if price == NanoTon::ZERO {
             return Need::Nothing;
         }
@@ -61,15 +67,20 @@ impl Policy {
         }
         let wanted = NanoTon::new(stake.get().max(of_use(1))).min(self.balance_max).saturating_sub(left);
         let wanted = whole_tokens(wanted.min(AMOUNT_MAX), price);
-        let kept = self.kept(attached);
-        let affordable = whole_tokens(wallet.saturating_sub(kept), price);
         // A quarter of what is wanted is worth its fee; less would be paid in again and again.
-        if wanted == NanoTon::ZERO {
+        let part = NanoTon::new(wanted.get().div_ceil(4));
+        let kept = self.kept(attached);
+        let affordable = wallet.saturating_sub(kept);
+        // What is used and not charged yet is still there, and may be more than its proxy says.
+        let room = whole_tokens(self.balance_max.saturating_sub(balance), price);
+        let today = whole_tokens(today, price);
+        let amount = whole_tokens(wanted.min(affordable), price).min(room).min(today);
+        if wanted == NanoTon::ZERO || room < part {
             Need::Nothing
-        } else if affordable >= wanted {
-            Need::TopUp(wanted)
-        } else if affordable.get() >= wanted.get().div_ceil(4) {
-            Need::TopUp(affordable)
+        } else if today < part {
+            Need::Tomorrow
+        } else if amount >= part {
+            Need::TopUp(amount)
         } else {
             let needed = kept.checked_add(wanted).unwrap_or(NanoTon::new(u64::MAX));
             Need::Funds { missing: needed.saturating_sub(wallet) }
@@ -88,12 +99,16 @@ impl Policy {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Funds {
     pub(super) left: NanoTon,
+    /// In the contract, used or not.
+    pub(super) balance: NanoTon,
     /// Nanotons a minute.
     pub(super) pace: NanoTon,
     pub(super) stake: NanoTon,
     pub(super) price: NanoTon,
     pub(super) wallet: NanoTon,
     pub(super) attached: NanoTon,
+    /// What may still be paid in at this proxy today.
+    pub(super) today: NanoTon,
 }
 
 /// `amount` without the remainder, which buys nothing.
@@ -142,16 +157,23 @@ mod tests {
     fn funds(left: u64, pace: u64, wallet: u64) -> Funds {
         Funds {
             left: NanoTon::new(left),
+            balance: NanoTon::new(left),
             pace: NanoTon::new(pace),
             stake: NanoTon::new(TON),
             price: NanoTon::new(7),
             wallet: NanoTon::new(wallet),
             attached: NanoTon::new(TON / 10),
+            today: NanoTon::new(u64::MAX),
         }
     }
 
     fn policy() -> Policy {
-        Policy { minutes: 10, balance_max: NanoTon::new(50 * TON), wallet_reserve: NanoTon::new(2 * TON) }
+        Policy {
+            minutes: 10,
+            balance_max: NanoTon::new(50 * TON),
+            wallet_reserve: NanoTon::new(2 * TON),
+            ..Policy::default()
+        }
     }
 
     #[test]
@@ -208,6 +230,28 @@ mod tests {
         assert_eq!(policy().need(&funds(0, 0, kept + quarter)), Need::TopUp(NanoTon::new(quarter)));
         let missing = NanoTon::new(wanted - quarter + 7);
         assert_eq!(policy().need(&funds(0, 0, kept + quarter - 7)), Need::Funds { missing });
+    }
+
+    #[test]
+    fn what_a_proxy_says_was_used_does_not_lift_the_contract_above_the_limit() {
+        // Nothing is left, it says, and all of it is there.
+        let with = |tons| Funds { balance: NanoTon::new(tons * TON), ..funds(0, TON, 100 * TON) };
+        assert_eq!(policy().need(&with(50)), Need::Nothing);
+        assert_eq!(
+            policy().need(&with(45)),
+            Need::TopUp(whole_tokens(NanoTon::new(5 * TON), NanoTon::new(7)))
+        );
+        // A part that is not worth its fee waits until it is charged.
+        assert_eq!(policy().need(&with(48)), Need::Nothing);
+    }
+
+    #[test]
+    fn a_day_has_its_limit() {
+        let with = |today| Funds { today: NanoTon::new(today), ..funds(0, 0, 10 * TON) };
+        let price = NanoTon::new(7);
+        assert_eq!(policy().need(&with(TON / 2)), Need::TopUp(whole_tokens(NanoTon::new(TON / 2), price)));
+        assert_eq!(policy().need(&with(TON / 4 - 1)), Need::Tomorrow);
+        assert_eq!(policy().need(&with(0)), Need::Tomorrow);
     }
 
     #[test]

@@ -7,14 +7,18 @@ use ton::states::{ClientData, ContractState};
 use units::{AdjustedTokens, NanoTon};
 
 use super::{
-    ATTACHED, Action, Before, CLOSED_FOR, Duty, Funds, LOOK_CLOSING, LOOK_SOON, Need, OnItsWay, Order,
-    SHOWS_WITHIN, Settlement, available, pause,
+    ATTACHED, Action, Before, CLOSED_FOR, DAY, Duty, Funds, LOOK_CLOSING, LOOK_SOON, Need, OnItsWay, Order,
+    ProxyStand, SHOWS_WITHIN, Settlement, available, pause, whole,
 };
 
+/// Why nothing is paid in.
+pub(super) const TOMORROW: &str =
+    "as much as deposits_per_day_max_nanotons allows was paid in at this proxy today";
+const UNFIT: &str = "the proxy contract is not there, has no stake, or is being closed";
+
 impl Settlement {
-    /// Does what is due. Every fact leads here; otherwise to be called when [`Self::poll_timeout`] has passed.
+    /// Does what is due. Every fact leads here; otherwise to be called now and then.
     pub fn advance(&mut self, now: Duration) {
-        self.advanced_to = now;
         if self.look_at.is_some_and(|at| at <= now) {
             // Once, until it is answered or something new asks for it.
             self.look_at = None;
@@ -25,10 +29,15 @@ impl Settlement {
         }
         self.give_up_awaiting(now);
         self.advance_closed(now);
-        if self.on_its_way.is_none() && self.awaited.is_none() && self.not_before <= now {
-            self.missing = None;
+        if self.proxy == ProxyStand::Leaves || self.unused_until().is_some_and(|at| at <= now) {
+            // Only what is there can be closed; what is not there is not opened.
+            self.memory.close = true;
+        }
+        let is_idle = self.on_its_way.is_none() && self.awaited.is_none();
+        if is_idle && !self.must_look && self.not_before <= now {
+            (self.missing, self.held) = (None, None);
             match self.contract_data().cloned() {
-                None => self.advance_without_contract(),
+                None => self.advance_without_contract(now),
                 Some(data) => match data.state {
                     ContractState::Normal => self.advance_open(&data, now),
                     ContractState::Closing => self.advance_closing(now),
@@ -46,48 +55,96 @@ impl Settlement {
         }
     }
 
-    fn advance_without_contract(&mut self) {
-        if !self.is_wanted || self.is_leaving() || self.wishes.outdated_since.is_some() {
+    fn advance_without_contract(&mut self, now: Duration) {
+        if !self.is_wanted() || self.is_leaving() || self.is_outdated() || !self.takes_deposits() {
             return;
         }
-        match self.policy.need(&self.funds(NanoTon::ZERO, self.terms.stake(), AdjustedTokens::ZERO)) {
-            Need::TopUp(amount) => self.send(Duty::Open { amount }),
-            // Tokens without a price: the contract is made all the same, since a proxy serves nobody without one.
-            Need::Nothing => self.send(Duty::Open { amount: NanoTon::ZERO }),
-            Need::Funds { missing } => self.missing = Some(missing),
+        let none = NanoTon::ZERO;
+        if self.today == none {
+            self.held = Some(TOMORROW);
+            return;
         }
+        match self.policy.need(&self.funds(none, none, self.terms.stake(), AdjustedTokens::ZERO)) {
+            Need::TopUp(amount) => self.send(Duty::Open { amount }, now),
+            // Tokens without a price: the contract is made all the same, since a proxy serves nobody without one.
+            Need::Nothing => self.send(Duty::Open { amount: NanoTon::ZERO }, now),
+            Need::Funds { missing } => self.missing = Some(missing),
+            Need::Tomorrow => self.held = Some(TOMORROW),
+        }
+    }
+
+    /// Whether the proxy contract takes what is paid in; says why not.
+    fn takes_deposits(&mut self) -> bool {
+        self.held = match self.proxy {
+            ProxyStand::Works => return true,
+            ProxyStand::Unknown => None,
+            ProxyStand::Unfit | ProxyStand::Leaves => Some(UNFIT),
+        };
+        false
     }
 
     fn advance_open(&mut self, data: &ClientData, now: Duration) {
         if self.is_leaving() || self.outdated_at().is_some_and(|at| at <= now) {
-            self.wishes.close = true;
-            return self.send(Duty::RequestRefund);
+            self.memory.close = true;
+            return self.send(Duty::RequestRefund, now);
         }
-        if self.wishes.outdated_since.is_some() {
+        // A proxy that nobody uses gets nothing, and has nothing landed.
+        if self.is_outdated() || !self.is_wanted() {
             return;
         }
         if let Some(charge) = self.charge
+            && charge.tokens() <= self.chargeable_max()
             && self.is_worth_landing(data, charge.tokens())
         {
-            return self.send(Duty::Charge(*charge.signed()));
+            return self.send(Duty::Charge(*charge.signed()), now);
         }
         let knows_secret = data.secret_hash == *self.terms.secret_hash();
-        let pace = self.pace.per_minute(self.used, now);
-        match self.policy.need(&self.funds(self.left(data), data.stake, pace)) {
-            Need::TopUp(amount) => return self.top_up(data, amount),
+        let pace = self.pace.per_minute(self.believed(), now);
+        match self.policy.need(&self.funds(self.left(data), data.balance, data.stake, pace)) {
+            Need::TopUp(amount) => {
+                if self.takes_deposits() {
+                    return self.top_up(data, amount, now);
+                }
+            }
             Need::Funds { missing } => self.missing = Some(missing),
+            Need::Tomorrow => self.held = Some(TOMORROW),
             Need::Nothing => {}
         }
-        if self.is_wanted && !knows_secret {
-            self.send(Duty::ChangeSecret);
+        if !knows_secret {
+            self.send(Duty::ChangeSecret, now);
         }
+    }
+
+    /// A proxy that charges what this client cannot have used is left.
+    pub(super) fn check_charged(&mut self) {
+        let charged = self.contract_data().map_or(AdjustedTokens::ZERO, |data| data.tokens_used);
+        let chargeable = self.chargeable_max();
+        if charged > chargeable {
+            self.is_overcharged = true;
+            self.memory.close = true;
+        }
+    }
+
+    /// The most that can have been used honestly: what was charged before this life, what was used then and not charged yet,
+    /// which the stake covers, and what the requests of this life can have cost.
+    fn chargeable_max(&self) -> AdjustedTokens {
+        let Some(before) = self.charged_before else { return AdjustedTokens::new(u64::MAX) };
+        let stake = self.contract_data().map_or(self.terms.stake(), |data| data.stake);
+        let unlanded = stake.buys(self.terms.price()).unwrap_or(AdjustedTokens::new(u64::MAX));
+        let sum = before.get().saturating_add(unlanded.get()).saturating_add(self.cost_max.get());
+        AdjustedTokens::new(sum)
+    }
+
+    /// What was used, as far as the proxy can be believed.
+    pub(super) fn believed(&self) -> AdjustedTokens {
+        self.used.min(self.chargeable_max())
     }
 
     /// The proxy may pay at once; the contract is looked at until it does, or until it need not.
     fn advance_closing(&mut self, now: Duration) {
-        self.wishes.close = true;
+        self.memory.close = true;
         match self.unlocks_at() {
-            Some(at) if at <= now => self.send(Duty::ForceRefund),
+            Some(at) if at <= now => self.send(Duty::ForceRefund, now),
             _ => {
                 self.look_at.get_or_insert(now + LOOK_CLOSING);
             }
@@ -96,10 +153,13 @@ impl Settlement {
 
     fn advance_closed(&mut self, now: Duration) {
         if self.contract_data().is_none_or(|data| data.state != ContractState::Closed) {
-            self.closed_since = None;
+            // Without a word from the chain nothing has changed.
+            if self.contract.is_some() {
+                self.memory.closed_since = None;
+            }
             return;
         }
-        let since = *self.closed_since.get_or_insert(now);
+        let since = *self.memory.closed_since.get_or_insert(whole(now));
         if now < since + CLOSED_FOR {
             self.look_at.get_or_insert(now + LOOK_CLOSING);
         }
@@ -111,7 +171,7 @@ impl Settlement {
             // Messages of one sender arrive in order: behind the one that makes the contract.
             None => self.is_opening(),
         };
-        if !is_open || self.is_leaving() {
+        if !is_open || self.is_leaving() || self.register_at > now {
             return;
         }
         let due: Vec<u64> = self
@@ -126,6 +186,14 @@ impl Settlement {
                 known.order = Some(order.id);
             }
             self.outbox.push_back(Action::Send(order));
+            // A link may break once; a proxy that always does is not paid for it.
+            if self.futile > 0 {
+                self.register_at = now + pause(self.futile - 1);
+            }
+            self.futile = self.futile.saturating_add(1);
+            if self.register_at > now {
+                return;
+            }
         }
     }
 
@@ -134,8 +202,12 @@ impl Settlement {
         duties.iter().flatten().any(|duty| matches!(duty, Duty::Open { .. }))
     }
 
-    pub(super) fn send(&mut self, duty: Duty) {
+    pub(super) fn send(&mut self, duty: Duty, now: Duration) {
         let order = self.number(duty);
+        if matches!(duty, Duty::Open { .. }) || duty.amount() > NanoTon::ZERO {
+            self.memory.pay_in(duty.amount(), now);
+            self.today = self.today.saturating_sub(duty.amount());
+        }
         let before = self.contract_data().map_or_else(Before::default, |data| Before {
             paid_in: self.paid_in(data),
             unlock_at: data.unlock_at,
@@ -191,18 +263,21 @@ impl Settlement {
             self.awaited = None;
             self.failed(now);
             self.look_at.get_or_insert(now + LOOK_SOON);
+            self.must_look = true;
         }
     }
 
-    fn funds(&self, left: NanoTon, stake: NanoTon, pace: AdjustedTokens) -> Funds {
+    fn funds(&self, left: NanoTon, balance: NanoTon, stake: NanoTon, pace: AdjustedTokens) -> Funds {
         let price = self.terms.price();
         Funds {
             left,
+            balance,
             pace: price.charge(pace).unwrap_or(NanoTon::new(u64::MAX)),
             stake,
             price,
             wallet: self.wallet,
             attached: ATTACHED,
+            today: self.today,
         }
     }
 
@@ -213,7 +288,7 @@ impl Settlement {
 
     /// Used and not charged on the chain.
     pub(super) fn owed(&self, data: &ClientData) -> NanoTon {
-        let unlanded = self.used.saturating_sub(data.tokens_used);
+        let unlanded = self.believed().saturating_sub(data.tokens_used);
         self.terms.price().charge(unlanded).unwrap_or(NanoTon::new(u64::MAX))
     }
 
@@ -224,11 +299,12 @@ impl Settlement {
     }
 
     /// Pays in.
-    pub(super) fn top_up(&mut self, data: &ClientData, amount: NanoTon) {
-        self.send(match data.secret_hash == *self.terms.secret_hash() {
+    pub(super) fn top_up(&mut self, data: &ClientData, amount: NanoTon, now: Duration) {
+        let duty = match data.secret_hash == *self.terms.secret_hash() {
             true => Duty::TopUp { amount },
             false => Duty::TopUpWithSecret { amount },
-        });
+        };
+        self.send(duty, now);
     }
 
     /// A proxy lets a client use no more than its stake beyond the last charge on the chain. Half of it is time to land
@@ -239,7 +315,7 @@ impl Settlement {
             self.terms.price().charge(beyond).unwrap_or(NanoTon::new(u64::MAX))
         };
         signed > data.tokens_used
-            && cost(self.used.max(signed)).get() > data.stake.get() / 2
+            && cost(self.believed().max(signed)).get() > data.stake.get() / 2
             && cost(signed).get() >= data.stake.get() / 4
     }
 
@@ -251,14 +327,19 @@ impl Settlement {
     }
 
     pub(super) const fn is_leaving(&self) -> bool {
-        self.wishes.close
+        self.memory.close
     }
 
     /// When this side closes an outdated contract by itself.
     pub(super) fn outdated_at(&self) -> Option<Duration> {
         let is_open = self.contract_data().is_some_and(|data| data.state == ContractState::Normal);
-        let since = self.wishes.outdated_since.filter(|_since| is_open)?;
+        let since = self.memory.outdated_since.filter(|_since| is_open)?;
         Some(since + Duration::from_secs(self.terms.outdated_for_s()))
+    }
+
+    /// When this side closes a contract that nobody uses.
+    pub(super) fn unused_until(&self) -> Option<Duration> {
+        self.memory.unused_since.map(|since| since.saturating_add(DAY))
     }
 
     /// When a closing contract can be taken without the proxy. The contract wants its time to be over, not just reached,

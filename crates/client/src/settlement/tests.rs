@@ -11,6 +11,7 @@ use crate::LoginSecret;
 
 const TON: u64 = 1_000_000_000;
 const PRICE: u64 = 20;
+const WORKS: ProxyStand = ProxyStand::Works;
 const WALLET: Address = Address::new(0, [1; 32]);
 const PROXY: Address = Address::new(0, [2; 32]);
 
@@ -35,6 +36,22 @@ fn terms() -> Terms {
     Terms::new(&config(), &WALLET, &PROXY, &public(), &LoginSecret::new(&[3; 32], "of the test"))
 }
 
+impl Settlement {
+    /// When there is something to do again, if nothing else happens before.
+    fn poll_timeout(&self, now: Duration) -> Option<Duration> {
+        let waiting = self.registrations.values().filter(|known| known.order.is_none() && !known.is_done);
+        waiting
+            .map(|known| known.not_before.max(self.register_at))
+            .chain(self.look_at)
+            .chain([self.not_before])
+            .chain(self.outdated_at())
+            .chain(self.unused_until())
+            .chain(self.unlocks_at())
+            .filter(|at| *at > now)
+            .min()
+    }
+}
+
 /// A settlement, and the chain as far as it matters to it: one contract that does what it is told.
 struct World {
     settlement: Settlement,
@@ -47,6 +64,7 @@ struct World {
     /// Whether the proxy contract takes deposits.
     takes_deposits: bool,
     sent: Vec<Duty>,
+    policy: Policy,
 }
 
 impl World {
@@ -56,13 +74,14 @@ impl World {
 
     fn with(policy: Policy) -> Self {
         let mut world = Self {
-            settlement: Settlement::new(terms(), policy, OrderId(100)),
+            settlement: Settlement::new(terms(), policy, Memory::default(), OrderId(100)),
             now: Duration::from_secs(1_800_000_000),
             contract: None,
             wallet: 50 * TON,
             paid_back: 0,
             takes_deposits: true,
             sent: Vec::new(),
+            policy,
         };
         world.settlement.wallet(NanoTon::new(world.wallet), world.now);
         world
@@ -80,10 +99,12 @@ impl World {
 
     /// Does everything that is asked for, as it is asked, until nothing is.
     fn settle(&mut self) {
+        let paid_in = self.settlement.memory().paid_in_today(self.now);
+        self.settlement.today(self.policy.deposits_per_day_max.saturating_sub(paid_in));
         self.settlement.advance(self.now);
         while let Some(action) = self.settlement.poll_action() {
             match action {
-                Action::Look => self.settlement.looked(self.contract.clone(), self.now),
+                Action::Look => self.settlement.looked(self.contract.clone(), WORKS, self.now),
                 Action::Send(order) => {
                     let end = self.carry_out(&order);
                     self.settlement.wallet(NanoTon::new(self.wallet), self.now);
@@ -96,7 +117,7 @@ impl World {
     fn pass(&mut self, seconds: u64) {
         let end = self.now + Duration::from_secs(seconds);
         self.settle();
-        while let Some(at) = self.settlement.poll_timeout().filter(|at| *at <= end) {
+        while let Some(at) = self.settlement.poll_timeout(self.now).filter(|at| *at <= end) {
             self.now = self.now.max(at);
             self.settle();
         }
@@ -191,6 +212,8 @@ impl World {
 
     fn uses(&mut self, used: u64, signed: u64) {
         let charge = (signed > 0).then(|| charge(signed));
+        // It was asked for.
+        self.settlement.asked(used * 1_000);
         self.settlement.used(AdjustedTokens::new(used), charge, self.now);
         self.settle();
     }
@@ -237,6 +260,7 @@ fn one_message_makes_the_contract_with_secret_and_stake() {
 fn a_new_contract_is_registered_in_the_same_breath() {
     let mut world = World::new();
     world.settle();
+    world.settlement.want(world.now);
     world.settlement.register(77, world.now);
     world.settlement.register(77, world.now);
     let actions: Vec<_> = std::iter::from_fn(|| world.settlement.poll_action()).collect();
@@ -276,13 +300,13 @@ fn a_registration_that_fails_is_tried_again_while_it_is_wanted() {
         assert_eq!(world.settlement.poll_action(), None);
     };
     fail(&mut world);
-    assert_eq!(world.settlement.poll_timeout(), Some(world.now + RETRY_MIN));
+    assert_eq!(world.settlement.poll_timeout(world.now), Some(world.now + RETRY_MIN));
     world.now += RETRY_MIN;
     world.settlement.advance(world.now);
     fail(&mut world);
-    assert_eq!(world.settlement.poll_timeout(), Some(world.now + 2 * RETRY_MIN));
+    assert_eq!(world.settlement.poll_timeout(world.now), Some(world.now + 2 * RETRY_MIN));
     world.settlement.forget(5);
-    assert_eq!(world.settlement.poll_timeout(), None);
+    assert_eq!(world.settlement.poll_timeout(world.now), None);
 }
 
 #[test]
@@ -291,8 +315,7 @@ fn connections_that_wait_have_a_bound() {
     for nonce in 0..1_000 {
         world.settlement.register(nonce, world.now);
     }
-    world.settle();
-    assert_eq!(world.sent.len(), NONCES_MAX);
+    assert_eq!(world.settlement.registrations.len(), NONCES_MAX);
 }
 
 #[test]
@@ -319,14 +342,14 @@ fn more_is_paid_in_where_more_is_used() {
 fn another_secret_is_replaced_and_along_with_a_top_up_if_one_is_due() {
     let mut world = World::open();
     world.contract.as_mut().unwrap().secret_hash = [9; 32];
-    world.settlement.looked(world.contract.clone(), world.now);
+    world.settlement.looked(world.contract.clone(), WORKS, world.now);
     world.settle();
     assert_eq!(world.sent, [Duty::ChangeSecret]);
     assert_eq!(world.data().secret_hash, *terms().secret_hash());
 
     let data = world.contract.as_mut().unwrap();
     (data.secret_hash, data.balance) = ([9; 32], NanoTon::ZERO);
-    world.settlement.looked(world.contract.clone(), world.now);
+    world.settlement.looked(world.contract.clone(), WORKS, world.now);
     world.settle();
     assert_eq!(world.sent[1..], [Duty::TopUpWithSecret { amount: NanoTon::new(TON) }]);
     assert_eq!(world.data().secret_hash, *terms().secret_hash());
@@ -382,23 +405,23 @@ fn nothing_more_goes_while_an_order_does_not_show() {
     let mut world = World::open();
     world.contract.as_mut().unwrap().balance = NanoTon::ZERO;
     let old = world.contract.clone();
-    world.settlement.looked(old.clone(), world.now);
+    world.settlement.looked(old.clone(), WORKS, world.now);
     let Some(Action::Send(order)) = world.settlement.poll_action() else { panic!("nothing was sent") };
     world.settlement.order_ended(order.id, OrderEnd::Done, world.now);
     for _look in 0..10 {
         assert_eq!(world.settlement.poll_action(), Some(Action::Look));
-        world.settlement.looked(old.clone(), world.now);
+        world.settlement.looked(old.clone(), WORKS, world.now);
         assert_eq!(world.settlement.poll_action(), None);
-        world.now = world.settlement.poll_timeout().unwrap();
+        world.now = world.settlement.poll_timeout(world.now).unwrap();
         world.settlement.advance(world.now);
     }
     // Unconfirmed is not there yet either.
     let mut shown = old.unwrap();
     (shown.balance, shown.unconfirmed) = (NanoTon::new(TON), NanoTon::new(TON));
-    world.settlement.looked(Some(shown.clone()), world.now);
+    world.settlement.looked(Some(shown.clone()), WORKS, world.now);
     assert!(world.settlement.awaited.is_some());
     shown.unconfirmed = NanoTon::ZERO;
-    world.settlement.looked(Some(shown), world.now);
+    world.settlement.looked(Some(shown), WORKS, world.now);
     assert!(world.settlement.awaited.is_none());
     assert_eq!(world.settlement.view().failures, 0);
 }
@@ -407,10 +430,10 @@ fn nothing_more_goes_while_an_order_does_not_show() {
 fn an_order_that_shows_before_it_is_told_counts() {
     let mut world = World::open();
     world.contract.as_mut().unwrap().balance = NanoTon::ZERO;
-    world.settlement.looked(world.contract.clone(), world.now);
+    world.settlement.looked(world.contract.clone(), WORKS, world.now);
     let Some(Action::Send(order)) = world.settlement.poll_action() else { panic!("nothing was sent") };
     world.carry_out(&order);
-    world.settlement.looked(world.contract.clone(), world.now);
+    world.settlement.looked(world.contract.clone(), WORKS, world.now);
     assert_eq!(world.settlement.poll_action(), None, "one order at a time");
     world.settlement.order_ended(order.id, OrderEnd::Done, world.now);
     world.settle();
@@ -440,7 +463,7 @@ fn what_is_above_the_stake_can_be_withdrawn() {
     let refused = world.settlement.ask(Wish::Withdraw, world.now).unwrap_err();
     assert_eq!(refused, Refused::Stake { balance: NanoTon::new(TON), stake: NanoTon::new(TON) });
     world.contract.as_mut().unwrap().balance = NanoTon::new(TON + 1);
-    world.settlement.looked(world.contract.clone(), world.now);
+    world.settlement.looked(world.contract.clone(), WORKS, world.now);
     world.settlement.ask(Wish::Withdraw, world.now).unwrap();
     world.settle();
     assert_eq!((world.sent.as_slice(), world.paid_back), (&[Duty::Withdraw][..], 1));
@@ -475,9 +498,9 @@ fn a_deposit_that_cannot_be_is_refused_with_its_reason_and_nothing_is_sent() {
         |world: &mut World, nanotons| world.settlement.ask(deposit(nanotons), world.now).unwrap_err();
     let price = NanoTon::new(PRICE);
     assert_eq!(refused(&mut world, PRICE - 1), Refused::TooLittle { amount: NanoTon::new(PRICE - 1), price });
-    let (left, balance_max) = (NanoTon::new(TON), Policy::default().balance_max);
-    assert_eq!(refused(&mut world, 99 * TON + PRICE), Refused::Limit { left, balance_max });
-    assert_eq!(refused(&mut world, u64::MAX), Refused::Limit { left, balance_max });
+    let (balance, balance_max) = (NanoTon::new(TON), Policy::default().balance_max);
+    assert_eq!(refused(&mut world, 99 * TON + PRICE), Refused::Limit { balance, balance_max });
+    assert_eq!(refused(&mut world, u64::MAX), Refused::Limit { balance, balance_max });
 
     // The wallet keeps what it needs to go on.
     let kept = Policy::default().wallet_reserve.get() + ATTACHED.get();
@@ -536,7 +559,7 @@ fn what_is_unconfirmed_cannot_be_withdrawn() {
     let mut world = World::open();
     let data = world.contract.as_mut().unwrap();
     (data.balance, data.unconfirmed) = (NanoTon::new(2 * TON), NanoTon::new(TON));
-    world.settlement.looked(world.contract.clone(), world.now);
+    world.settlement.looked(world.contract.clone(), WORKS, world.now);
     assert!(matches!(world.settlement.ask(Wish::Withdraw, world.now), Err(Refused::Stake { .. })));
 }
 
@@ -553,8 +576,8 @@ fn closing_with_the_proxys_help_takes_one_order() {
     assert_eq!((world.sent.len(), world.paid_back), (1, TON));
     assert_eq!(world.settlement.view().stage, Stage::Closed);
     assert_eq!(world.settlement.ask(Wish::Close, world.now), Err(Refused::Closed));
-    assert!(world.settlement.is_finished(world.now));
-    assert_eq!(world.settlement.poll_timeout(), None);
+    assert!(world.settlement.is_finished(world.now + REMEMBERED_FOR));
+    assert_eq!(world.settlement.poll_timeout(world.now), None);
 }
 
 #[test]
@@ -567,7 +590,7 @@ fn closing_without_the_proxy_takes_the_clients_delay() {
     assert_eq!(world.sent, [Duty::RequestRefund, Duty::ForceRefund]);
     assert_eq!(world.paid_back, TON);
     world.pass(120);
-    assert!(world.settlement.is_finished(world.now));
+    assert!(world.settlement.is_finished(world.now + REMEMBERED_FOR));
 }
 
 #[test]
@@ -584,7 +607,7 @@ fn what_comes_back_to_a_closed_contract_is_taken_again() {
     assert_eq!(world.sent.last(), Some(&Duty::ForceRefund));
     assert_eq!(world.paid_back, TON + TON / 2);
     world.pass(120);
-    assert!(world.settlement.is_finished(world.now));
+    assert!(world.settlement.is_finished(world.now + REMEMBERED_FOR));
 }
 
 #[test]
@@ -592,7 +615,7 @@ fn a_contract_that_closes_is_paid_into_no_more() {
     let mut world = World::open();
     world.contract.as_mut().unwrap().state = ContractState::Closing;
     world.contract.as_mut().unwrap().unlock_at = u32::MAX;
-    world.settlement.looked(world.contract.clone(), world.now);
+    world.settlement.looked(world.contract.clone(), WORKS, world.now);
     world.settlement.register(4, world.now);
     world.uses(TON / PRICE, TON / PRICE);
     world.pass(3600);
@@ -625,7 +648,7 @@ fn an_outdated_contract_waits_for_the_proxy_and_then_closes() {
     let mut world = World::open();
     world.settlement.outdated(world.now);
     world.grant();
-    world.settlement.looked(world.contract.clone(), world.now);
+    world.settlement.looked(world.contract.clone(), WORKS, world.now);
     world.pass(3600);
     assert!(world.sent.is_empty(), "the proxy paid");
     let mut world = World::new();
@@ -644,9 +667,9 @@ fn refused_orders_are_tried_later_each_time() {
         let Some(Action::Send(order)) = world.settlement.poll_action() else { panic!("nothing was sent") };
         world.settlement.order_ended(order.id, OrderEnd::Refused, world.now);
         assert_eq!(world.settlement.poll_action(), Some(Action::Look));
-        world.settlement.looked(world.contract.clone(), world.now);
+        world.settlement.looked(world.contract.clone(), WORKS, world.now);
         assert_eq!(world.settlement.poll_action(), None);
-        let at = world.settlement.poll_timeout().unwrap();
+        let at = world.settlement.poll_timeout(world.now).unwrap();
         waits.push((at - world.now).as_secs());
         world.now = at;
         world.settlement.advance(world.now);
@@ -746,9 +769,254 @@ proptest! {
             let _closing_already = world.settlement.ask(Wish::Close, world.now);
             world.pass(3 * 3600);
             prop_assert_eq!(world.data().state, ContractState::Closed);
-            prop_assert!(world.settlement.is_finished(world.now));
+            prop_assert!(world.settlement.is_finished(world.now + REMEMBERED_FOR));
             prop_assert_eq!(world.wallet + world.data().tokens_used.get() * PRICE, given);
-            prop_assert_eq!(world.settlement.poll_timeout(), None);
+            prop_assert_eq!(world.settlement.poll_timeout(world.now), None);
         }
     }
+}
+
+/// The proxy's key has everything charged, whatever was used.
+fn drain(world: &mut World) {
+    let data = world.contract.as_mut().unwrap();
+    let tokens = data.tokens_used.get() + data.balance.get() / PRICE;
+    let _nothing_left = world.charge(tokens);
+    world.settlement.looked(world.contract.clone(), WORKS, world.now);
+    world.settle();
+}
+
+fn paid_in(world: &World) -> u64 {
+    world.sent.iter().map(|duty| duty.amount().get()).sum()
+}
+
+#[test]
+fn a_proxy_that_charges_what_nobody_asked_for_is_left() {
+    let mut world = World::open();
+    // As much as the stake may have been used before this life, for all we know.
+    drain(&mut world);
+    assert_eq!((paid_in(&world), world.settlement.view().held), (TON, None));
+    drain(&mut world);
+    assert_eq!(world.sent.last(), Some(&Duty::RequestRefund));
+    assert!(world.settlement.is_overcharged() && world.settlement.view().held.is_some());
+    world.pass(24 * 3600);
+    assert_eq!(paid_in(&world), TON);
+}
+
+#[test]
+fn a_proxy_that_charges_what_was_asked_for_is_not() {
+    let mut world = World::open();
+    for used in (1..=20).map(|stakes| stakes * (TON / PRICE)) {
+        world.uses(used, used);
+        world.pass(60);
+    }
+    assert!(!world.settlement.is_overcharged());
+    assert_eq!(world.settlement.view().stage, Stage::Open);
+}
+
+#[test]
+fn what_a_proxy_says_was_used_is_believed_as_far_as_it_can_be() {
+    let mut world = World::open();
+    world.settlement.used(
+        AdjustedTokens::new(i64::MAX.cast_unsigned()),
+        Some(charge(i64::MAX.cast_unsigned())),
+        world.now,
+    );
+    world.pass(24 * 3600);
+    // The stake, and ten minutes of using it up in one.
+    assert!(world.data().balance.get() <= 12 * TON, "{}", world.data().balance);
+    assert!(!world.sent.iter().any(|duty| matches!(duty, Duty::Charge(_))), "nobody lands that");
+}
+
+#[test]
+fn a_day_has_its_limit_in_all_lives_together() {
+    let policy = Policy { deposits_per_day_max: NanoTon::new(3 * TON), ..Policy::default() };
+    let mut world = World::with(policy);
+    for _life in 0..20 {
+        world.settlement.want(world.now);
+        world.settle();
+        drain(&mut world);
+        let memory = *world.settlement.memory();
+        world.settlement = Settlement::new(terms(), policy, Memory { close: false, ..memory }, OrderId(100));
+        world.settlement.wallet(NanoTon::new(world.wallet), world.now);
+    }
+    assert_eq!(paid_in(&world), 3 * TON);
+    world.settlement.want(world.now);
+    world.pass(3600);
+    assert_eq!(world.settlement.view().held, Some(steps::TOMORROW));
+    world.pass(24 * 3600);
+    assert_eq!(paid_in(&world), 4 * TON);
+}
+
+#[test]
+fn nothing_goes_before_the_contract_was_read_after_an_order() {
+    for (end, is_awaited) in
+        [(OrderEnd::Done, true), (OrderEnd::Unresolved, true), (OrderEnd::NotSent, false)]
+    {
+        let mut world = World::open();
+        world.contract.as_mut().unwrap().balance = NanoTon::ZERO;
+        let old = world.contract.clone();
+        world.settlement.looked(old.clone(), WORKS, world.now);
+        let Some(Action::Send(order)) = world.settlement.poll_action() else { panic!("nothing was sent") };
+        world.settlement.order_ended(order.id, end, world.now);
+        assert_eq!(world.settlement.awaited.is_some(), is_awaited);
+        // The server does not answer for an hour.
+        for _minute in 0..60 {
+            world.now += Duration::from_secs(60);
+            world.settlement.advance(world.now);
+            while let Some(action) = world.settlement.poll_action() {
+                assert_eq!(action, Action::Look, "{end:?}");
+            }
+        }
+        let deposit = world.settlement.ask(Wish::Deposit(NanoTon::new(TON)), world.now);
+        assert_eq!(deposit, Err(Refused::Unknown), "nor does its owner");
+        world.settlement.looked(old, WORKS, world.now);
+        assert!(matches!(world.settlement.poll_action(), Some(Action::Send(_))), "{end:?}");
+    }
+}
+
+#[test]
+fn what_a_server_hides_is_not_paid_in_without_end() {
+    let policy = Policy { deposits_per_day_max: NanoTon::new(5 * TON), ..Policy::default() };
+    let mut world = World::with(policy);
+    world.settlement.want(world.now);
+    for _minute in 0..24 * 60 {
+        let paid_in = world.settlement.memory().paid_in_today(world.now);
+        world.settlement.today(policy.deposits_per_day_max.saturating_sub(paid_in));
+        world.settlement.advance(world.now);
+        while let Some(action) = world.settlement.poll_action() {
+            match action {
+                Action::Look => world.settlement.looked(None, WORKS, world.now),
+                Action::Send(order) => {
+                    world.sent.push(order.duty);
+                    world.settlement.order_ended(order.id, OrderEnd::Done, world.now);
+                }
+            }
+        }
+        world.now += Duration::from_secs(59);
+    }
+    assert_eq!(paid_in(&world), 5 * TON);
+}
+
+#[test]
+fn registrations_that_lead_to_no_session_become_rare() {
+    let mut world = World::open();
+    let attempt = |world: &mut World, nonce| {
+        world.settlement.register(nonce, world.now);
+        world.pass(10);
+        world.settlement.forget(nonce);
+    };
+    for nonce in 0..24 * 360 {
+        attempt(&mut world, nonce);
+    }
+    // Two at once, then 30 s later and twice as much each time, up to an hour.
+    assert!((20..40).contains(&world.sent.len()), "{} in a day", world.sent.len());
+    world.sent.clear();
+    world.settlement.authorised();
+    attempt(&mut world, 1_000_000);
+    assert_eq!(world.sent, [Duty::Register { nonce: 1_000_000 }]);
+}
+
+#[test]
+fn a_contract_that_nobody_uses_gets_nothing() {
+    let mut world = World::open();
+    world.settlement.leave();
+    world.uses(TON / PRICE, TON / PRICE);
+    world.contract.as_mut().unwrap().balance = NanoTon::ZERO;
+    world.pass(3600);
+    assert!(world.sent.is_empty(), "{:?}", world.sent);
+    world.settlement.want(world.now);
+    world.settle();
+    assert!(!world.sent.is_empty());
+}
+
+#[test]
+fn a_contract_whose_proxy_is_gone_for_a_day_is_closed() {
+    let mut world = World::open();
+    world.settlement.abandoned(true, world.now);
+    world.pass(25 * 3600);
+    assert!(world.sent.is_empty(), "somebody uses it");
+    world.settlement.leave();
+    world.settlement.abandoned(true, world.now);
+    world.pass(12 * 3600);
+    world.settlement.abandoned(false, world.now);
+    world.settlement.abandoned(true, world.now);
+    // It was there again, so the day begins anew; and it goes on in another life.
+    let memory = *world.settlement.memory();
+    world.settlement = Settlement::new(terms(), Policy::default(), memory, OrderId(500));
+    world.settlement.wallet(NanoTon::new(world.wallet), world.now);
+    world.pass(24 * 3600 - 1);
+    assert!(world.sent.is_empty(), "{:?}", world.sent);
+    world.pass(1);
+    assert_eq!(world.sent, [Duty::RequestRefund]);
+}
+
+#[test]
+fn a_proxy_contract_that_takes_no_deposits_gets_none() {
+    for proxy in [ProxyStand::Unknown, ProxyStand::Unfit, ProxyStand::Leaves] {
+        let mut world = World::new();
+        world.settlement.want(world.now);
+        world.settlement.looked(None, proxy, world.now);
+        assert!(!matches!(world.settlement.poll_action(), Some(Action::Send(_))), "{proxy:?}");
+        let mut world = World::open();
+        world.contract.as_mut().unwrap().balance = NanoTon::ZERO;
+        world.settlement.looked(world.contract.clone(), proxy, world.now);
+        let action = world.settlement.poll_action();
+        let deposits = matches!(action, Some(Action::Send(order)) if order.duty.amount() > NanoTon::ZERO);
+        assert!(!deposits, "{action:?}");
+    }
+}
+
+#[test]
+fn a_contract_is_left_before_its_proxy_contract_is_gone() {
+    let mut world = World::open();
+    world.settlement.looked(world.contract.clone(), ProxyStand::Leaves, world.now);
+    world.settle();
+    assert_eq!(world.sent, [Duty::RequestRefund]);
+    world.pass(205);
+    assert_eq!(world.paid_back, TON);
+}
+
+#[test]
+fn wishes_and_changes_survive_their_process() {
+    let mut world = World::open();
+    world.settlement.outdated(world.now);
+    world.pass(150);
+    let next_life = |world: &World| {
+        let mut next = Settlement::new(terms(), Policy::default(), *world.settlement.memory(), OrderId(500));
+        next.wallet(NanoTon::new(world.wallet), world.now);
+        next
+    };
+    // Half of the time is over, and is not begun anew.
+    world.settlement = next_life(&world);
+    world.settlement.outdated(world.now);
+    world.pass(50);
+    assert_eq!(world.sent, [Duty::RequestRefund]);
+
+    let mut world = World::open();
+    world.settlement.ask(Wish::Close, world.now).unwrap();
+    world.settlement = next_life(&world);
+    world.settle();
+    assert_eq!(world.sent, [Duty::RequestRefund]);
+
+    // What a server that was behind said is taken back.
+    let mut world = World::open();
+    world.settlement.outdated(world.now);
+    world.settlement.current();
+    world.pass(3600);
+    assert!(world.sent.is_empty());
+}
+
+#[test]
+fn a_closed_contract_is_kept_in_mind_for_days() {
+    let mut world = World::open();
+    world.settlement.ask(Wish::Close, world.now).unwrap();
+    world.pass(206);
+    assert_eq!(world.settlement.view().stage, Stage::Closed);
+    let closed_at = world.now;
+    assert!(!world.settlement.is_finished(closed_at + REMEMBERED_FOR - Duration::from_secs(2)));
+    // It was not true: a server said so.
+    let mut data = world.data().clone();
+    data.state = ContractState::Normal;
+    world.settlement.looked(Some(data), WORKS, world.now);
+    assert!(!world.settlement.is_finished(closed_at + REMEMBERED_FOR * 2));
 }

@@ -81,11 +81,11 @@ pub enum Refused {
     },
     /// The owner has set how much a proxy may hold.
     #[error(
-        "{left} are left at the proxy, and balance_max_nanotons allows {balance_max}: raise it, or deposit less"
+        "the contract holds {balance}, and balance_max_nanotons allows {balance_max}: raise it, or deposit less"
     )]
     Limit {
         /// What is there.
-        left: NanoTon,
+        balance: NanoTon,
         /// What may be there.
         balance_max: NanoTon,
     },
@@ -115,7 +115,7 @@ impl Settlement {
     pub fn plan(&self, wish: Wish) -> Result<Plan, Refused> {
         let data = self.contract.as_ref().ok_or(Refused::Unknown)?.as_ref().ok_or(Refused::NotDeployed)?;
         match data.state {
-            ContractState::Normal if self.wishes.close => return Err(Refused::Closing),
+            ContractState::Normal if self.memory.close => return Err(Refused::Closing),
             ContractState::Normal => {}
             ContractState::Closing => return Err(Refused::Closing),
             ContractState::Closed => return Err(Refused::Closed),
@@ -138,7 +138,7 @@ impl Settlement {
             }
             Wish::Deposit(amount) => {
                 self.check_idle()?;
-                plan.pays_in = self.deposit_of(amount, self.left(data))?;
+                plan.pays_in = self.deposit_of(amount, data.balance)?;
                 let kept = self.policy.kept(ATTACHED);
                 needed = plan.pays_in.checked_add(kept).unwrap_or(NanoTon::new(u64::MAX));
             }
@@ -156,9 +156,9 @@ impl Settlement {
     pub fn ask(&mut self, wish: Wish, now: Duration) -> Result<Plan, Refused> {
         let plan = self.plan(wish)?;
         match (wish, self.contract_data().cloned()) {
-            (Wish::Close, _) => self.wishes.close = true,
-            (Wish::Withdraw, _) => self.send(Duty::Withdraw),
-            (Wish::Deposit(_), Some(data)) => self.top_up(&data, plan.pays_in),
+            (Wish::Close, _) => self.memory.close = true,
+            (Wish::Withdraw, _) => self.send(Duty::Withdraw, now),
+            (Wish::Deposit(_), Some(data)) => self.top_up(&data, plan.pays_in, now),
             (Wish::Deposit(_), None) => return Err(Refused::NotDeployed),
         }
         self.not_before = now;
@@ -169,12 +169,14 @@ impl Settlement {
     fn check_idle(&self) -> Result<(), Refused> {
         match self.under_way() {
             Some(duty) => Err(Refused::Busy { under_way: duty.name() }),
+            // What the last order did is not known yet.
+            None if self.must_look => Err(Refused::Unknown),
             None => Ok(()),
         }
     }
 
     /// What of `amount` is paid in.
-    fn deposit_of(&self, amount: NanoTon, left: NanoTon) -> Result<NanoTon, Refused> {
+    fn deposit_of(&self, amount: NanoTon, balance: NanoTon) -> Result<NanoTon, Refused> {
         if self.is_outdated() {
             return Err(Refused::Outdated);
         }
@@ -183,8 +185,8 @@ impl Settlement {
         if paid == NanoTon::ZERO {
             return Err(Refused::TooLittle { amount, price });
         }
-        if left.checked_add(paid).map_or(true, |sum| sum > balance_max) {
-            return Err(Refused::Limit { left, balance_max });
+        if balance.checked_add(paid).map_or(true, |sum| sum > balance_max) {
+            return Err(Refused::Limit { balance, balance_max });
         }
         if paid > AMOUNT_MAX {
             return Err(Refused::TooMuch { amount });

@@ -87,7 +87,10 @@ async fn what_is_missing_is_said() {
     assert_eq!(client.missing(), ["a ready proxy (the root configuration has no further proxy)"]);
     let ((link, events), (proxy_link, proxy_events)) = transport::testing::pair();
     let shared = Arc::clone(&client.shared);
-    let _serving = tokio::spawn(async move { crate::link::serve(&shared, link, events, 0).await });
+    let _serving =
+        tokio::spawn(
+            async move { crate::link::serve(&shared, link, events, 0, crate::testing::SOMEWHERE).await },
+        );
     let mut proxy = Proxy::new(&network, proxy_link, proxy_events, Some(2));
     proxy.model = None;
     proxy.handshake().await;

@@ -8,7 +8,7 @@ use wire::stream;
 use super::*;
 use crate::link;
 use crate::session::SessionError;
-use crate::testing::{Network, Proxy, connected, first, head, part, request};
+use crate::testing::{Network, Proxy, SOMEWHERE, connected, first, head, part, request};
 
 const CHAT: &str = r#"{"model":"m","messages":[],"stream":true}"#;
 const EVENTS: &str = "text/event-stream";
@@ -85,7 +85,7 @@ async fn peers_of_other_capabilities_speak_version_2_which_knows_no_cancel() {
     let client = Client::open(network.config()).await.unwrap();
     let ((link, events), (proxy_link, proxy_events)) = transport::testing::pair();
     let shared = Arc::clone(&client.shared);
-    let _serving = tokio::spawn(async move { link::serve(&shared, link, events, 0).await });
+    let _serving = tokio::spawn(async move { link::serve(&shared, link, events, 0, SOMEWHERE).await });
     let mut proxy = Proxy::new(&network, proxy_link, proxy_events, Some(3));
     proxy.capabilities = Some(units::Capabilities::OURS.to_wire() ^ (1 << 40));
     proxy.handshake().await;
@@ -106,7 +106,7 @@ async fn a_proxy_that_says_3_and_never_what_it_can_do_is_given_up() {
     let mut proxy = Proxy::new(&network, proxy_link, proxy_events, Some(3));
     proxy.capabilities = None;
     let ended = tokio::select! {
-        ended = link::serve(&client.shared, link, events, 0) => ended,
+        ended = link::serve(&client.shared, link, events, 0, SOMEWHERE) => ended,
         () = async { proxy.handshake().await; std::future::pending().await } => unreachable!(),
     };
     assert!(matches!(ended, link::Ended::Session(SessionError::NoCapabilities)), "{ended:?}");
