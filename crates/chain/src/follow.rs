@@ -21,7 +21,7 @@ pub struct Follower {
 }
 
 /// As often another state is a lie; told once more, it was the first one that was made up.
-const CHANGED_MAX: u32 = 10;
+const CHANGED_MAX: u32 = 2;
 
 /// What is behind us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use ed25519_dalek::SigningKey;
 use tokio::runtime::Runtime;
 use ton::contracts::StateInit;
 use ton::message::InternalMessage;
-use ton::messages::Notice;
+use ton::messages::{Notice, RootMessage};
 use ton::{Address, Contract, ContractCode, RegisteredProxy, RootConfig, Seconds, StructVersion};
 use transport::clock::unix_now;
 use tycho_types::cell::Cell;
@@ -75,20 +75,39 @@ impl Chain {
 
     fn deploy(&self, key: SigningKey, admin: StateInit, root: StateInit) {
         self.give(&admin.address(), 20);
-        let _context = self.runtime.enter();
-        let (wallet, runner) = Wallet::open(self.honest.clone(), key, admin, None).unwrap();
-        let carrying_out = self.runtime.spawn(runner.run(unix_now));
         let to = root.address();
-        let message = InternalMessage {
-            to,
-            value: NanoTon::new(TON),
-            bounce: false,
-            state_init: Some(root),
-            body: None,
-        };
-        self.runtime.block_on(wallet.carry_out(Order { id: OrderId(1), message })).unwrap();
-        carrying_out.abort();
+        self.order(key, admin, 1, to, Some(root), None);
         until(|| "the root contract is there".to_owned(), || self.data(&to).is_some());
+    }
+
+    /// The network's prices change, and with them all contracts.
+    pub(crate) fn double_prices(&self) {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let admin = node::wallet_state(&PublicKey::new(key.verifying_key().to_bytes()), &owner(1));
+        let prices = RootMessage::SetPrices {
+            query_id: 2,
+            price_per_token: NanoTon::new(2 * PRICE),
+            worker_fee_per_token: NanoTon::new(2 * FEE),
+        };
+        self.order(key, admin, 2, self.root_address, None, Some(prices.to_cell()));
+    }
+
+    fn order(
+        &self,
+        key: SigningKey,
+        wallet: StateInit,
+        id: u64,
+        to: Address,
+        state_init: Option<StateInit>,
+        body: Option<Cell>,
+    ) {
+        let _context = self.runtime.enter();
+        let (wallet, runner) = Wallet::open(self.honest.clone(), key, wallet, None).unwrap();
+        let carrying_out = self.runtime.spawn(runner.run(unix_now));
+        let bounce = state_init.is_none();
+        let message = InternalMessage { to, value: NanoTon::new(TON), bounce, state_init, body };
+        self.runtime.block_on(wallet.carry_out(Order { id: OrderId(id), message })).unwrap();
+        carrying_out.abort();
     }
 
     /// One more server in front of the chain.
@@ -98,6 +117,11 @@ impl Chain {
 
     pub(crate) fn give(&self, to: &Address, tons: u64) {
         self.node.give(to, NanoTon::new(tons * TON)).unwrap();
+    }
+
+    /// Whether no message is on its way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.node.look(|chain, _| chain.due().is_none())
     }
 
     /// What an account's contract keeps.

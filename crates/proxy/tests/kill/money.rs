@@ -88,6 +88,11 @@ impl Network {
         amounts.sum()
     }
 
+    /// Asks until the worker's contract is there.
+    pub(crate) fn load_until_paid(&self) {
+        self.load(|| until(|| format!("a payout: {}", self.described()), || self.worker_data().is_some()));
+    }
+
     /// The addresses of the client's and the worker's contract, and data for them that are too good to be true.
     pub(crate) fn invented(&self) -> [(String, String); 2] {
         let contracts = self.contracts();
@@ -129,6 +134,32 @@ impl Network {
                 self.is_over()
             },
         );
+        self.check_that_all_is_paid();
+    }
+
+    /// The prices change, so the proxy leaves its contract and everybody in it, and goes on with another. Meanwhile it dies
+    /// at each of these places, one after the other.
+    pub(crate) fn outlive_contract(&mut self, places: &[&str]) {
+        self.remember_promises();
+        self.chain().double_prices();
+        for place in places {
+            self.restart(Kind::Proxy, &format!("{place}=return(abort)"));
+            let mut role = self.role(Kind::Proxy).take().unwrap();
+            until(
+                || format!("the proxy dies at {place}: {}", self.described()),
+                || {
+                    assert!(!self.is_over(), "all is over, and the proxy never came to {place}");
+                    role.is_dead()
+                },
+            );
+        }
+        self.revive();
+        until(|| format!("the old contract is closed: {}", self.described()), || self.is_over());
+        // Nothing moves any more while everything is counted.
+        for kind in [Kind::Client, Kind::Worker, Kind::Proxy] {
+            self.role(kind).take().unwrap().stop();
+        }
+        until(|| "all messages have arrived".to_owned(), || self.chain().is_quiet());
         self.check_that_all_is_paid();
     }
 

@@ -9,7 +9,7 @@ const CONFIG: &str = "COCOON_KILL_CONFIG";
 const READY: &str = "role is ready";
 
 /// Far longer than anything here takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
