@@ -270,7 +270,7 @@ async fn what_a_server_made_up_is_got_over() {
     // One answer among true ones is never believed.
     let dice = std::sync::atomic::AtomicUsize::new(0);
     world.meddle(move |_asked, mut answer| {
-        if dice.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 2 == 0 {
+        if dice.fetch_add(1, std::sync::atomic::Ordering::SeqCst).is_multiple_of(2) {
             answer["result"]["balance"] = json!("123456789");
         }
         Answer::Json(answer)
