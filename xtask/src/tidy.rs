@@ -11,6 +11,7 @@ use serde::Deserialize;
 /// The layers of `ARCHITECTURE.md`: a crate depends only on crates of smaller numbers.
 const LAYERS: &[(&str, u32)] = &[
     ("cocoon-units", 0),
+    ("cocoon-attest", 1),
     ("cocoon-wire", 1),
     ("cocoon-ton", 1),
     ("cocoon-ledger", 2),

@@ -4,6 +4,7 @@
 //! is in the role's crate; nothing here touches a prompt.
 #![forbid(unsafe_code)]
 
+mod attest;
 #[cfg(feature = "devnet")]
 mod audit;
 mod chain;
@@ -69,6 +70,9 @@ enum Command {
     /// Look at accounts and transactions on the chain, with our contracts and messages by name.
     #[command(subcommand)]
     Chain(chain::ChainCommand),
+    /// Look at evidence of enclaves, and verify it.
+    #[command(subcommand)]
+    Attest(attest::AttestCommand),
     /// Measure what the path costs on this machine, beside plain forwarders.
     Bench(bench::Arguments),
 }
@@ -100,6 +104,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         #[cfg(feature = "devnet")]
         Command::Audit(audit) => audit::run(&audit),
         Command::Chain(command) => chain::run(&command),
+        Command::Attest(command) => attest::run(&command),
         Command::Bench(bench) => bench::run(&bench),
     }
 }

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
+use attest::Measurements;
 use units::{ImageHash, PublicKey};
 
-use crate::peer_header::{Attestation, PeerHeader};
+use crate::peer_header::PeerHeader;
 
 /// A peer as its link was verified. Only the ways into a link make one.
 ///
@@ -49,7 +50,7 @@ impl VerifiedPeer {
     }
 
     fn from_router(header: &PeerHeader, source: SocketAddr) -> Self {
-        let image_hash = header.attestation.as_ref().map(Attestation::image_hash);
+        let image_hash = header.attestation.as_ref().map(Measurements::image_hash);
         Self { public_key: Some(header.public_key), image_hash, source }
     }
 

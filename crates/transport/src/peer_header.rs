@@ -7,14 +7,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use sha2::{Digest as _, Sha256};
-use units::{ImageHash, PublicKey};
+use attest::{Measurements, TdxMeasurements};
+use units::PublicKey;
 
 /// What a router says about a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerHeader {
     /// Measurements from the peer's quote; `None` when the router's policy did not ask for one.
-    pub attestation: Option<Attestation>,
+    pub attestation: Option<Measurements>,
     /// Identifies the root of trust of the quote's collateral; zero unless the quote was a real one.
     pub collateral_root_hash: [u8; 48],
     /// The key of the peer's certificate.
@@ -23,29 +23,6 @@ pub struct PeerHeader {
     pub source: SocketAddr,
     /// Where the router connected to.
     pub destination: SocketAddr,
-}
-
-/// Measurements of an enclave.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Attestation {
-    /// Intel TDX.
-    Tdx(Box<TdxMeasurements>),
-    /// Intel SGX.
-    Sgx {
-        /// Measurement of the enclave.
-        mrenclave: [u8; 32],
-        /// What the enclave vouches for.
-        report_data: [u8; 64],
-    },
-}
-
-/// Registers of a TDX guest, in the order in which they are hashed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TdxMeasurements {
-    /// MRTD, MRCONFIGID, MROWNER, MROWNERCONFIG, RTMR0, RTMR1, RTMR2, RTMR3.
-    pub registers: [[u8; 48]; 8],
-    /// What the guest vouches for.
-    pub report_data: [u8; 64],
 }
 
 /// Why a header was refused.
@@ -112,9 +89,9 @@ impl PeerHeader {
                     for register in &mut registers {
                         *register = rest.take()?;
                     }
-                    Attestation::Tdx(Box::new(TdxMeasurements { registers, report_data: rest.take()? }))
+                    Measurements::Tdx(Box::new(TdxMeasurements { registers, report_data: rest.take()? }))
                 }
-                1 => Attestation::Sgx { mrenclave: rest.take()?, report_data: rest.take()? },
+                1 => Measurements::Sgx { mrenclave: rest.take()?, report_data: rest.take()? },
                 found => return Err(PeerHeaderError::UnknownForm { field: "attestation type", found }),
             }),
             found => return Err(PeerHeaderError::UnknownForm { field: "attestation flag", found }),
@@ -138,12 +115,12 @@ impl PeerHeader {
         put_int(&mut body, self.attestation.is_some().into());
         match &self.attestation {
             None => {}
-            Some(Attestation::Tdx(measurements)) => {
+            Some(Measurements::Tdx(measurements)) => {
                 put_int(&mut body, 0);
                 body.extend_from_slice(measurements.registers.as_flattened());
                 body.extend_from_slice(&measurements.report_data);
             }
-            Some(Attestation::Sgx { mrenclave, report_data }) => {
+            Some(Measurements::Sgx { mrenclave, report_data }) => {
                 put_int(&mut body, 1);
                 body.extend_from_slice(mrenclave);
                 body.extend_from_slice(report_data);
@@ -157,20 +134,6 @@ impl PeerHeader {
         }
         let len = u32::try_from(body.len()).expect("every part has a fixed or small size");
         [len.to_le_bytes().as_slice(), &body].concat()
-    }
-}
-
-impl Attestation {
-    /// What the measured image is known by: SHA-256 over the measurements, with the report data as zeros.
-    #[must_use]
-    pub fn image_hash(&self) -> ImageHash {
-        let mut hash = Sha256::new();
-        match self {
-            Self::Tdx(measurements) => hash.update(measurements.registers.as_flattened()),
-            Self::Sgx { mrenclave, .. } => hash.update(mrenclave),
-        }
-        hash.update([0; 64]);
-        ImageHash::new(hash.finalize().into())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The program as a person uses it: started, asked over HTTP, stopped with Ctrl-C.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+mod attest;
 mod engines;
 #[cfg(feature = "devnet")]
 mod life_of_money;

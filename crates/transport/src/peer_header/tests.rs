@@ -13,9 +13,9 @@ fn example() -> PeerHeader {
     }
 }
 
-fn tdx(registers: [u8; 8]) -> Attestation {
+fn tdx(registers: [u8; 8]) -> Measurements {
     let registers = registers.map(|byte| [byte; 48]);
-    Attestation::Tdx(Box::new(TdxMeasurements { registers, report_data: [0xee; 64] }))
+    Measurements::Tdx(Box::new(TdxMeasurements { registers, report_data: [0xee; 64] }))
 }
 
 fn decode(bytes: &[u8]) -> Result<PeerHeader, PeerHeaderError> {
@@ -59,7 +59,7 @@ fn image_hashes_are_those_of_the_deployed_network() {
 fn one_register_bit_makes_another_image() {
     let mut registers = [[0; 48]; 8];
     registers[7][47] = 1;
-    let other = Attestation::Tdx(Box::new(TdxMeasurements { registers, report_data: [0xee; 64] }));
+    let other = Measurements::Tdx(Box::new(TdxMeasurements { registers, report_data: [0xee; 64] }));
     assert_ne!(other.image_hash(), tdx([0; 8]).image_hash());
 }
 
@@ -107,7 +107,7 @@ fn strings_may_have_longer_headers_than_they_need() {
     }
 }
 
-fn any_attestation() -> impl Strategy<Value = Option<Attestation>> {
+fn any_attestation() -> impl Strategy<Value = Option<Measurements>> {
     let wide = |[low, high]: [[u8; 32]; 2]| {
         let mut bytes = [0; 64];
         bytes[..32].copy_from_slice(&low);
@@ -115,7 +115,7 @@ fn any_attestation() -> impl Strategy<Value = Option<Attestation>> {
         bytes
     };
     let sgx = any::<([u8; 32], [[u8; 32]; 2])>()
-        .prop_map(move |(mrenclave, data)| Attestation::Sgx { mrenclave, report_data: wide(data) });
+        .prop_map(move |(mrenclave, data)| Measurements::Sgx { mrenclave, report_data: wide(data) });
     prop_oneof![Just(None), any::<[u8; 8]>().prop_map(|registers| Some(tdx(registers))), sgx.prop_map(Some)]
 }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use attest::{Measurements, TdxMeasurements};
 use bytes::Bytes;
 use cocoon_transport::identity::IdentitySource;
-use cocoon_transport::peer_header::{Attestation, PeerHeader, TdxMeasurements};
+use cocoon_transport::peer_header::PeerHeader;
 use cocoon_transport::{
     CloseReason, ConnectConfig, ConnectError, LinkEvent, LinkEvents, ListenConfig, ListenMode, Listener,
     Phase, QueryError, SendError, Via, connect,
@@ -246,7 +247,7 @@ fn behind_router() -> ListenConfig {
     ListenConfig { mode: ListenMode::BehindRouter, ..ListenConfig::default() }
 }
 
-fn header(attestation: Option<Attestation>, source: &str, destination: &str) -> PeerHeader {
+fn header(attestation: Option<Measurements>, source: &str, destination: &str) -> PeerHeader {
     PeerHeader {
         attestation,
         collateral_root_hash: [0; 48],
@@ -279,7 +280,7 @@ async fn route(router: TcpListener, to_application: PeerHeader, to_target: PeerH
 #[tokio::test]
 async fn routers_on_both_sides_report_the_peers() {
     let measured = TdxMeasurements { registers: [[9; 48]; 8], report_data: [1; 64] };
-    let attestation = Attestation::Tdx(Box::new(measured));
+    let attestation = Measurements::Tdx(Box::new(measured));
     let image = attestation.image_hash();
 
     let (mut listener, address) = listen(behind_router()).await;
