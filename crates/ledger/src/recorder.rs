@@ -1,6 +1,7 @@
 //! What the ledger records, and what of it is durable.
 
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry::Vacant;
 
 use ahash::HashMap;
 use ton::Address;
@@ -232,10 +233,8 @@ impl Recorder {
     fn note_total(&mut self, entry: Entry, party: Party, total: AdjustedTokens) {
         let collecting = self.commits.back_mut().expect(COLLECTING);
         let number = collecting.number;
-        if collecting.totals_before.contains_key(&entry) {
-            return;
-        }
-        collecting.totals_before.insert(entry, Before { party, total, next: None });
+        let Vacant(first) = collecting.totals_before.entry(entry) else { return };
+        first.insert(Before { party, total, next: None });
         let new = Unsettled { total, last: number };
         let unsettled = self.unsettled.entry(entry).or_insert(new);
         let last = std::mem::replace(&mut unsettled.last, number);
