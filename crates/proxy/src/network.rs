@@ -33,7 +33,8 @@ pub enum NetworkError {
     /// It is older than what this proxy worked on before.
     #[error(
         "the chain's server tells of version {told} of the root configuration, this proxy worked on version {known} before: the \
-         server is behind; wait, or set another one in the section chain"
+         server is behind; wait, or set another one in the section chain. Was the network begun anew at its old address? Then move \
+         machine.key and books away"
     )]
     Behind {
         /// The version told.
