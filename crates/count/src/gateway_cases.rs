@@ -29,10 +29,34 @@ fn take(prompt_len: usize) -> Step {
 fn meter() -> Step {
     let token = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word \"}}]}\n\n";
     let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":8,\"completion_tokens\":64,\"total_tokens\":72}}\n\ndata: [DONE]\n\n";
+    let (token, usage) = (AtCacheLine::new(token), AtCacheLine::new(usage));
     Box::new(move || {
         let mut meter = UsageMeter::new(100, None);
-        (0..64).for_each(|_| meter.feed(black_box(token.as_bytes())));
-        meter.feed(black_box(usage.as_bytes()));
+        (0..64).for_each(|_| meter.feed(black_box(token.bytes())));
+        meter.feed(black_box(usage.bytes()));
         assert_eq!(meter.current().usage.completion.get(), 64, "the usage that the engine said");
     })
+}
+
+/// A text at the beginning of a cache line. Where the linker puts a constant changes with the rest of the program, and with
+/// it how many instructions a search through it takes.
+struct AtCacheLine {
+    padded: Vec<u8>,
+    start: usize,
+}
+
+impl AtCacheLine {
+    const LINE: usize = 64;
+
+    fn new(text: &str) -> Self {
+        let mut padded = vec![0; text.len() + Self::LINE];
+        let start = padded.as_ptr().align_offset(Self::LINE);
+        padded[start..start + text.len()].copy_from_slice(text.as_bytes());
+        padded.truncate(start + text.len());
+        Self { padded, start }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.padded[self.start..]
+    }
 }
