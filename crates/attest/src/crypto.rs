@@ -6,6 +6,8 @@ use dcap_qvl::signature::DerSigEncoder;
 use dcap_qvl::x509::X509CertBackend;
 use rustls_pki_types::SignatureVerificationAlgorithm;
 
+use crate::signatures::ECDSA_P256;
+
 /// `aws-lc-rs` for all of it.
 pub(crate) struct AwsLc;
 
@@ -17,7 +19,7 @@ impl Config for AwsLc {
 
 impl CryptoProvider for AwsLc {
     fn sig_algo() -> &'static dyn SignatureVerificationAlgorithm {
-        webpki::aws_lc_rs::ECDSA_P256_SHA256
+        &*ECDSA_P256
     }
 
     fn sha256(data: &[u8]) -> [u8; 32] {

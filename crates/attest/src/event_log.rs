@@ -103,6 +103,13 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Event>, EventLogError> {
     Ok(events)
 }
 
+/// Whether bytes begin as logs do: with their own description.
+pub(crate) fn is_begun(bytes: &[u8]) -> bool {
+    let kind = bytes.get(4..).and_then(<[u8]>::first_chunk).map(|kind| u32::from_le_bytes(*kind));
+    // Register and kind, a digest of 20 bytes, and the length of what follows.
+    kind == Some(NO_ACTION) && bytes.get(32..).is_some_and(|body| body.starts_with(b"Spec ID Event03\0"))
+}
+
 /// What RTMR0 to RTMR3 hold after these events, and after what the guest adds to RTMR3: the SHA-384 of each line.
 #[must_use]
 pub fn replay<'a>(events: &[Event], guest_lines: impl IntoIterator<Item = &'a str>) -> [Register; 4] {
@@ -257,6 +264,7 @@ mod tests {
         let events = parse(&bytes).unwrap();
         assert_eq!(events.iter().map(|event| event.rtmr).collect::<Vec<_>>(), [0, 1, 0]);
         assert_eq!(events[1].data, b"kernel");
+        assert!(is_begun(&bytes) && !is_begun(&bytes[..40]) && !is_begun(&bytes[1..]));
         let zero = [0; 48];
         let first = hash([&hash([&zero, &[7; 48]]), &[9; 48]]);
         let guest = hash([&zero, &hash([b"cocoon:tdx_inited", b""])]);

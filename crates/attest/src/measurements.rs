@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-use units::ImageHash;
+use sha2::{Digest as _, Sha256, Sha512};
+use units::{ImageHash, PublicKey};
 
 /// Bytes of a fixed number. Their text form is lower-case hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -14,7 +14,7 @@ pub struct Hex<const N: usize>([u8; N]);
 
 /// A measurement (SHA-384): MRTD, an RTMR, a root key id.
 pub type Register = Hex<48>;
-/// A platform's number at its vendor (Intel's PPID).
+/// A platform's number: Intel's PPID, or the first half of the SHA-256 of AMD's chip id.
 pub type PlatformId = Hex<16>;
 
 /// A text that is not of that form.
@@ -36,6 +36,16 @@ impl<const N: usize> Hex<N> {
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; N] {
         &self.0
+    }
+}
+
+impl PlatformId {
+    /// The number of one of AMD's processors, whose own number has 64 bytes.
+    #[must_use]
+    pub fn of_chip(chip_id: &Hex<64>) -> Self {
+        let mut id = [0; 16];
+        id.copy_from_slice(&Sha256::digest(chip_id.0)[..16]);
+        Self(id)
     }
 }
 
@@ -77,6 +87,12 @@ impl<const N: usize> From<Hex<N>> for String {
     }
 }
 
+/// What a quote in a certificate has to vouch for: SHA-512 of the certificate's key, as in the deployed network.
+#[must_use]
+pub fn report_data_of_key(key: &PublicKey) -> [u8; 64] {
+    Sha512::digest(key.as_bytes()).into()
+}
+
 /// Measurements of an enclave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Measurements {
@@ -89,6 +105,19 @@ pub enum Measurements {
         /// What the enclave vouches for.
         report_data: [u8; 64],
     },
+    /// AMD SEV-SNP.
+    Snp(Box<SnpMeasurements>),
+}
+
+/// Measurements of an SEV-SNP guest, in the order in which they are hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnpMeasurements {
+    /// What was in the guest's memory at launch: firmware, and by it kernel, initrd and command line.
+    pub measurement: [u8; 48],
+    /// What the host gave the guest beside it (`HOST_DATA`), as a configuration.
+    pub host_data: [u8; 32],
+    /// What the guest vouches for.
+    pub report_data: [u8; 64],
 }
 
 /// Registers of a TDX guest, in the order in which they are hashed.
@@ -117,12 +146,19 @@ impl TdxMeasurements {
 
 impl Measurements {
     /// What the measured image is known by: SHA-256 over the measurements, with the report data as zeros.
+    ///
+    /// For TDX and SGX that is the deployed network's rule. SNP follows it, measurement and then `HOST_DATA`: a host configures a
+    /// guest by that as it does by MRCONFIGID under TDX, so what nobody allowed must not have an allowed hash.
     #[must_use]
     pub fn image_hash(&self) -> ImageHash {
         let mut hash = Sha256::new();
         match self {
             Self::Tdx(measurements) => hash.update(measurements.registers.as_flattened()),
             Self::Sgx { mrenclave, .. } => hash.update(mrenclave),
+            Self::Snp(measurements) => {
+                hash.update(measurements.measurement);
+                hash.update(measurements.host_data);
+            }
         }
         hash.update([0; 64]);
         ImageHash::new(hash.finalize().into())
@@ -134,6 +170,7 @@ impl Measurements {
         match self {
             Self::Tdx(measurements) => &measurements.report_data,
             Self::Sgx { report_data, .. } => report_data,
+            Self::Snp(measurements) => &measurements.report_data,
         }
     }
 }
@@ -171,5 +208,22 @@ mod tests {
         );
         let enclave = |byte| Measurements::Sgx { mrenclave: [byte; 32], report_data: [0; 64] }.image_hash();
         assert_ne!(enclave(1), enclave(2));
+    }
+
+    #[test]
+    fn what_a_host_configures_is_part_of_the_image() {
+        let hash = |measurement, host_data, report_data| {
+            let guest = SnpMeasurements {
+                measurement: [measurement; 48],
+                host_data: [host_data; 32],
+                report_data: [report_data; 64],
+            };
+            Measurements::Snp(Box::new(guest)).image_hash()
+        };
+        assert_eq!(hash(1, 0, 0), hash(1, 0, 9));
+        assert_ne!(hash(1, 0, 0), hash(2, 0, 0));
+        assert_ne!(hash(1, 0, 0), hash(1, 1, 0));
+        let written = [[1; 48].as_slice(), &[2; 32], &[0; 64]].concat();
+        assert_eq!(hash(1, 2, 3), ImageHash::new(Sha256::digest(written).into()));
     }
 }

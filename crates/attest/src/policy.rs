@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use units::ImageHash;
 
 use crate::measurements::{PlatformId, Register};
+use crate::nvidia::GpuPolicy;
 use crate::quote::Tee;
+use crate::snp::SnpPolicy;
 
 /// What is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +43,12 @@ pub struct Policy {
     /// Platforms, such as those whose place is known. Default: any.
     #[serde(default)]
     pub platforms: Allowed<PlatformId>,
+    /// What guests under AMD SEV-SNP must be like. Default: none is accepted, even where `tees` names them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snp: Option<SnpPolicy>,
+    /// What GPUs of NVIDIA must be like. Default: none is accepted. It says nothing of guests: [`crate::GpuVerifier`] asks it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvidia: Option<GpuPolicy>,
 }
 
 /// Which values are accepted. As data the word `"any"`, or a list.
@@ -180,6 +188,8 @@ impl Policy {
             evaluation_number_min: 0,
             refused_advisories: BTreeSet::new(),
             platforms: Allowed::default(),
+            snp: None,
+            nvidia: None,
         }
     }
 }

@@ -2,9 +2,16 @@
 
 use std::fmt;
 
-use dcap_qvl::quote::{Report, TDReport10};
+use dcap_qvl::config::PckCa;
+use dcap_qvl::intel::{extract_cert_chain, quote_ca_with, quote_fmspc_with};
+use dcap_qvl::quote::{AuthData, Report, TDReport10};
 
-use crate::measurements::{Measurements, TdxMeasurements};
+use crate::collateral::CollateralKind;
+use crate::crypto::AwsLc;
+use crate::measurements::{Hex, Measurements, TdxMeasurements};
+
+/// Certification data that holds a quoting enclave's report: the one kind that quotes from version 4 on are verified with.
+const QE_REPORT: u16 = 6;
 
 /// A kind of enclave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -14,6 +21,8 @@ pub enum Tee {
     Tdx,
     /// An enclave under Intel SGX.
     Sgx,
+    /// A guest under AMD SEV-SNP.
+    Snp,
 }
 
 impl fmt::Display for Tee {
@@ -21,8 +30,22 @@ impl fmt::Display for Tee {
         f.write_str(match self {
             Self::Tdx => "TDX",
             Self::Sgx => "SGX",
+            Self::Snp => "SEV-SNP",
         })
     }
+}
+
+/// What an enclave says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// The kind of enclave.
+    pub tee: Tee,
+    /// What runs.
+    pub measurements: Measurements,
+    /// TD attributes, the flags of an enclave's attributes, or the policy of an SEV-SNP guest, as the vendor numbers their bits.
+    pub attributes: u64,
+    /// Whether its host can read and change its memory.
+    pub is_debug: bool,
 }
 
 /// A quote, read and not verified.
@@ -30,10 +53,7 @@ impl fmt::Display for Tee {
 pub struct Quote {
     bytes: Vec<u8>,
     version: u16,
-    tee: Tee,
-    measurements: Measurements,
-    attributes: u64,
-    is_debug: bool,
+    claims: Claims,
 }
 
 /// Bytes that are no quote.
@@ -64,7 +84,8 @@ pub enum QuoteError {
 /// What it says, without its bytes.
 impl fmt::Debug for Quote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Quote({}, version {}, image {})", self.tee, self.version, self.measurements.image_hash())
+        let Claims { tee, measurements, .. } = &self.claims;
+        write!(f, "Quote({tee}, version {}, image {})", self.version, measurements.image_hash())
     }
 }
 
@@ -87,27 +108,28 @@ impl Quote {
         if bytes[len..].iter().any(|byte| *byte != 0) {
             return Err(QuoteError::Trailing { len });
         }
-        let (tee, measurements, attributes) = match &quote.report {
+        // The library does not look at it.
+        if let AuthData::V4(data) = &quote.auth_data
+            && data.certification_data.cert_type != QE_REPORT
+        {
+            let found = data.certification_data.cert_type;
+            return Err(malformed(format!("its certification data is of type {found}, and not {QE_REPORT}")));
+        }
+        let (tee, measurements, attributes, debug_bit) = match &quote.report {
             Report::SgxEnclave(report) => (
                 Tee::Sgx,
                 Measurements::Sgx { mrenclave: report.mr_enclave, report_data: report.report_data },
                 attributes(&report.attributes[..8]),
+                1,
             ),
             Report::TD10(report) => of_guest(report),
             Report::TD15(report) => of_guest(&report.base),
             Report::TD15Ex(report) => of_guest(&report.base.base),
         };
-        let debug_bit = match tee {
-            Tee::Tdx => 0,
-            Tee::Sgx => 1,
-        };
         Ok(Self {
             bytes: bytes[..len].to_vec(),
             version: quote.header.version,
-            tee,
-            measurements,
-            attributes,
-            is_debug: attributes >> debug_bit & 1 == 1,
+            claims: Claims { tee, measurements, attributes, is_debug: attributes >> debug_bit & 1 == 1 },
         })
     }
 
@@ -123,37 +145,36 @@ impl Quote {
         self.version
     }
 
-    /// The kind of enclave.
+    /// Which collateral it is verified with, by the platform's certificate. `None` if it brings none, or one that cannot be
+    /// read: then nobody can verify it.
     #[must_use]
-    pub const fn tee(&self) -> Tee {
-        self.tee
+    pub fn collateral_kind(&self) -> Option<CollateralKind> {
+        let quote = dcap_qvl::quote::Quote::parse(&self.bytes).ok()?;
+        let fmspc = quote_fmspc_with::<AwsLc>(&quote).ok()?;
+        let is_multi_package = quote_ca_with::<AwsLc>(&quote).ok()? == PckCa::Platform;
+        Some(CollateralKind { tee: self.claims.tee, fmspc: Hex::new(fmspc), is_multi_package })
+    }
+
+    /// The platform's certificate and those above it, as DER. Empty if the quote brings none that can be read.
+    pub(crate) fn certificates(&self) -> Vec<Vec<u8>> {
+        let quote = dcap_qvl::quote::Quote::parse(&self.bytes);
+        quote.and_then(|quote| extract_cert_chain(&quote)).unwrap_or_default()
     }
 
     /// What it claims to be.
     #[must_use]
-    pub const fn measurements(&self) -> &Measurements {
-        &self.measurements
-    }
-
-    /// TD attributes, or the flags of an enclave's attributes, as the vendor numbers their bits.
-    #[must_use]
-    pub const fn attributes(&self) -> u64 {
-        self.attributes
-    }
-
-    /// Whether its host can read and change its memory.
-    #[must_use]
-    pub const fn is_debug(&self) -> bool {
-        self.is_debug
+    pub const fn claims(&self) -> &Claims {
+        &self.claims
     }
 }
 
-fn of_guest(report: &TDReport10) -> (Tee, Measurements, u64) {
+/// Kind, measurements, attributes, and the bit of these that means debug.
+fn of_guest(report: &TDReport10) -> (Tee, Measurements, u64, u32) {
     let TDReport10 { mr_td, mr_config_id, mr_owner, mr_owner_config, rt_mr0, rt_mr1, rt_mr2, rt_mr3, .. } =
         *report;
     let registers = [mr_td, mr_config_id, mr_owner, mr_owner_config, rt_mr0, rt_mr1, rt_mr2, rt_mr3];
     let measurements = TdxMeasurements { registers, report_data: report.report_data };
-    (Tee::Tdx, Measurements::Tdx(Box::new(measurements)), attributes(&report.td_attributes))
+    (Tee::Tdx, Measurements::Tdx(Box::new(measurements)), attributes(&report.td_attributes), 0)
 }
 
 fn attributes(bytes: &[u8]) -> u64 {
@@ -180,15 +201,26 @@ mod tests {
     fn recorded_quotes_are_read() {
         for (bytes, tee, version) in [(TDX, Tee::Tdx, 4), (TDX_15, Tee::Tdx, 5), (SGX, Tee::Sgx, 3)] {
             let quote = Quote::parse(bytes).unwrap();
-            assert_eq!((quote.tee(), quote.version(), quote.is_debug()), (tee, version, false));
+            assert_eq!((quote.claims().tee, quote.version(), quote.claims().is_debug), (tee, version, false));
             let padding = bytes.strip_prefix(quote.as_bytes()).unwrap();
             assert!(padding.iter().all(|byte| *byte == 0));
         }
         let quote = Quote::parse(REFERENCE).unwrap();
         assert_eq!(
-            quote.measurements().image_hash().to_string(),
+            quote.claims().measurements.image_hash().to_string(),
             "04b3afd931d28680af91a15b09d672c40ad6b141f7f9089a8d67d595220f7436"
         );
+    }
+
+    #[test]
+    fn a_quote_names_the_collateral_that_it_needs() {
+        let kind = |bytes| Quote::parse(bytes).unwrap().collateral_kind().map(|kind| kind.to_string());
+        assert_eq!(kind(TDX).as_deref(), Some("tdx-b0c06f000000-platform"));
+        assert_eq!(kind(SGX).as_deref(), Some("sgx-00a067110000-processor"));
+        let mut broken = Quote::parse(TDX).unwrap().as_bytes().to_vec();
+        let pem = broken.windows(10).position(|bytes| bytes == b"-----BEGIN").unwrap();
+        broken[pem + 100] = b'!';
+        assert_eq!(kind(&broken), None);
     }
 
     #[test]
@@ -214,15 +246,29 @@ mod tests {
     }
 
     #[test]
+    fn certification_data_of_another_type_is_refused() {
+        for (bytes, report_len) in [(TDX, 584), (TDX_15, 6 + 885)] {
+            // Header 48, the report, then the signature's length 4, itself 64, its key 64.
+            let at = 48 + report_len + 4 + 64 + 64;
+            assert_eq!(bytes[at..at + 2], [6, 0]);
+            for (at, byte) in [(at, 5), (at + 1, 1)] {
+                let mut other = bytes.to_vec();
+                other[at] = byte;
+                assert!(matches!(Quote::parse(&other), Err(QuoteError::Malformed { .. })), "byte {at}");
+            }
+        }
+    }
+
+    #[test]
     fn a_guest_under_debug_shows_it() {
         let mut debug = TDX.to_vec();
         // Header 48, then tee_tcb_svn 16, mrseam 48, mrsignerseam 48, seam_attributes 8.
         debug[48 + 120] |= 1;
-        assert!(Quote::parse(&debug).unwrap().is_debug());
+        assert!(Quote::parse(&debug).unwrap().claims().is_debug);
         let mut enclave = SGX.to_vec();
         // Header 48, then cpusvn 16, misc 4, reserved 28; the flag is bit 1.
         enclave[48 + 48] |= 2;
-        assert!(Quote::parse(&enclave).unwrap().is_debug());
+        assert!(Quote::parse(&enclave).unwrap().claims().is_debug);
     }
 
     proptest::proptest! {

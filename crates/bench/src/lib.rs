@@ -19,6 +19,8 @@ mod idle_workers;
 mod load;
 mod measure;
 mod mock;
+mod plain_library;
+mod platforms;
 mod process;
 mod report;
 mod statistics;
@@ -31,6 +33,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
+use crate::idle_workers::Shows;
 use crate::report::Report;
 
 /// Flags of `cocoon bench`.
@@ -78,6 +81,8 @@ enum Suite {
     SlowReader(Common),
     /// Whether large prompts hold back the tokens of others.
     Hol(Common),
+    /// What evidence costs, and how soon all workers are back.
+    Attest(Common),
     /// The mock engine that the other suites start.
     #[command(hide = true)]
     Mock,
@@ -94,6 +99,9 @@ enum Suite {
         port: u16,
         /// How many.
         count: usize,
+        /// Their evidence.
+        #[arg(long, value_enum, default_value_t = Shows::Nothing)]
+        shows: Shows,
     },
 }
 
@@ -142,7 +150,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         match &arguments.suite {
             Suite::Mock => mock::serve().await,
             Suite::All { quick, common } => all(*quick, common).await,
-            Suite::IdleWorkers { port, count } => idle_workers::hold(*port, *count).await,
+            Suite::IdleWorkers { port, count, shows } => idle_workers::hold(*port, *count, *shows).await,
             Suite::Recover { folder } => suites::ledger::recover(folder),
             Suite::E2e(common) => finish(common, &suites::e2e::run(common).await?),
             Suite::Stream(common) => finish(common, &suites::stream::run(common).await?),
@@ -154,6 +162,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Suite::Cancel(common) => finish(common, &suites::cancel::run(common).await?),
             Suite::SlowReader(common) => finish(common, &suites::slow_reader::run(common).await?),
             Suite::Hol(common) => finish(common, &suites::hol::run(common).await?),
+            Suite::Attest(common) => finish(common, &suites::attest::run(common).await?),
         }
     })
 }
@@ -172,7 +181,8 @@ async fn all(quick: bool, common: &Common) -> Result<()> {
     finish(common, &suites::overload::run(common).await?)?;
     finish(common, &suites::cancel::run(common).await?)?;
     finish(common, &suites::slow_reader::run(common).await?)?;
-    finish(common, &suites::hol::run(common).await?)
+    finish(common, &suites::hol::run(common).await?)?;
+    finish(common, &suites::attest::run(common).await?)
 }
 
 /// Prints a report and writes it where it was asked for.

@@ -3,7 +3,9 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::pipe;
 
 /// Processor time of all threads that run now, of all processes in `pids`.
 ///
@@ -22,6 +24,32 @@ pub(crate) fn cpu(pids: &[u32]) -> Result<Duration> {
         }
     }
     Ok(Duration::from_nanos(nanos))
+}
+
+/// Processor time of this process since it began, to the nanosecond.
+pub(crate) fn own_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    // It counts up from zero.
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
+}
+
+/// Processor time of a process since it began, threads that have ended included. In hundredths of a second: for spans of
+/// seconds.
+///
+/// # Errors
+/// If the process is gone.
+pub(crate) fn cpu_since_start(pid: u32) -> Result<Duration> {
+    /// `USER_HZ`: a constant of the kernel's interface (proc(5)).
+    const TICKS_PER_SECOND: u64 = 100;
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    let text = text.with_context(|| format!("process {pid} has ended"))?;
+    // The program's name, in parentheses, may hold anything.
+    let (_name, fields) = text.rsplit_once(')').context("stat has no name")?;
+    // `utime` and `stime` are the 14th and 15th field of all; the first behind the name is the third.
+    let mut fields = fields.split_whitespace().map(|field| field.parse::<u64>().ok());
+    let (user, system) = (fields.nth(11).flatten(), fields.next().flatten());
+    let ticks = user.zip(system).map(|(user, system)| user + system).context("stat holds no times")?;
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }
 
 /// Memory of all processes in `pids`, in bytes: what is shared counts in parts.
@@ -57,6 +85,8 @@ pub(crate) struct SystemCalls {
 
 impl SystemCalls {
     const FILE: &str = "perf.csv";
+    /// How long it may take to attach to all threads.
+    const START_MAX: Duration = Duration::from_secs(10);
 
     /// Begins to count.
     ///
@@ -65,14 +95,26 @@ impl SystemCalls {
     pub(crate) async fn count(pids: &[u32]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let list = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let [orders, answers] = ["orders", "answers"].map(|name| folder.path().join(name));
+        let made = Command::new("mkfifo").args([&orders, &answers]).status()?;
+        ensure!(made.success(), "mkfifo failed");
+        // For reading and writing, so that nothing waits for perf to open the other end.
+        let mut order = pipe::OpenOptions::new().read_write(true).open_sender(&orders)?;
+        let mut answer = pipe::OpenOptions::new().read_write(true).open_receiver(&answers)?;
         let mut perf = Command::new("perf");
-        perf.args(["stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", &list, "-o"]);
-        perf.arg(folder.path().join(Self::FILE));
+        perf.args(["stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "--delay=-1", "-p", &list, "-o"]);
+        perf.arg(folder.path().join(Self::FILE)).arg("--control");
+        perf.arg(format!("fifo:{},{}", orders.display(), answers.display()));
         perf.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut perf = perf.spawn().context("perf is not installed")?;
-        // It says nothing when it has attached to all threads.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        ensure!(perf.try_wait()?.is_none(), "perf may not trace system calls here");
+        // It answers once it has attached to all threads and counts.
+        order.write_all(b"enable\n").await?;
+        let enabled = tokio::time::timeout(Self::START_MAX, answer.read_u8()).await;
+        if !matches!(enabled, Ok(Ok(_))) || perf.try_wait()?.is_some() {
+            perf.kill()?;
+            perf.wait()?;
+            bail!("perf may not trace system calls here");
+        }
         Ok(Self { perf, folder })
     }
 

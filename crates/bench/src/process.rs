@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result};
 
@@ -34,15 +34,20 @@ impl Process {
         Ok(Self { child })
     }
 
-    /// Starts a program that speaks to us through its standard output.
+    /// Starts a program that speaks to us through its standard output. Its standard input is the command's.
     ///
     /// # Errors
     /// If it cannot start.
     pub(crate) fn start_speaking(mut command: Command) -> Result<(Self, ChildStdout)> {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let child = command.stdout(Stdio::piped()).spawn();
         let mut process = Self { child: child.with_context(|| format!("start {command:?}"))? };
         let words = process.child.stdout.take().context("stdout was asked for")?;
         Ok((process, words))
+    }
+
+    /// Its standard input, if it was piped.
+    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -73,7 +78,7 @@ impl Mock {
     /// If it cannot start or names no port.
     pub(crate) fn start() -> Result<Self> {
         let mut command = Command::new(this_program()?);
-        command.args(["bench", "mock"]);
+        command.args(["bench", "mock"]).stdin(Stdio::null());
         let (process, mut words) = Process::start_speaking(command)?;
         let mut line = String::new();
         BufReader::new(&mut words).read_line(&mut line)?;

@@ -9,6 +9,11 @@ pub(crate) struct Median {
 }
 
 impl Median {
+    /// What was measured once.
+    pub(crate) const fn once(value: f64) -> Self {
+        Self { value, lowest: value, highest: value }
+    }
+
     /// `None` of nothing.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();

@@ -44,7 +44,7 @@ pub struct News {
 /// Why a look at an account gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
-    /// No answer, or none of use. The next look begins anew behind what was handed out.
+    /// No answer, or none of use. The next look goes on where this one ended; after a refusal, behind what was handed out.
     #[error(transparent)]
     Provider(#[from] ProviderError),
     /// An answer that cannot be true. The next look begins anew behind what was handed out.
@@ -71,7 +71,7 @@ pub enum FollowError {
 impl FollowError {
     /// Whether the server knows another past of the account than the one that was handed out.
     #[must_use]
-    pub const fn is_of_another_past(&self) -> bool {
+    pub(crate) const fn is_of_another_past(&self) -> bool {
         matches!(self, Self::Stale { .. } | Self::Lie(Lie::Forked { .. }))
     }
 }
@@ -142,11 +142,11 @@ impl Follower {
                             continue;
                         }
                         // Perhaps there is no such transaction: it was made up, or its block never became final.
-                        Err(error) => {
+                        Err(error @ ProviderError::Refused { .. }) => {
                             self.walk = None;
                             return Err(error.into());
                         }
-                        Ok(answer) => answer,
+                        answer => answer?,
                     };
                     self.page_len = (self.page_len * 2).min(PAGE_LEN_MAX);
                     if let Err(error) = walk.take(&answer) {

@@ -1,5 +1,7 @@
 //! Watching the root contract: a newer version replaces what is known, nothing else does.
 
+use std::time::Duration;
+
 use ton::{Address, LayoutError, RootConfig};
 use units::ConfigVersion;
 
@@ -60,19 +62,26 @@ pub enum RootWatchError {
 pub struct RootWatch {
     root: Address,
     known: Option<RootConfig>,
+    block_time: Duration,
 }
 
 impl RootWatch {
     /// Nothing is known yet.
     #[must_use]
     pub const fn new(root: Address) -> Self {
-        Self { root, known: None }
+        Self { root, known: None, block_time: Duration::ZERO }
     }
 
     /// The newest configuration seen.
     #[must_use]
     pub const fn known(&self) -> Option<&RootConfig> {
         self.known.as_ref()
+    }
+
+    /// When the newest block that the last look showed was made, since 1970.
+    #[must_use]
+    pub const fn block_time(&self) -> Duration {
+        self.block_time
     }
 
     /// Looks once.
@@ -84,6 +93,7 @@ impl RootWatch {
         let account = provider.account(&root).await?;
         let data = account.data().ok_or(RootWatchError::NoContract { root })?;
         let told = RootConfig::from_data(data).map_err(|source| RootWatchError::Data { root, source })?;
+        self.block_time = account.block_time;
         Ok(self.take(told))
     }
 

@@ -5,6 +5,7 @@ mod contracts;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use chain::Network;
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 use units::NanoTon;
@@ -20,8 +21,6 @@ const FOLLOWED_FOR: Duration = Duration::from_secs(150);
 const HELP_FOR: Duration = Duration::from_secs(30);
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(300);
-/// What a client calls the network where money is real.
-const MAINNET: &str = "TON mainnet";
 
 /// Flags of `cocoon client`.
 #[derive(Args)]
@@ -131,7 +130,7 @@ async fn carry_out(name: &str, amount: Option<NanoTon>, arguments: &OrderArgumen
     query.extend(arguments.proxy.as_deref().map(|proxy| ("proxy", proxy)));
     let dry = [&query[..], &[("dry_run", "true")]].concat();
     let planned = answer(&client, name, &dry).await?;
-    match (planned.network == MAINNET, arguments.mainnet) {
+    match (planned.is_mainnet(), arguments.mainnet) {
         (true, false) => {
             bail!("this client pays on TON mainnet, where money is real: say --mainnet if you mean it")
         }
@@ -191,6 +190,11 @@ async fn follow(client: &Running, name: &str, addresses: &[&str]) -> Result<Purs
 }
 
 impl Answer {
+    /// Whether money is real there.
+    fn is_mainnet(&self) -> bool {
+        self.network == Network::Mainnet.to_string()
+    }
+
     /// What is done.
     fn granted(&self) -> impl Iterator<Item = (&Asked, Plan)> {
         self.contracts.iter().filter_map(|asked| Some((asked, asked.plan?)))
@@ -238,7 +242,7 @@ impl Answer {
                 println!("not      proxy {}: {problem}", asked.proxy_sc_address);
             }
         }
-        if self.network == MAINNET {
+        if self.is_mainnet() {
             println!("MAINNET  this is real money");
         }
     }

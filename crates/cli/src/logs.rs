@@ -38,6 +38,19 @@ impl LogArguments {
         self.install(std::io::stderr)
     }
 
+    /// The same with the deployed network's number for a level: 0 and 1 errors, 2 warnings, 3 information, more details.
+    #[must_use]
+    pub(crate) fn at_verbosity(&self, number: u8) -> Self {
+        let level = match number {
+            0 | 1 => "error",
+            2 => "warn",
+            3 => "info",
+            4 => "debug",
+            5.. => "trace",
+        };
+        Self { log: level.to_owned(), log_format: self.log_format }
+    }
+
     /// Appends log lines to a file, so that the terminal stays free for the answer a person waits for.
     ///
     /// # Errors

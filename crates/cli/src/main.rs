@@ -12,6 +12,7 @@ mod client_command;
 mod config;
 #[cfg(feature = "devnet")]
 mod devnet;
+mod doctor;
 mod http;
 mod instance;
 mod logs;
@@ -19,7 +20,9 @@ mod on_chain;
 mod proxy_command;
 mod role;
 mod root;
+mod router;
 mod running;
+mod sealer;
 mod signals;
 mod status;
 mod up;
@@ -70,14 +73,21 @@ enum Command {
     /// Look at accounts and transactions on the chain, with our contracts and messages by name.
     #[command(subcommand)]
     Chain(chain::ChainCommand),
+    /// Give programs that have none of them proof of work, TLS and evidence: the router of the deployed network.
+    Router(router::RouterArguments),
     /// Look at evidence of enclaves, and verify it.
     #[command(subcommand)]
     Attest(attest::AttestCommand),
+    /// Say what this machine can prove of itself, and how to get what it lacks.
+    Doctor(doctor::DoctorArguments),
+    /// Run a simulated sealer, which gives simulated guests their keys, for development.
+    Sealer(sealer::SealerArguments),
     /// Measure what the path costs on this machine, beside plain forwarders.
     Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
+    end_with_the_reader();
     let arguments = Arguments::parse();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,6 +96,21 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whoever reads what is printed may have enough of it, as `head` has: that is no failure to describe. `println!` panics then, and
+/// to have the signal end the process instead would end it in the middle of an exchange with a server, too.
+fn end_with_the_reader() {
+    /// What a shell says of a program that `SIGPIPE` has ended.
+    const BROKEN_PIPE: i32 = 128 + 13;
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let words = panic.payload_as_str().unwrap_or_default();
+        if words.starts_with("failed printing to stdout") && words.contains("Broken pipe") {
+            std::process::exit(BROKEN_PIPE);
+        }
+        usual(panic);
+    }));
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -104,7 +129,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         #[cfg(feature = "devnet")]
         Command::Audit(audit) => audit::run(&audit),
         Command::Chain(command) => chain::run(&command),
+        Command::Router(router) => router::run(router, &logs),
         Command::Attest(command) => attest::run(&command),
+        Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Sealer(sealer) => sealer::run(&sealer, &logs),
         Command::Bench(bench) => bench::run(&bench),
     }
 }
@@ -116,11 +144,16 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
 /// scheduler for several.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut builder = match cores.div_ceil(2) {
+    runtime_of(cores.div_ceil(2))
+}
+
+/// The same with so many threads.
+fn runtime_of(threads: usize) -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = match threads {
         1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
-    builder.worker_threads(cores.div_ceil(2));
+    builder.worker_threads(threads);
     keep_freed_memory();
     Ok(builder.enable_all().build()?)
 }

@@ -3,6 +3,7 @@
 #[cfg(feature = "devnet")]
 mod chain;
 mod detect;
+mod enclaves;
 mod engine_choice;
 mod network;
 mod roles;
@@ -11,11 +12,12 @@ mod table;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use hyper::StatusCode;
 use node::StateFolder;
 
+use self::enclaves::Enclaves;
 use self::engine_choice::ServedModel;
 use self::network::Network;
 use self::roles::Roles;
@@ -76,13 +78,16 @@ pub(crate) fn run(arguments: UpArguments, logs: &LogArguments) -> Result<()> {
     crate::runtime()?.block_on(async {
         let served = engine_choice::choose(&arguments).await?;
         eprintln!("starting a private network that serves {served} …");
+        let enclaves = Enclaves::make(&state).context("the simulated platforms cannot be made")?;
+        let terms = network::terms(ports, &served);
         #[cfg(feature = "devnet")]
-        let chain = chain::UpChain::start(&state, ports.chain_http, &network::terms(ports)).await?;
+        let chain = chain::UpChain::start(&state, ports.chain_http, &terms).await?;
         #[cfg(feature = "devnet")]
         let ground = chain.ground();
         #[cfg(not(feature = "devnet"))]
-        let ground = network::Ground::of_file(&state, ports)?;
-        let network = Network::lay_out(&state, ports, &served, ground);
+        let ground = network::Ground::of_file(&state, &terms)?;
+        let network = Network::lay_out(&state, ports, &served, &enclaves, ground);
+        tokio::spawn(enclaves.publish_on());
         let mut roles = match arguments.processes {
             true => Roles::spawn(&network, logs, &log_folder)?,
             false => Roles::start(&network).await?,

@@ -44,6 +44,11 @@ const PRESENT: &[&str] = &[
     "slow-reader/taken/cocoon",
     "slow-reader/beside_p50/cocoon",
     "hol/beside_p50/cocoon",
+    "attest/appraisals",
+    "attest/remembered",
+    "attest/handshake",
+    "attest/without_quotes/first",
+    "attest/with_quotes/again",
 ];
 
 /// An answer with a lost, doubled or reordered token ends the command with an error.

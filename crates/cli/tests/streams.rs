@@ -2,15 +2,21 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use attest::{Allowed, Policy, Root, Verifier};
+use evidence::{Appraiser, CollateralStore};
+use router::{PortOption, Router, RouterConfig, RouterFile};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt as _, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use ton::{Address, RegisteredProxy, RootConfig};
+use transport::identity::IdentitySource;
 
 /// Far longer than anything here takes; only a hanging test meets it.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -110,17 +116,49 @@ async fn write_json(writer: &mut (impl AsyncWriteExt + Unpin), body: &str) {
     writer.write_all((head + body).as_bytes()).await.unwrap();
 }
 
+/// Routers that end when this is dropped.
+#[derive(Default)]
+struct Routers(Vec<DropGuard>);
+
+impl Routers {
+    /// Starts one that tells programs about their peers. Returns where its ports are.
+    async fn start(&mut self, ports: Vec<PortOption>) -> Vec<SocketAddr> {
+        let options =
+            router::Options { ports, serialize_info: true, pow_difficulty: Some(4), ..Default::default() };
+        let config = RouterConfig::new(options, RouterFile::default()).unwrap();
+        let none = Policy::for_images(Allowed::only([]));
+        let collateral = CollateralStore::new("none".into(), None);
+        let appraiser = Appraiser::new(Verifier::new(Root::Intel), none, collateral, NonZeroUsize::MIN);
+        let router = Router::bind(config, IdentitySource::generated(), &appraiser).await.unwrap();
+        let addresses = router.local_addrs().unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(router.run(stop.clone()));
+        self.0.push(stop.drop_guard());
+        addresses
+    }
+}
+
 /// Client, proxy and worker, between an application and an engine.
 struct Network {
     engine: Engine,
     client: client::Running,
     _proxy: proxy::Proxy,
     _worker: worker::Worker,
+    _routers: Option<Routers>,
     _folder: TempDir,
 }
 
 impl Network {
     async fn start() -> Self {
+        Self::between(None).await
+    }
+
+    /// As deployed: the proxy behind a router, and another one before client and worker.
+    async fn behind_routers() -> Self {
+        Self::between(Some(Routers::default())).await
+    }
+
+    async fn between(mut routers: Option<Routers>) -> Self {
         let engine = Engine::start().await;
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("root.json");
@@ -133,6 +171,7 @@ impl Network {
             workers: free_port,
             clients: free_port,
             pow_difficulty: 0,
+            behind_router: routers.is_some(),
             root_config: file.clone(),
             root_address: root_address.clone(),
             state: folder.path().join("proxy"),
@@ -140,7 +179,14 @@ impl Network {
         });
         let proxy = proxy.await.unwrap();
         let port = |address: SocketAddr| SocketAddrV4::new(Ipv4Addr::LOCALHOST, address.port());
-        let (workers, clients) = (port(proxy.workers_address()), port(proxy.clients_address()));
+        let (mut workers, mut clients) = (port(proxy.workers_address()), port(proxy.clients_address()));
+        let mut router = None;
+        if let Some(routers) = &mut routers {
+            let reverse = |to| PortOption::reverse(&format!("0:{to}@any")).unwrap();
+            let far = routers.start(vec![reverse(workers), reverse(clients)]).await;
+            (workers, clients) = (port(far[0]), port(far[1]));
+            router = Some(port(routers.start(vec![PortOption::socks5("0@any").unwrap()]).await[0]).into());
+        }
         root.registered_proxies.push(RegisteredProxy { seqno: 1, workers, clients });
         std::fs::write(&file, root.to_pseudo_json().unwrap()).unwrap();
         let model = worker::ModelConfig {
@@ -155,6 +201,7 @@ impl Network {
             root_address: root_address.clone(),
             state: folder.path().join("worker"),
             models: vec![model],
+            router,
             ..worker::Config::default()
         });
         let worker = worker.await.unwrap();
@@ -163,10 +210,12 @@ impl Network {
             root_config: file,
             root_address,
             state: folder.path().join("client"),
+            router,
             ..client::Config::default()
         });
         let client = client.await.unwrap();
-        let mut network = Self { engine, client, _proxy: proxy, _worker: worker, _folder: folder };
+        let mut network =
+            Self { engine, client, _proxy: proxy, _worker: worker, _routers: routers, _folder: folder };
         patiently("the network", network.ready()).await;
         network
     }
@@ -206,6 +255,12 @@ async fn first_event(stream: &mut BufReader<TcpStream>) {
         line.clear();
         assert_ne!(stream.read_line(&mut line).await.unwrap(), 0, "the answer has events");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_behind_routers_answers() {
+    let network = Network::behind_routers().await;
+    assert!(network.answers("hello").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,9 @@ use std::time::Duration;
 use chain::outbox::KeptError;
 use gateway::RequestDefaults;
 use gateway::server::ServerConfig;
-use node::{ChainConfig, ChainConfigError, RootError, SettingError, StateError};
+use node::{
+    ChainConfig, ChainConfigError, EvidenceConfig, EvidenceConfigError, RootError, SettingError, StateError,
+};
 use serde::{Deserialize, Serialize};
 use units::{Coefficient, NanoTon, PublicKey};
 
@@ -39,6 +41,9 @@ pub struct Config {
     /// SOCKS5 address of a router that makes the TLS connections. Default: none, connections are made here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub router: Option<SocketAddr>,
+    /// Evidence of enclaves on links to proxies: what is shown and what is asked for. Default: none of both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceConfig>,
     /// Limit of generated tokens for requests that set none. Default: 4096.
     pub max_tokens: u32,
     /// Price ceiling in thousandths for requests that set none. Default: 4000.
@@ -82,6 +87,7 @@ impl Default for Config {
             state: "client-state".into(),
             proxy_connections: 1,
             router: None,
+            evidence: None,
             max_tokens: 4096,
             max_coefficient: 4000,
             timeout: Duration::from_secs(120),
@@ -189,6 +195,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// What peers are shown, or asked for.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceConfigError),
 }
 
 #[cfg(test)]

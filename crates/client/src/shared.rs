@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     pub(crate) party: Party,
     pub(crate) root_source: RootSource,
     pub(crate) state: Arc<StateFolder>,
-    root: watch::Sender<Arc<RootConfig>>,
+    pub(crate) root: watch::Sender<Arc<RootConfig>>,
     pub(crate) connect: ConnectConfig,
     pub(crate) accounts: Accounts,
     /// Pays proxies, where there is a chain.
@@ -50,6 +50,7 @@ impl Shared {
             None => RootSource::File(RootFile::new(config.root_config.clone())),
         };
         let root = root_source.read().await?;
+        let connect = node::connect_config(config.router, config.evidence.as_ref(), root.params.is_test)?;
         let state = Arc::new(StateFolder::open(&config.state)?);
         let key = state.key("wallet.key")?;
         let own_key = PublicKey::new(key.verifying_key().to_bytes());
@@ -85,7 +86,7 @@ impl Shared {
             accounts: Accounts::restored(state.kept_payments(PaymentKind::ClientCharge)?),
             state,
             root: watch::Sender::new(Arc::new(root)),
-            connect: node::connect_config(config.router),
+            connect,
             pool: Pool::new(),
             slots: Slots::new(config.proxy_connections),
             stats: Stats::default(),

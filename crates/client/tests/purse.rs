@@ -27,7 +27,7 @@ use ton::message::InternalMessage;
 use ton::messages::{ClientPayload, ClientRequest, Notice, ProxyMessage};
 use ton::payment::{PaymentKind, SignedPayment};
 use ton::states::{ClientData, ContractState};
-use ton::{Address, Contract, ContractCode, RegisteredProxy, RootConfig, StructVersion};
+use ton::{Address, RegisteredProxy, RootConfig};
 use tycho_types::cell::Cell;
 use units::{AdjustedTokens, NanoTon, PublicKey};
 
@@ -71,12 +71,9 @@ impl World {
         let bank = node::wallet_state(&public(&bank_key), &OWNER);
         let mut config = RootConfig::pseudo(bank.address());
         let params = &mut config.params;
-        params.struct_version = StructVersion::V3;
         (params.price_per_token, params.worker_fee_per_token) =
             (NanoTon::new(PRICE), NanoTon::new(PRICE / 2));
-        params.proxy_code = ContractCode::built(Contract::Proxy);
-        params.client_code = ContractCode::built(Contract::Client);
-        params.worker_code = ContractCode::built(Contract::Worker);
+        params.use_built_codes();
         let proxy = proxy_init(&config, &bank.address(), &public(&proxy_key), &Address::new(0, [4; 32]));
         let client_key = SigningKey::from_bytes(&[5; 32]);
         let client_wallet = node::wallet_state(&public(&client_key), &OWNER);

@@ -54,7 +54,8 @@ pub(crate) struct Victim {
 
 impl FakeProxy {
     pub(crate) async fn start() -> Result<Self> {
-        let mode = ListenMode::Tls { identity: IdentitySource::generated(), pow_difficulty: 0 };
+        let mode =
+            ListenMode::Tls { identity: IdentitySource::generated(), appraiser: None, pow_difficulty: 0 };
         let config = ListenConfig { mode, ..ListenConfig::default() };
         let listener = Listener::bind("127.0.0.1:0".parse()?, config).await?;
         let claims =

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use ton::contracts::{StateInit, wallet_init};
 use ton::{Address, Contract, ContractCode, RootConfig};
-use transport::clock::unix_now;
+use transport::clock::{heard_block_time, unix_now};
 use units::{ConfigVersion, NanoTon, PublicKey};
 
 use crate::{RootError, RootFile, StateFolder};
@@ -186,7 +186,11 @@ impl RootContract {
 
     /// Looks once. A newer version is known from now on.
     async fn look(&self) -> Result<RootNews, RootWatchError> {
-        let news = self.watch.lock().await.look(&self.provider).await?;
+        let mut watch = self.watch.lock().await;
+        let news = watch.look(&self.provider).await?;
+        if let Some(time) = watch.known().and_then(|known| time_that_counts(known, watch.block_time())) {
+            heard_block_time(time);
+        }
         if matches!(news, RootNews::Same | RootNews::Newer { .. }) {
             self.read_at.store(unix_now().as_secs(), Ordering::Relaxed);
         }
@@ -233,6 +237,11 @@ impl RootContract {
             }
         }
     }
+}
+
+/// What a block's time is for certificates: nothing on test networks, where it may be travelled and nothing is at stake.
+fn time_that_counts(known: &RootConfig, block_time: Duration) -> Option<Duration> {
+    (!known.params.is_test).then_some(block_time)
 }
 
 impl RootSource {
@@ -331,6 +340,16 @@ mod tests {
         let seen = WalletView { balance: Some(NanoTon::new(5)), seqno: Some(3), ..unseen };
         let numbers = WalletNumbers { balance: Some(NanoTon::new(5)), seqno: Some(3), open: 2 };
         assert_eq!(WalletNumbers::of(Some(&seen)), numbers);
+    }
+
+    #[test]
+    fn blocks_of_test_networks_are_no_clock() {
+        let mut known = RootConfig::pseudo(Address::new(0, [1; 32]));
+        let block_time = Duration::from_secs(1_800_000_000);
+        for (is_test, expected) in [(false, Some(block_time)), (true, None)] {
+            known.params.is_test = is_test;
+            assert_eq!(time_that_counts(&known, block_time), expected);
+        }
     }
 
     #[tokio::test]

@@ -12,13 +12,16 @@
 
 mod backoff;
 mod chain;
+mod evidence;
 pub mod failpoint;
 mod payments;
 mod proxy;
 mod root;
+mod sealed_key;
 mod settings;
 mod state;
 
+pub use self::evidence::{EnclaveKind, Evidence, EvidenceConfig, EvidenceConfigError, SimulatedConfig};
 pub use backoff::Backoff;
 pub use chain::{
     ChainConfig, ChainConfigError, RootSource, WalletNumbers, WrongNetwork, open_wallet, wallet_state,
@@ -26,5 +29,6 @@ pub use chain::{
 pub use payments::{KeptPayment, follow_payments};
 pub use proxy::{ConnectingParty, OwnContract, ProxyError, VerifiedProxy, check_image};
 pub use root::{RootError, RootFile};
+pub use sealed_key::{SealedKeyConfig, SealedKeyError};
 pub use settings::{SettingError, connect_config, node_wallet, owner_address, root_address, seconds};
 pub use state::{SECRET_LEN_MIN, StateError, StateFolder};

@@ -1,5 +1,6 @@
 //! Who a proxy is: what a client or a worker checks before it works with one.
 
+use attest::Attestation;
 use ton::{Address, AddressFlags, AddressParseError, RootConfig, contracts};
 use units::{ImageHash, ProtocolVersion, PublicKey};
 use wire::{TlStr, proxy};
@@ -27,6 +28,9 @@ pub enum ProxyError {
     /// It attests no image.
     #[error("the proxy attests no image, so it cannot be looked up in the root contract")]
     NotAttested,
+    /// Nothing protects what it is told.
+    #[error("the proxy runs on a simulated platform, which only test networks accept")]
+    Simulated,
     /// Its image is not allowed.
     #[error(
         "the proxy's image {image} is not in the root contract: it is outdated, or not what it should be"
@@ -70,16 +74,23 @@ pub enum ProxyError {
     },
 }
 
-/// Refuses a proxy that attests no `image` of the root contract's list. Outside test networks images are always
-/// checked, in them only if `is_asked`.
+/// Refuses a proxy that attests no image of the root contract's list. Outside test networks images are always
+/// checked, and simulated enclaves never accepted; in them images are checked only if `is_asked`.
 ///
 /// # Errors
-/// [`ProxyError::NotAttested`] or [`ProxyError::ImageNotAllowed`].
-pub fn check_image(config: &RootConfig, image: Option<ImageHash>, is_asked: bool) -> Result<(), ProxyError> {
+/// [`ProxyError::NotAttested`], [`ProxyError::Simulated`] or [`ProxyError::ImageNotAllowed`].
+pub fn check_image(
+    config: &RootConfig,
+    attestation: Option<Attestation>,
+    is_asked: bool,
+) -> Result<(), ProxyError> {
     if !is_asked && config.params.is_test {
         return Ok(());
     }
-    let image = image.ok_or(ProxyError::NotAttested)?;
+    let Attestation { image, is_simulated } = attestation.ok_or(ProxyError::NotAttested)?;
+    if is_simulated && !config.params.is_test {
+        return Err(ProxyError::Simulated);
+    }
     if config.allows_proxy_image(&image) { Ok(()) } else { Err(ProxyError::ImageNotAllowed { image }) }
 }
 

@@ -7,6 +7,8 @@ use ton::{Address, AddressParseError, ContractCode};
 use transport::{ConnectConfig, Via};
 use units::PublicKey;
 
+use crate::{Evidence, EvidenceConfig, EvidenceConfigError};
+
 /// A setting that cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingError {
@@ -67,14 +69,25 @@ pub fn node_wallet(own_key: &PublicKey, owner: &Address) -> Address {
     wallet_address(&ContractCode::empty(), own_key, owner)
 }
 
-/// The setting `router`: how links to proxies are made, by a SOCKS5 router that makes the TLS connections or, without
-/// one, here.
-#[must_use]
-pub fn connect_config(router: Option<SocketAddr>) -> ConnectConfig {
-    match router {
-        Some(router) => ConnectConfig { via: Via::Socks5Router(router), ..ConnectConfig::default() },
-        None => ConnectConfig::default(),
-    }
+/// The settings `router` and `evidence`: how links to proxies are made, by a SOCKS5 router that makes the TLS connections or,
+/// without one, here.
+///
+/// # Errors
+/// [`EvidenceConfigError`], also if both are set.
+pub fn connect_config(
+    router: Option<SocketAddr>,
+    evidence: Option<&EvidenceConfig>,
+    is_test: bool,
+) -> Result<ConnectConfig, EvidenceConfigError> {
+    let via = match (router, evidence) {
+        (Some(_), Some(_)) => return Err(EvidenceConfigError::Router { key: "router" }),
+        (Some(router), None) => Via::Socks5Router(router),
+        (None, evidence) => {
+            let Evidence { identity, appraiser } = Evidence::open(evidence, is_test)?;
+            Via::Direct { identity, appraiser }
+        }
+    };
+    Ok(ConnectConfig { via, ..ConnectConfig::default() })
 }
 
 /// For `#[serde(with = …)]`: a duration as a number of seconds.

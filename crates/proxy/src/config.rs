@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use node::{ChainConfig, ChainConfigError, SettingError};
+use node::{ChainConfig, ChainConfigError, EvidenceConfig, SealedKeyConfig, SettingError};
 use serde::{Deserialize, Serialize};
 use ton::Address;
 use units::{LogicalTime, NanoTon, PublicKey};
@@ -24,6 +24,14 @@ pub struct Config {
     /// Whether both listeners stand behind a router of the deployed network on this host, which does proof of work
     /// and TLS. They must then listen on loopback. Default: false, this process does both.
     pub behind_router: bool,
+    /// Evidence of enclaves: what is shown to everybody, and what is asked of workers; clients show none. Default: none of
+    /// both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceConfig>,
+    /// Where the machine key comes from, which signs payments and books: a sealer that gives it to this image alone. Default: none, and the
+    /// key is a file of the state folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sealed_key: Option<SealedKeyConfig>,
     /// Bits of proof of work that strangers do before TLS while there is no load, 0 to 28. Under load it rises to
     /// between 17 and 24 bits if that is more; addresses of peers that were here within the last hour do none.
     /// Deployed proxies ask for 20, half a second of one core. Default: 12, a millisecond.
@@ -43,7 +51,8 @@ pub struct Config {
     pub owner_address: String,
     /// Whether addresses are written for the test network of TON. Default: false.
     pub is_testnet: bool,
-    /// Whether workers must attest an image, and serve a model, of the root contract's lists. Default: false.
+    /// Whether workers must attest an image, and serve a model, of the root contract's lists. Default: false; always so outside
+    /// test networks.
     pub check_worker_hashes: bool,
     /// Folder for the proxy's key and token. Default: `proxy-state`.
     pub state: PathBuf,
@@ -77,6 +86,8 @@ impl Default for Config {
             workers: loopback(11_001),
             clients: loopback(11_002),
             behind_router: false,
+            evidence: None,
+            sealed_key: None,
             pow_difficulty: 12,
             links_max: 20_000,
             links_per_address_max: 1024,

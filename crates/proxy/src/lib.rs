@@ -11,8 +11,8 @@
 //! Invariants beyond those of [`core`]:
 //! - The lock around the core is never held across an await, and what the core decides first is sent first.
 //! - A peer that does not take what it asked for loses its link; nobody waits for it.
-//! - Nothing is signed that the journal does not hold durably; the key that signs and the books it signs for are in one
-//!   folder, and neither is used without the other.
+//! - Nothing is signed that the journal does not hold durably; the key that signs, or its public half where a sealer keeps it, and
+//!   the books it signs for are in one folder, and neither is used without the other.
 #![forbid(unsafe_code)]
 
 pub mod core;
@@ -22,6 +22,7 @@ mod config;
 mod face;
 mod journal;
 mod kept;
+mod machine_key;
 mod network;
 mod program;
 pub mod settlement;
@@ -31,5 +32,6 @@ mod stats;
 
 pub use config::{Config, ConfigError};
 pub use journal::BooksError;
+pub use machine_key::MachineKeyError;
 pub use network::NetworkError;
 pub use program::{Proxy, StartError, start};

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use admin::Token;
 use chain::outbox::KeptError;
-use node::{ChainConfigError, RootFile, RootSource, SettingError, StateError, StateFolder};
+use node::{
+    ChainConfigError, Evidence, EvidenceConfigError, RootFile, RootSource, SettingError, StateError,
+    StateFolder,
+};
 use rand::RngExt as _;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use transport::identity::IdentitySource;
 use transport::{ListenConfig, ListenMode, Listener};
 use units::PublicKey;
 
@@ -21,13 +23,11 @@ use crate::closing::OnChain;
 use crate::config::{Config, ConfigError};
 use crate::core::{Core, Limits};
 use crate::face::{self, Face};
-use crate::journal::{BooksError, machine_key_guard};
+use crate::journal::BooksError;
 use crate::kept;
+use crate::machine_key::{self, MachineKeyError};
 use crate::network::{self, NetworkError, Party, Tasks};
 use crate::shell::{Shell, Side, now};
-
-/// Signs payments and books.
-const MACHINE_KEY: &str = "machine.key";
 
 /// How long links may take to send their last bytes and close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,6 +60,12 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The key that signs payments and books.
+    #[error("the proxy has no machine key")]
+    MachineKey(#[from] MachineKeyError),
+    /// What peers are shown, or asked for.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceConfigError),
 }
 
 /// A running proxy. Dropping it stops everything at once; [`Proxy::shutdown`] drains first.
@@ -104,8 +110,6 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
     let owner = config.owner(&own_key)?;
     let root_address = node::root_address(&config.root_address)?;
     let books = config.state.join("books");
-    machine_key_guard(&config.state.join(MACHINE_KEY), &books)?;
-    let machine_key = state.key(MACHINE_KEY)?;
     let (root, wallet, on_chain, runner) = match &config.chain {
         Some(chain) => {
             let provider = chain.provider()?;
@@ -120,6 +124,9 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
             (root, node::node_wallet(&own_key, &owner), None, None)
         }
     };
+    let network = root.read().await.map_err(NetworkError::from)?;
+    let is_test = network.params.is_test;
+    let machine_key = machine_key::open(&config, &state, &books, is_test).await?;
     let party = Arc::new(Party {
         root,
         root_address,
@@ -131,8 +138,7 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
         is_testnet: config.is_testnet,
         check_worker_hashes: config.check_worker_hashes,
     });
-    let root = party.root.read().await.map_err(NetworkError::from)?;
-    let terms = party.terms(root).map_err(NetworkError::from)?;
+    let terms = party.terms(network).map_err(NetworkError::from)?;
     let kept = party.kept();
     kept::check_not_behind(&terms, &kept)?;
     let (store, mut books) = party.open_books(&terms)?;
@@ -147,12 +153,12 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
     let recording = Recording(Arc::clone(&face));
 
     let Config { links_max, links_per_address_max, .. } = config;
-    let mode = listen_mode(&config);
-    let listen = ListenConfig { mode, links_max, links_per_address_max, ..ListenConfig::default() };
+    let listen = |mode| ListenConfig { mode, links_max, links_per_address_max, ..ListenConfig::default() };
+    let [for_workers, for_clients] = listen_modes(&config, is_test)?;
     let bind = |address, purpose| move |source| StartError::Bind { address, purpose, source };
-    let workers = Listener::bind(config.workers, listen.clone()).await;
+    let workers = Listener::bind(config.workers, listen(for_workers)).await;
     let workers = workers.map_err(bind(config.workers, "workers"))?;
-    let clients = Listener::bind(config.clients, listen).await;
+    let clients = Listener::bind(config.clients, listen(for_clients)).await;
     let clients = clients.map_err(bind(config.clients, "clients"))?;
     let http = TcpListener::bind(config.http).await.map_err(bind(config.http, "HTTP"))?;
     let http_address = http.local_addr().map_err(bind(config.http, "HTTP"))?;
@@ -204,12 +210,19 @@ impl From<ChainConfigError> for StartError {
     }
 }
 
-fn listen_mode(config: &Config) -> ListenMode {
+/// For workers and for clients.
+fn listen_modes(config: &Config, is_test: bool) -> Result<[ListenMode; 2], EvidenceConfigError> {
     if config.behind_router {
-        return ListenMode::BehindRouter;
+        return match config.evidence {
+            Some(_) => Err(EvidenceConfigError::Router { key: "behind_router" }),
+            None => Ok([ListenMode::BehindRouter, ListenMode::BehindRouter]),
+        };
     }
-    // Both listeners show the same identity, made anew every hour and never written down.
-    ListenMode::Tls { identity: IdentitySource::generated(), pow_difficulty: config.pow_difficulty }
+    // Both listeners show the same identity, made anew every hour and never written down. Clients need no enclave.
+    let Evidence { identity, appraiser } = Evidence::open(config.evidence.as_ref(), is_test)?;
+    let pow_difficulty = config.pow_difficulty;
+    let asking = |appraiser| ListenMode::Tls { identity: identity.clone(), appraiser, pow_difficulty };
+    Ok([asking(appraiser), asking(None)])
 }
 
 impl Proxy {

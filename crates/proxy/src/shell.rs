@@ -202,7 +202,7 @@ impl Shell {
 
     /// Returns what the link's task has to wait for.
     fn opened(&self, id: LinkId, link: Link, side: Side) -> watch::Receiver<Option<usize>> {
-        let facts = PeerFacts { image_hash: link.peer().image_hash() };
+        let facts = PeerFacts { attestation: link.peer().attestation() };
         let mut state = self.lock();
         state.links.insert(id, link);
         let (sender, awaited) = watch::channel(None);

@@ -6,8 +6,8 @@ use tycho_types::cell::{Cell, CellBuilder, CellSlice};
 use tycho_types::error::Error as CellError;
 use units::{Multiplier, NanoTon};
 
-use crate::ContractCode;
 use crate::cells::{Field, FieldError, LayoutError, Reader, build};
+use crate::{Contract, ContractCode};
 
 /// What the root contract fixes for every contract derived from it (`Params` in `spec/messages.tlb`).
 ///
@@ -134,6 +134,14 @@ impl CodeMask {
 const ASSUMED_STAKE: NanoTon = NanoTon::new(1_000_000_000);
 
 impl Params {
+    /// Puts the codes that this project builds in, in the layout that they read.
+    pub fn use_built_codes(&mut self) {
+        self.struct_version = StructVersion::V3;
+        self.proxy_code = ContractCode::built(Contract::Proxy);
+        self.worker_code = ContractCode::built(Contract::Worker);
+        self.client_code = ContractCode::built(Contract::Client);
+    }
+
     /// The cell with those codes that `codes` names.
     #[must_use]
     pub fn cell(&self, codes: CodeMask) -> Cell {

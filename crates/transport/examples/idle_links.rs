@@ -47,7 +47,7 @@ async fn accepting(count: usize) {
     }
     println!("work of {AT_REST} bits: {} ms on average", begin.elapsed().as_millis() / u128::from(ROUNDS));
 
-    let mode = ListenMode::Tls { identity: Default::default(), pow_difficulty: 0 };
+    let mode = ListenMode::Tls { identity: Default::default(), appraiser: None, pow_difficulty: 0 };
     let config = ListenConfig { mode, links_per_address_max: count, ..ListenConfig::default() };
     let mut listener = Listener::bind("127.0.0.1:0".parse().unwrap(), config).await.unwrap();
     let address = listener.local_addr().to_string();

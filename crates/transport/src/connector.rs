@@ -1,18 +1,24 @@
 //! Opening links.
 
 use std::net::{SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
+use evidence::{Appraiser, Standing};
 use tokio::net::{TcpStream, lookup_host};
+use units::PublicKey;
 
 use crate::clock;
 use crate::driver::Side;
 use crate::error::{ConnectError, Phase};
-use crate::handshake::{connect_tls, do_work, failed, read_challenge, read_peer_header, start, within};
+use crate::handshake::{
+    appraise, connect_tls, do_work, failed, read_challenge, read_peer_header, start, within,
+};
 use crate::identity::IdentitySource;
 use crate::link::{Link, LinkEvents, LinkLimits};
 use crate::peer::VerifiedPeer;
 use crate::socks;
+use crate::tls::TlsStream;
 
 /// How to open links.
 #[derive(Clone, Debug)]
@@ -35,6 +41,8 @@ pub enum Via {
     Direct {
         /// What we show to the peer.
         identity: IdentitySource,
+        /// Appraises the evidence that the peer must show. Without one it is not looked at.
+        appraiser: Option<Arc<Appraiser>>,
     },
     /// Through a router of the deployed network at this address, which does all that and reports the peer.
     Socks5Router(SocketAddr),
@@ -53,6 +61,8 @@ pub struct ConnectDeadlines {
     pub proof_of_work: Duration,
     /// The TLS handshake. Default: 10 s.
     pub tls: Duration,
+    /// The appraisal of the peer's evidence, collateral that has to be fetched first included. Default: 60 s.
+    pub evidence: Duration,
     /// Until the router reports the peer; it does proof of work and TLS meanwhile. Default: 150 s.
     pub peer_header: Duration,
     /// Until the peer has answered our hello. Default: 10 s.
@@ -62,7 +72,7 @@ pub struct ConnectDeadlines {
 impl Default for ConnectConfig {
     fn default() -> Self {
         Self {
-            via: Via::Direct { identity: IdentitySource::generated() },
+            via: Via::Direct { identity: IdentitySource::generated(), appraiser: None },
             pow_difficulty_max: 28,
             limits: LinkLimits::default(),
             deadlines: ConnectDeadlines::default(),
@@ -78,6 +88,7 @@ impl Default for ConnectDeadlines {
             challenge: Duration::from_secs(30),
             proof_of_work: Duration::from_secs(120),
             tls: Duration::from_secs(10),
+            evidence: Duration::from_secs(60),
             peer_header: Duration::from_secs(150),
             hello: Duration::from_secs(10),
         }
@@ -91,16 +102,12 @@ impl Default for ConnectDeadlines {
 pub async fn connect(target: &str, config: &ConnectConfig) -> Result<(Link, LinkEvents), ConnectError> {
     let deadlines = &config.deadlines;
     match &config.via {
-        Via::Direct { identity } => {
-            let tcp = async { connect_tcp(&resolve(target).await?).await };
-            let (mut stream, address) = within(Phase::Tcp, deadlines.tcp, tcp).await?;
-            let challenge = read_challenge(&mut stream, config.pow_difficulty_max);
-            let challenge = within(Phase::ProofOfWork, deadlines.challenge, challenge).await?;
-            let work = do_work(&mut stream, challenge);
-            within(Phase::ProofOfWork, deadlines.proof_of_work, work).await?;
-            let tls = connect_tls(stream, identity.configs(clock::unix_now())?.client);
-            let (stream, key) = within(Phase::Tls, deadlines.tls, tls).await?;
-            let peer = VerifiedPeer::from_tls(key, address);
+        Via::Direct { identity, appraiser } => {
+            let (stream, key, address) = open(target, identity, config.pow_difficulty_max, deadlines).await?;
+            // We chose whom to connect to.
+            let appraisal = appraise(stream.session(), &key, appraiser.as_deref(), Standing::Known);
+            let appraised = within(Phase::Evidence, deadlines.evidence, appraisal).await?;
+            let peer = VerifiedPeer::from_tls(key, appraised.as_ref(), address);
             start(stream, Side::Connecting, peer, config.limits, deadlines.hello, ()).await
         }
         Via::Socks5Router(router) => {
@@ -117,6 +124,27 @@ pub async fn connect(target: &str, config: &ConnectConfig) -> Result<(Link, Link
             start(stream, Side::Connecting, peer, config.limits, deadlines.hello, ()).await
         }
     }
+}
+
+/// TCP, proof of work and TLS of the connecting side, and the key that the peer proved to hold.
+pub(crate) async fn open(
+    target: &str,
+    identity: &IdentitySource,
+    pow_difficulty_max: u8,
+    deadlines: &ConnectDeadlines,
+) -> Result<(TlsStream<TcpStream>, PublicKey, SocketAddr), ConnectError> {
+    let tcp = async { connect_tcp(&resolve(target).await?).await };
+    let (mut stream, address) = within(Phase::Tcp, deadlines.tcp, tcp).await?;
+    let challenge = read_challenge(&mut stream, pow_difficulty_max);
+    let challenge = within(Phase::ProofOfWork, deadlines.challenge, challenge).await?;
+    let work = do_work(&mut stream, challenge);
+    within(Phase::ProofOfWork, deadlines.proof_of_work, work).await?;
+    let tls = async {
+        let configs = identity.configs(clock::certificate_now()).await?;
+        connect_tls(stream, configs.client).await
+    };
+    let (stream, key) = within(Phase::Tls, deadlines.tls, tls).await?;
+    Ok((stream, key, address))
 }
 
 async fn resolve(target: &str) -> Result<Vec<SocketAddr>, ConnectError> {

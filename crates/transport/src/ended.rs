@@ -23,20 +23,22 @@ static LINES: Mutex<Lines> = Mutex::new(Lines(BTreeMap::new()));
 
 /// A connection that was closed as soon as it was accepted.
 pub(crate) fn refused(refused: NotAdmitted) {
-    write(refused.cause(), true, &refused);
+    log(refused.cause(), true, &refused);
 }
 
 /// A connection that did not become a link.
 pub(crate) fn failed(error: &ConnectError) {
-    write(error.cause(), error.is_fault(), error);
+    log(error.cause(), error.is_fault(), error);
 }
 
 /// A link.
 pub(crate) fn closed(reason: &CloseReason) {
-    write(reason.cause(), reason.is_fault(), reason);
+    log(reason.cause(), reason.is_fault(), reason);
 }
 
-fn write(cause: &'static str, is_fault: bool, error: &(dyn Error + 'static)) {
+/// Writes the line of a connection that ended for `cause`, one of a closed set: at info level if that is the peer's `is_fault`.
+/// `error` and what caused it may hold neither what a peer wrote nor its address.
+pub fn log(cause: &'static str, is_fault: bool, error: &(dyn Error + 'static)) {
     // The innermost cause says the most; none of them holds what a peer wrote, or its address.
     let detail = std::iter::successors(error.source(), |&error| error.source()).last();
     let detail = detail.map(tracing::field::display);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 use std::{fmt, io};
 
+use evidence::AppraiseError;
 use wire::frame::{FrameError, MESSAGE_LEN_MAX};
 use wire::{DecodeError, StatusCode};
 
@@ -139,6 +140,8 @@ pub enum Phase {
     ProofOfWork,
     /// The TLS handshake.
     Tls,
+    /// Fetching collateral and verifying the peer's quote.
+    Evidence,
     /// What the local router says about the peer.
     PeerHeader,
     /// The first frame each way.
@@ -152,6 +155,7 @@ impl fmt::Display for Phase {
             Self::Socks => "SOCKS5 exchange with the router",
             Self::ProofOfWork => "proof of work",
             Self::Tls => "TLS handshake",
+            Self::Evidence => "appraisal of evidence",
             Self::PeerHeader => "peer header of the router",
             Self::Hello => "first frame",
         })
@@ -195,6 +199,9 @@ pub enum ConnectError {
     /// The peer's TLS is not acceptable, or ours is not to the peer.
     #[error("TLS handshake")]
     Tls(#[source] rustls::Error),
+    /// The peer's evidence is not accepted, or could not be verified.
+    #[error("evidence")]
+    Evidence(#[from] AppraiseError),
     /// The local router sent a header that cannot be read.
     #[error("peer header of the router")]
     PeerHeader(#[from] PeerHeaderError),
@@ -234,13 +241,16 @@ impl CloseReason {
 }
 
 impl ConnectError {
-    pub(crate) fn cause(&self) -> &'static str {
+    /// A few words for each way to fail: a closed set, for [`ended::log`](crate::ended::log).
+    #[must_use]
+    pub fn cause(&self) -> &'static str {
         match self {
             Self::Deadline { phase, .. } => match phase {
                 Phase::Tcp => "late: TCP connect",
                 Phase::Socks => "late: SOCKS5",
                 Phase::ProofOfWork => "late: proof of work",
                 Phase::Tls => "late: TLS handshake",
+                Phase::Evidence => "late: evidence",
                 Phase::PeerHeader => "late: peer header",
                 Phase::Hello => "late: first frame",
             },
@@ -249,6 +259,7 @@ impl ConnectError {
                 Phase::Socks => "lost: SOCKS5",
                 Phase::ProofOfWork => "lost: proof of work",
                 Phase::Tls => "lost: TLS handshake",
+                Phase::Evidence => "lost: evidence",
                 Phase::PeerHeader => "lost: peer header",
                 Phase::Hello => "lost: first frame",
             },
@@ -257,13 +268,16 @@ impl ConnectError {
             Self::ProofOfWork(_) => "proof of work",
             Self::Certificate(_) => "certificate",
             Self::Tls(_) => "TLS handshake",
+            Self::Evidence(_) => "evidence",
             Self::PeerHeader(_) => "peer header",
             Self::Hello(reason) => reason.cause(),
             Self::Identity(_) => "our own certificate",
         }
     }
 
-    pub(crate) const fn is_fault(&self) -> bool {
+    /// Whether the peer did something that it should not have, or we did.
+    #[must_use]
+    pub const fn is_fault(&self) -> bool {
         match self {
             // Whoever looks whether the port is open leaves so.
             Self::Io { .. } => false,

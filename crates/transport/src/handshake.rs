@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use attest::Appraised;
+use evidence::{AppraiseError, Appraiser, Standing};
 use rand::Rng as _;
 use rustls::{ClientConfig, CommonState, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -14,6 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use units::PublicKey;
 
+use crate::clock;
 use crate::driver::{Driver, Side, Tenure};
 use crate::error::{ConnectError, Phase};
 use crate::link::{Link, LinkEvents, LinkLimits, Shared};
@@ -112,6 +115,19 @@ where
 
 fn peer_key(connection: &CommonState) -> Result<PublicKey, ConnectError> {
     tls::peer_key(connection).ok_or(ConnectError::Tls(rustls::Error::NoCertificatesPresented))
+}
+
+/// What the peer's evidence comes to, where a link asks for it.
+pub(crate) async fn appraise(
+    session: &CommonState,
+    key: &PublicKey,
+    appraiser: Option<&Appraiser>,
+    standing: Standing,
+) -> Result<Option<Appraised>, ConnectError> {
+    let Some(appraiser) = appraiser else { return Ok(None) };
+    let quote = tls::peer_quote(session).ok_or(AppraiseError::NoEvidence)?;
+    let report_data = attest::report_data_of_key(key);
+    Ok(Some(appraiser.appraise(&quote, &report_data, standing, clock::certificate_now()).await?))
 }
 
 fn tls_failed(error: io::Error) -> ConnectError {

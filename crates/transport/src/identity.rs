@@ -6,11 +6,13 @@
 mod source;
 mod verify;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use evidence::{Enclave, ProduceError};
 use rand::Rng as _;
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue, KeyPair, SerialNumber};
 use rustls::crypto::aws_lc_rs::sign::any_eddsa_type;
@@ -23,8 +25,9 @@ use zeroize::Zeroizing;
 pub use source::IdentitySource;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use source::TlsConfigs;
+use verify::QUOTE_LEN_MAX;
 pub use verify::{CertificateRefused, PeerRole, verify_certificate};
-pub(crate) use verify::{SPKI_PREFIX, public_key_of};
+pub(crate) use verify::{SPKI_PREFIX, public_key_of, quote_of};
 
 /// How long a certificate is valid, the allowance for slow clocks included. Deployed peers use the same.
 pub const VALIDITY: Duration = Duration::from_secs(86_400);
@@ -63,6 +66,14 @@ pub enum IdentityError {
     /// The certificate could not be made.
     #[error("cannot make a certificate")]
     Generate(#[from] rcgen::Error),
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A PEM section is absent or damaged.
     #[error("cannot read the {section} section of a PEM file")]
     Pem {
@@ -80,6 +91,18 @@ pub enum IdentityError {
     /// Key and certificate belong to different pairs.
     #[error("the private key does not belong to the certificate")]
     KeyMismatch,
+    /// The enclave does not vouch for the key.
+    #[error("there is no evidence for a new certificate")]
+    Evidence(#[from] ProduceError),
+    /// The quote is larger than peers accept.
+    #[error("the quote for a new certificate has {found} bytes, peers accept {QUOTE_LEN_MAX}")]
+    QuoteTooLong {
+        /// Its length.
+        found: usize,
+    },
+    /// The process ends.
+    #[error("making a certificate was interrupted")]
+    Interrupted,
 }
 
 impl TlsIdentity {
@@ -89,13 +112,39 @@ impl TlsIdentity {
     /// # Errors
     /// [`IdentityError::Clock`] or [`IdentityError::Generate`].
     pub fn generate(now: Duration) -> Result<Self, IdentityError> {
+        Self::make(now, None)
+    }
+
+    /// The same with a quote in which the enclave vouches for the key. May take as long as its driver takes.
+    ///
+    /// # Errors
+    /// As [`TlsIdentity::generate`]; [`IdentityError::Evidence`] or [`IdentityError::QuoteTooLong`].
+    pub fn attested(now: Duration, enclave: &dyn Enclave) -> Result<Self, IdentityError> {
+        Self::make(now, Some(enclave))
+    }
+
+    fn make(now: Duration, enclave: Option<&dyn Enclave>) -> Result<Self, IdentityError> {
         let mut pkcs8 = Zeroizing::new(Vec::with_capacity(PKCS8_PREFIX.len() + 32));
         pkcs8.extend_from_slice(PKCS8_PREFIX);
         pkcs8.resize(PKCS8_PREFIX.len() + 32, 0);
         rand::rng().fill_bytes(&mut pkcs8[PKCS8_PREFIX.len()..]);
         let key = PrivatePkcs8KeyDer::from(pkcs8.as_slice());
         let pair = KeyPair::from_pkcs8_der_and_sign_algo(&key, &rcgen::PKCS_ED25519)?;
-        let certificate = certificate_params(pair.public_key_raw(), now)?.self_signed(&pair)?;
+        let mut params = certificate_params(pair.public_key_raw(), now)?;
+        if let Some(enclave) = enclave {
+            let public_key =
+                PublicKey::new(pair.public_key_raw().try_into().or(Err(IdentityError::KeyMismatch))?);
+            let quote = enclave.quote(&attest::report_data_of_key(&public_key))?;
+            if quote.len() > QUOTE_LEN_MAX {
+                return Err(IdentityError::QuoteTooLong { found: quote.len() });
+            }
+            let evidence = [
+                extension(QUOTE_OID_NUMBERS, true, &quote),
+                extension(USER_CLAIMS_OID_NUMBERS, true, public_key.as_bytes()),
+            ];
+            params.custom_extensions.splice(..0, evidence);
+        }
+        let certificate = params.self_signed(&pair)?;
         Self::new(certificate.into(), pkcs8)
     }
 
@@ -191,6 +240,9 @@ fn certificate_params(public_key: &[u8], now: Duration) -> Result<CertificatePar
     Ok(params)
 }
 
+/// Extensions of the deployed network: the quote, raw, and what it vouches for, which is the key.
+const QUOTE_OID_NUMBERS: &[u64] = &[1, 3, 6, 1, 4, 1, 12345, 1];
+const USER_CLAIMS_OID_NUMBERS: &[u64] = &[1, 3, 6, 1, 4, 1, 12345, 2];
 const BASIC_CONSTRAINTS_NOT_CA: &[u8] = b"\x30\x00";
 const KEY_USAGE_DIGITAL_SIGNATURE: &[u8] = b"\x03\x02\x07\x80";
 /// `serverAuth`, `clientAuth`.

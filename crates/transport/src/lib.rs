@@ -3,6 +3,7 @@
 //! [`connect`] and [`Listener`] make links; a link is a [`Link`] to send with and [`LinkEvents`] to receive from, and
 //! one task between them and the socket. The protocol itself is in [`connection::Connection`], a value that knows
 //! neither socket nor clock. Follows the wire protocol of the deployed network, whose peers may be on either side.
+//! [`SecureStream`] stops before the frames, for programs that bring their own.
 //!
 //! Invariants:
 //! - Only links whose peer was verified come out: [`VerifiedPeer`] says what that means.
@@ -13,7 +14,7 @@
 //! - A query ends exactly once, at once when its link ends.
 //! - Frames go out in the order in which they were queued, all that wait at a wake-up in one write.
 //!
-//! It looks at no message inside the frames, evaluates no quotes, keeps no keys on disk and never reconnects.
+//! It looks at no message inside the frames, evaluates no quotes, writes no keys to disk and never reconnects.
 #![forbid(unsafe_code)]
 
 mod budget;
@@ -21,7 +22,7 @@ pub mod clock;
 pub mod connection;
 mod connector;
 mod driver;
-mod ended;
+pub mod ended;
 mod error;
 pub mod flow;
 mod handshake;
@@ -31,6 +32,7 @@ mod listener;
 mod peer;
 pub mod peer_header;
 pub mod pow;
+mod secure;
 mod socks;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -41,4 +43,5 @@ pub use error::{CloseReason, ConnectError, Phase, QueryError, SendError};
 pub use link::{IncomingQuery, Link, LinkEvent, LinkEvents, LinkLimits, Responder};
 pub use listener::{ListenConfig, ListenDeadlines, ListenMode, Listener};
 pub use peer::VerifiedPeer;
+pub use secure::{SecureConnectConfig, SecureListenConfig, SecureListener, SecureStream};
 pub use socks::SocksError;

@@ -9,21 +9,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use evidence::Appraiser;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
+use units::PublicKey;
 
 use crate::clock;
 use crate::driver::Side;
 use crate::ended;
 use crate::error::{ConnectError, Phase};
-use crate::handshake::{accept_tls, demand_work, failed, read_peer_header, start, within};
+use crate::handshake::{accept_tls, appraise, demand_work, failed, read_peer_header, start, within};
 use crate::identity::IdentitySource;
 use crate::link::{Link, LinkEvents, LinkLimits};
 use crate::peer::VerifiedPeer;
-pub(crate) use admission::NotAdmitted;
-use admission::{Admission, Backoff, Permit};
+use crate::tls::TlsStream;
+use admission::{Admission, Backoff};
+pub(crate) use admission::{HandshakePermit, LinkPermit, NotAdmitted, Permit};
 
 /// How to accept links.
 #[derive(Clone, Debug)]
@@ -56,6 +59,8 @@ pub enum ListenMode {
     Tls {
         /// What we show to peers.
         identity: IdentitySource,
+        /// Appraises the evidence that every peer must show. Without one nobody's evidence is looked at.
+        appraiser: Option<Arc<Appraiser>>,
         /// Bits of proof of work that strangers must do at rest, 0 to 64; under load 17 to 24, unless that is
         /// less. Addresses of peers that completed their application's handshake within the last hour
         /// do none. Deployed servers ask for 20, deployed clients refuse more than 28.
@@ -73,6 +78,8 @@ pub struct ListenDeadlines {
     pub proof_of_work: Duration,
     /// The TLS handshake. Default: 10 s.
     pub tls: Duration,
+    /// The appraisal of the peer's evidence, collateral that has to be fetched first included. Default: 60 s.
+    pub evidence: Duration,
     /// The router's report. Default: 10 s.
     pub peer_header: Duration,
     /// The peer's hello. Default: 10 s.
@@ -82,7 +89,11 @@ pub struct ListenDeadlines {
 impl Default for ListenConfig {
     fn default() -> Self {
         Self {
-            mode: ListenMode::Tls { identity: IdentitySource::generated(), pow_difficulty: 12 },
+            mode: ListenMode::Tls {
+                identity: IdentitySource::generated(),
+                appraiser: None,
+                pow_difficulty: 12,
+            },
             links_max: 20_000,
             links_per_address_max: 1024,
             handshakes_max: 1024,
@@ -99,6 +110,7 @@ impl Default for ListenDeadlines {
         Self {
             proof_of_work: Duration::from_secs(30),
             tls: Duration::from_secs(10),
+            evidence: Duration::from_secs(60),
             peer_header: Duration::from_secs(10),
             hello: Duration::from_secs(10),
         }
@@ -114,7 +126,7 @@ pub struct Listener {
 }
 
 /// Ready links that may wait for [`Listener::accept`]. Above, no further connection is accepted.
-const READY_LINKS_MAX: usize = 64;
+pub(crate) const READY_LINKS_MAX: usize = 64;
 
 impl Listener {
     /// Listens at `address`; port 0 takes a free one.
@@ -130,7 +142,11 @@ impl Listener {
         let listener = TcpListener::bind(address).await?;
         let local_addr = listener.local_addr()?;
         let (sender, links) = mpsc::channel(READY_LINKS_MAX);
-        let task = tokio::spawn(accept_all(listener, Arc::new(config), sender)).abort_handle();
+        let config = Arc::new(config);
+        let shared = config.clone();
+        let handshake =
+            move |stream, address, permit| handshake(stream, address, Arc::clone(&shared), permit);
+        let task = tokio::spawn(accept_all(listener, config, sender, handshake)).abort_handle();
         Ok(Self { local_addr, links, task })
     }
 
@@ -153,11 +169,16 @@ impl Drop for Listener {
     }
 }
 
-async fn accept_all(
+/// Lets connections in, and hands on what `handshake` makes of them.
+pub(crate) async fn accept_all<T, F>(
     listener: TcpListener,
     config: Arc<ListenConfig>,
-    links: mpsc::Sender<(Link, LinkEvents)>,
-) {
+    made: mpsc::Sender<T>,
+    handshake: impl Fn(TcpStream, SocketAddr, Permit) -> F,
+) where
+    T: Send + 'static,
+    F: Future<Output = Result<T, ConnectError>> + Send + 'static,
+{
     let admission = Admission::new(&config);
     let mut handshakes = JoinSet::new();
     let mut backoff = Backoff::default();
@@ -173,7 +194,7 @@ async fn accept_all(
                     backoff = Backoff::default();
                     match admission.admit(address.ip(), Instant::now()) {
                         Ok(permit) => {
-                            handshakes.spawn(handshake(stream, address, config.clone(), permit));
+                            handshakes.spawn(handshake(stream, address, permit));
                         }
                         Err(refused) => ended::refused(refused),
                     }
@@ -186,9 +207,9 @@ async fn accept_all(
                     accept_at = Instant::now() + pause;
                 }
             },
-            Some(handshake) = handshakes.join_next() => match handshake {
-                Ok(Ok(link)) => {
-                    if links.send(link).await.is_err() {
+            Some(ended) = handshakes.join_next() => match ended {
+                Ok(Ok(it)) => {
+                    if made.send(it).await.is_err() {
                         return;
                     }
                 }
@@ -205,16 +226,16 @@ async fn handshake(
     config: Arc<ListenConfig>,
     permit: Permit,
 ) -> Result<(Link, LinkEvents), ConnectError> {
-    let Permit { link: tenure, handshake: _counted_until_ready, difficulty } = permit;
+    let Permit { link: tenure, handshake: counted_until_ready, difficulty } = permit;
     stream.set_nodelay(true).map_err(failed(Phase::Tcp))?;
-    let ListenDeadlines { proof_of_work, tls, peer_header, hello } = config.deadlines;
+    let ListenDeadlines { evidence, peer_header, hello, .. } = config.deadlines;
     match &config.mode {
-        ListenMode::Tls { identity, .. } => {
-            let work = demand_work(&mut stream, difficulty);
-            within(Phase::ProofOfWork, proof_of_work, work).await?;
-            let handshake = accept_tls(stream, identity.configs(clock::unix_now())?.server);
-            let (stream, key) = within(Phase::Tls, tls, handshake).await?;
-            let peer = VerifiedPeer::from_tls(key, address);
+        ListenMode::Tls { identity, appraiser, .. } => {
+            let (stream, key) = accept_session(stream, identity, difficulty, &config.deadlines).await?;
+            let standing = counted_until_ready.standing();
+            let appraisal = appraise(stream.session(), &key, appraiser.as_deref(), standing);
+            let appraised = within(Phase::Evidence, evidence, appraisal).await?;
+            let peer = VerifiedPeer::from_tls(key, appraised.as_ref(), address);
             start(stream, Side::Accepting, peer, config.limits, hello, tenure).await
         }
         ListenMode::BehindRouter => {
@@ -223,4 +244,20 @@ async fn handshake(
             start(stream, Side::Accepting, peer, config.limits, hello, tenure).await
         }
     }
+}
+
+/// Proof of work and TLS of the accepting side, and the key that the peer proved to hold.
+pub(crate) async fn accept_session(
+    mut stream: TcpStream,
+    identity: &IdentitySource,
+    difficulty: u8,
+    deadlines: &ListenDeadlines,
+) -> Result<(TlsStream<TcpStream>, PublicKey), ConnectError> {
+    let work = demand_work(&mut stream, difficulty);
+    within(Phase::ProofOfWork, deadlines.proof_of_work, work).await?;
+    let handshake = async {
+        let configs = identity.configs(clock::certificate_now()).await?;
+        accept_tls(stream, configs.server).await
+    };
+    within(Phase::Tls, deadlines.tls, handshake).await
 }

@@ -2,31 +2,37 @@
 
 use std::net::SocketAddr;
 
-use attest::Measurements;
-use units::{ImageHash, PublicKey};
+use attest::{Appraised, Attestation, Measurements};
+use units::PublicKey;
 
 use crate::peer_header::PeerHeader;
 
 /// A peer as its link was verified. Only the ways into a link make one.
 ///
 /// What it proves depends on the link:
-/// - Direct TLS: the peer holds the private key of [`VerifiedPeer::public_key`]. Quotes are not evaluated, so there is
-///   no image hash.
-/// - Behind a local router: the router says so, over an unauthenticated local connection. Key and image hash are as
+/// - Direct TLS: the peer holds the private key of [`VerifiedPeer::public_key`]. Where the link asks for evidence, an enclave
+///   with the attested image vouches for that key, by a quote that was verified and that the policy accepts; else there is no
+///   attestation.
+/// - Behind a local router: the router says so, over an unauthenticated local connection. Key and attestation are as
 ///   trustworthy as whatever may connect to the local port.
 ///
 /// It never proves who the peer is, or that it is allowed anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedPeer {
     public_key: Option<PublicKey>,
-    image_hash: Option<ImageHash>,
+    attestation: Option<Attestation>,
     source: SocketAddr,
 }
 
 impl VerifiedPeer {
-    /// A peer that completed a TLS handshake with a certificate for `public_key`.
-    pub(crate) fn from_tls(public_key: PublicKey, address: SocketAddr) -> Self {
-        Self { public_key: Some(public_key), image_hash: None, source: address }
+    /// A peer that completed a TLS handshake with a certificate for `public_key`, and what its evidence came to.
+    pub(crate) fn from_tls(
+        public_key: PublicKey,
+        appraised: Option<&Appraised>,
+        address: SocketAddr,
+    ) -> Self {
+        let attestation = appraised.map(Appraised::attestation);
+        Self { public_key: Some(public_key), attestation, source: address }
     }
 
     /// A peer that connected to the local router, as the router reports it.
@@ -43,15 +49,17 @@ impl VerifiedPeer {
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn imagined(
         public_key: Option<PublicKey>,
-        image_hash: Option<ImageHash>,
+        attestation: Option<Attestation>,
         source: SocketAddr,
     ) -> Self {
-        Self { public_key, image_hash, source }
+        Self { public_key, attestation, source }
     }
 
     fn from_router(header: &PeerHeader, source: SocketAddr) -> Self {
-        let image_hash = header.attestation.as_ref().map(Measurements::image_hash);
-        Self { public_key: Some(header.public_key), image_hash, source }
+        let attested =
+            |measured: &Measurements| Attestation { image: measured.image_hash(), is_simulated: false };
+        let attestation = header.attestation.as_ref().map(attested);
+        Self { public_key: Some(header.public_key), attestation, source }
     }
 
     /// The key of the peer's certificate. `None` only for links in memory.
@@ -60,10 +68,11 @@ impl VerifiedPeer {
         self.public_key
     }
 
-    /// The image that the peer's quote attests. `None` if there was no quote or nobody looked at it.
+    /// What the peer's evidence came to. `None` if nobody asked for it, or a router reports none; a router does not say
+    /// whether the platform is simulated.
     #[must_use]
-    pub const fn image_hash(&self) -> Option<ImageHash> {
-        self.image_hash
+    pub const fn attestation(&self) -> Option<Attestation> {
+        self.attestation
     }
 
     /// The peer's network address. Not for logs at info level.

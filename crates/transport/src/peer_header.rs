@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use attest::{Measurements, TdxMeasurements};
+use attest::{Measurements, SnpMeasurements, TdxMeasurements};
 use units::PublicKey;
 
 /// What a router says about a connection.
@@ -38,7 +38,7 @@ pub enum PeerHeaderError {
     #[error("the peer header is not exactly one object")]
     Malformed,
     /// A number that selects a form is none of those defined.
-    #[error("the peer header has {field} {found}, expected 0 or 1")]
+    #[error("the peer header has {field} {found}, which is none that there are")]
     UnknownForm {
         /// Which number.
         field: &'static str,
@@ -92,6 +92,11 @@ impl PeerHeader {
                     Measurements::Tdx(Box::new(TdxMeasurements { registers, report_data: rest.take()? }))
                 }
                 1 => Measurements::Sgx { mrenclave: rest.take()?, report_data: rest.take()? },
+                2 => Measurements::Snp(Box::new(SnpMeasurements {
+                    measurement: rest.take()?,
+                    host_data: rest.take()?,
+                    report_data: rest.take()?,
+                })),
                 found => return Err(PeerHeaderError::UnknownForm { field: "attestation type", found }),
             }),
             found => return Err(PeerHeaderError::UnknownForm { field: "attestation flag", found }),
@@ -124,6 +129,13 @@ impl PeerHeader {
                 put_int(&mut body, 1);
                 body.extend_from_slice(mrenclave);
                 body.extend_from_slice(report_data);
+            }
+            // Ours: routers of the deployed network know no SEV-SNP.
+            Some(Measurements::Snp(measurements)) => {
+                put_int(&mut body, 2);
+                body.extend_from_slice(&measurements.measurement);
+                body.extend_from_slice(&measurements.host_data);
+                body.extend_from_slice(&measurements.report_data);
             }
         }
         body.extend_from_slice(&self.collateral_root_hash);

@@ -3,14 +3,15 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use attest::Attestation;
 use rustls::{ClientConnection, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, duplex};
-use units::{ImageHash, PublicKey};
+use units::PublicKey;
 
 use crate::clock;
 use crate::driver::{Driver, Side};
 use crate::handshake::{accept_tls, connect_tls};
-use crate::identity::{IdentitySource, TlsConfigs};
+use crate::identity::{TlsConfigs, TlsIdentity};
 use crate::link::{Link, LinkEvents, LinkLimits, Shared};
 use crate::peer::VerifiedPeer;
 use crate::tls;
@@ -69,13 +70,14 @@ pub fn tls_session() -> (ClientConnection, ServerConnection) {
 }
 
 fn tls_configs() -> TlsConfigs {
-    IdentitySource::generated().configs(clock::unix_now()).expect("the clock shows a date of our time")
+    let identity = TlsIdentity::generate(clock::unix_now());
+    TlsConfigs::new(identity.expect("the clock shows a date of our time"))
 }
 
 /// A peer that nobody verified.
 #[must_use]
-pub fn peer(public_key: Option<PublicKey>, image_hash: Option<ImageHash>) -> VerifiedPeer {
-    VerifiedPeer::imagined(public_key, image_hash, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+pub fn peer(public_key: Option<PublicKey>, attestation: Option<Attestation>) -> VerifiedPeer {
+    VerifiedPeer::imagined(public_key, attestation, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
 }
 
 fn start<S>(stream: S, side: Side, peer: VerifiedPeer) -> (Link, LinkEvents)

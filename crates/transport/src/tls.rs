@@ -25,7 +25,9 @@ use rustls::{
 use units::PublicKey;
 
 use crate::clock;
-use crate::identity::{CertificateRefused, PeerRole, SPKI_PREFIX, public_key_of, verify_certificate};
+use crate::identity::{
+    CertificateRefused, PeerRole, SPKI_PREFIX, public_key_of, quote_of, verify_certificate,
+};
 pub(crate) use stream::TlsStream;
 
 /// The name that connecting peers expect in every certificate.
@@ -74,12 +76,22 @@ pub(crate) fn peer_key(connection: &CommonState) -> Option<PublicKey> {
     public_key_of(connection.peer_certificates()?.first()?).ok()
 }
 
+/// The peer's certificate as DER, after a completed handshake.
+pub(crate) fn peer_certificate(connection: &CommonState) -> Option<&[u8]> {
+    connection.peer_certificates()?.first().map(|certificate| certificate.as_ref())
+}
+
+/// The quote in the peer's certificate, after a completed handshake.
+pub(crate) fn peer_quote(connection: &CommonState) -> Option<Vec<u8>> {
+    quote_of(connection.peer_certificates()?.first()?)
+}
+
 #[derive(Debug)]
 struct WallClock;
 
 impl TimeProvider for WallClock {
     fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(clock::unix_now()))
+        Some(UnixTime::since_unix_epoch(clock::certificate_now()))
     }
 }
 

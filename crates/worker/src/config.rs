@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use node::{ChainConfig, ChainConfigError, SettingError};
+use node::{ChainConfig, ChainConfigError, EvidenceConfig, SettingError};
 use serde::{Deserialize, Serialize};
 use units::{Coefficient, InvalidModelName, ModelName, NanoTon, PublicKey};
 
@@ -37,6 +37,9 @@ pub struct Config {
     /// SOCKS5 address of a router that makes the TLS connections. Default: none, connections are made here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub router: Option<SocketAddr>,
+    /// Evidence of enclaves on links to proxies: what is shown and what is asked for. Default: none of both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceConfig>,
     /// How long running requests may go on at shutdown, in seconds. Default: 15.
     #[serde(with = "node::seconds")]
     pub drain_timeout: Duration,
@@ -78,6 +81,7 @@ impl Default for Config {
             state: "worker-state".into(),
             proxy_connections: 1,
             router: None,
+            evidence: None,
             drain_timeout: Duration::from_secs(15),
             payout_at_nanotons: Policy::default().payout_at,
             chain: None,

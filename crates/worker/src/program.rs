@@ -8,8 +8,8 @@ use std::time::Duration;
 use admin::Token;
 use chain::outbox::KeptError;
 use node::{
-    ChainConfig, ChainConfigError, ConnectingParty, OwnContract, RootFile, RootSource, SettingError,
-    StateError, StateFolder, follow_payments,
+    ChainConfig, ChainConfigError, ConnectingParty, EvidenceConfigError, OwnContract, RootFile, RootSource,
+    SettingError, StateError, StateFolder, follow_payments,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -70,6 +70,9 @@ pub enum StartError {
         /// Why.
         source: engine::LoadError,
     },
+    /// What peers are shown, or asked for.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceConfigError),
 }
 
 /// A running worker. Dropping it stops everything at once; [`Worker::shutdown`] drains first.
@@ -97,11 +100,13 @@ pub async fn start(config: Config) -> Result<Worker, StartError> {
         None => RootSource::File(RootFile::new(config.root_config)),
     });
     let network = Network::new(source.read().await.map_err(NetworkError::from)?)?;
+    let is_test = network.config.params.is_test;
+    let connect = node::connect_config(config.router, config.evidence.as_ref(), is_test)?;
     let state = Arc::new(StateFolder::open(&config.state)?);
     let key = state.key("wallet.key")?;
     let own_key = PublicKey::new(key.verifying_key().to_bytes());
     let token = Token::new(&state.secret("admin.token")?);
-    let owner = node::owner_address(&config.owner_address, &own_key, network.config.params.is_test)?;
+    let owner = node::owner_address(&config.owner_address, &own_key, is_test)?;
     let bind = |source| StartError::Bind { address: config.http, source };
     let listener = TcpListener::bind(config.http).await.map_err(bind)?;
     let http = listener.local_addr().map_err(bind)?;
@@ -118,7 +123,7 @@ pub async fn start(config: Config) -> Result<Worker, StartError> {
         network: Arc::clone(&network),
         accounts: Accounts::restored(state.kept_payments(PaymentKind::WorkerPayout)?),
         stats: Arc::new(Stats::default()),
-        connect: node::connect_config(config.router),
+        connect,
         proxy_connections: config.proxy_connections,
         checks_proxy_hashes: config.check_proxy_hashes,
         stop: stop.clone(),

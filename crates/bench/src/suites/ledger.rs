@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -52,11 +53,10 @@ pub(crate) fn run(common: &Common, clients: usize) -> Result<Report> {
         recovered_ms.push(recover_elsewhere(folder.path(), written.tokens)?);
     }
     let recovered = Median::of(recovered_ms).context("there was no round")?;
-    let once = |value| Median { value, lowest: value, highest: value };
     let per_core = charges as f64 / written.cpu.as_secs_f64();
     let per_second = charges as f64 / written.wall.as_secs_f64();
-    report.push(Figure::new("ledger/charges_per_core_second", "1/s", once(per_core)));
-    report.push(Figure::new("ledger/charges_per_second", "1/s", once(per_second)));
+    report.push(Figure::new("ledger/charges_per_core_second", "1/s", Median::once(per_core)));
+    report.push(Figure::new("ledger/charges_per_second", "1/s", Median::once(per_second)));
     report.push(Figure::new("ledger/window", "ms", written.window_ms));
     report.push(Figure::new("ledger/recovery", "ms", recovered));
     report.say(&format!(
@@ -169,8 +169,8 @@ fn charge(ledger: &mut Ledger, client_number: usize, worker_number: usize) -> Re
 
 /// Has a new process recover the books. Returns the milliseconds that it took, as it says.
 fn recover_elsewhere(folder: &Path, expected: AdjustedTokens) -> Result<f64> {
-    let mut command = std::process::Command::new(this_program()?);
-    command.args(["bench", "recover"]).arg(folder);
+    let mut command = Command::new(this_program()?);
+    command.args(["bench", "recover"]).arg(folder).stdin(Stdio::null());
     let (_process, words) = Process::start_speaking(command)?;
     let text = std::io::read_to_string(words)?;
     let mut numbers = text.split_whitespace().map(str::parse::<f64>);

@@ -1,5 +1,6 @@
 //! One module for each suite.
 
+pub(crate) mod attest;
 pub(crate) mod cancel;
 pub(crate) mod e2e;
 pub(crate) mod hol;
@@ -27,7 +28,7 @@ pub(crate) struct Running {
 ///
 /// # Errors
 /// If one does not start.
-pub(crate) async fn start_targets(nginx: Option<&Nginx>, settings: Settings) -> Result<Running> {
+pub(crate) async fn start_targets(nginx: Option<&Nginx>, settings: Settings<'_>) -> Result<Running> {
     let mock = Mock::start()?;
     let Cocoon { target, folder, .. } = Cocoon::start(mock.port, settings).await?;
     let mut targets = vec![Target::direct(mock.port)];

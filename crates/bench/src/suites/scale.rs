@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::{settle, versions};
 use crate::Common;
 use crate::ask::Ask;
-use crate::idle_workers::IdleWorkers;
+use crate::idle_workers::{IdleWorkers, Shows};
 use crate::load::{self, Load};
 use crate::measure;
 use crate::process::Mock;
@@ -82,11 +82,10 @@ pub(crate) async fn run(common: &Common, counts: &[usize]) -> Result<Report> {
         let cost = Median::of(own.iter().copied()).context("there was no round")?;
         let ratio = Median::of(own.iter().zip(&costs[&fewest]).map(|(own, fewest)| own / fewest));
         let name = |quantity| format!("scale/{}/{quantity}", network.workers);
-        let once = |value| Median { value, lowest: value, highest: value };
         report.push(Figure::new(name("cpu_per_request"), "µs", cost).compared("fewest workers", ratio));
-        report.push(Figure::new(name("memory_per_worker"), "KiB", once(network.memory_per_worker)));
-        report.push(Figure::new(name("idle_cpu"), "%", once(network.idle_cpu_percent)));
-        report.push(Figure::new(name("joining"), "s", once(network.joining.as_secs_f64())));
+        report.push(Figure::new(name("memory_per_worker"), "KiB", Median::once(network.memory_per_worker)));
+        report.push(Figure::new(name("idle_cpu"), "%", Median::once(network.idle_cpu_percent)));
+        report.push(Figure::new(name("joining"), "s", Median::once(network.joining.as_secs_f64())));
         rows.push(vec![
             network.workers.to_string(),
             short(cost.value),
@@ -110,9 +109,8 @@ async fn populate(
     let cocoon = Cocoon::start(mock.port, settings).await?;
     let proxy = [cocoon.proxy_pid];
     let memory_before = measure::memory(&proxy)?;
-    let began = Instant::now();
-    let idle = IdleWorkers::start(cocoon.workers_port, workers)?;
-    let joining = began.elapsed();
+    let mut idle = IdleWorkers::start(cocoon.workers_port, workers, Shows::Nothing)?;
+    let joining = idle.join()?;
     // What joining took for itself is given back meanwhile.
     sleep(settling_span).await;
     let (cpu_before, idle_since) = (measure::cpu(&proxy)?, Instant::now());

@@ -61,15 +61,18 @@ pub(crate) async fn run(common: &Common) -> Result<Report> {
         let memory = per_stream(memory_before, measure::memory(&target.pids)?);
         let written = per_stream(written_before, state(running.mock.port).await?.written);
         drop(readers);
-        let once = |value| Median { value, lowest: value, highest: value };
-        report.push(Figure::new(format!("slow-reader/memory/{}", target.name), "KiB", once(memory)));
-        report.push(Figure::new(format!("slow-reader/taken/{}", target.name), "KiB", once(written)));
+        report.push(Figure::new(format!("slow-reader/memory/{}", target.name), "KiB", Median::once(memory)));
+        report.push(Figure::new(format!("slow-reader/taken/{}", target.name), "KiB", Median::once(written)));
         let mut row = vec![target.name.to_owned(), short(memory), short(written)];
         match beside {
             Ok(sample) => {
                 let (p50, p99) =
                     (quantile(&sample.token_latencies_us, 0.5), quantile(&sample.token_latencies_us, 0.99));
-                report.push(Figure::new(format!("slow-reader/beside_p50/{}", target.name), "µs", once(p50)));
+                report.push(Figure::new(
+                    format!("slow-reader/beside_p50/{}", target.name),
+                    "µs",
+                    Median::once(p50),
+                ));
                 row.extend([short(p50), short(p99)]);
             }
             Err(error) => row.extend([format!("failed: {:#}", error.root_cause()), "–".to_owned()]),

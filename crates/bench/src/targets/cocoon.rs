@@ -9,23 +9,26 @@ use units::{ConfigVersion, NanoTon};
 
 use super::Target;
 use crate::mock::MODEL;
+use crate::platforms::Platforms;
 use crate::process::{Process, free_ports, this_program};
 
 /// Stands for the root contract; only has to be the same for all.
 const ROOT_ADDRESS: Address = Address::new(0, *b"cocoon benchmark root\0\0\0\0\0\0\0\0\0\0\0");
 
 /// What a suite wants of the roles beyond the defaults.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
+#[derive(Clone, Copy)]
+pub(crate) struct Settings<'a> {
     /// Requests that the worker runs at once.
     pub(crate) worker_requests_max: u32,
     /// Bits of proof of work; `None` for the proxy's own default.
     pub(crate) pow_difficulty: Option<u8>,
+    /// Simulated platforms for evidence on all links; `None` for links without.
+    pub(crate) platforms: Option<&'a Platforms>,
 }
 
-impl Default for Settings {
+impl Default for Settings<'_> {
     fn default() -> Self {
-        Self { worker_requests_max: 4096, pow_difficulty: None }
+        Self { worker_requests_max: 4096, pow_difficulty: None, platforms: None }
     }
 }
 
@@ -47,7 +50,7 @@ impl Cocoon {
     ///
     /// # Errors
     /// If one does not start; the end of its log is part of the message.
-    pub(crate) async fn start(mock_port: u16, settings: Settings) -> Result<Self> {
+    pub(crate) async fn start(mock_port: u16, settings: Settings<'_>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let [client, proxy, worker, workers, clients] = free_ports()?;
         let root_file = folder.path().join("root.json");
@@ -60,7 +63,8 @@ impl Cocoon {
                 format!("root_address={}", ROOT_ADDRESS.to_wire_text(false)),
                 format!("http={}", loopback(http)),
             ];
-            for setting in common.iter().chain(own) {
+            let evidence = settings.platforms.map(|platforms| platforms.setting(role));
+            for setting in common.iter().chain(own).chain(&evidence) {
                 arguments.extend(["--set".to_owned(), setting.clone()]);
             }
             arguments.extend(["--state".to_owned(), folder.path().join(role).display().to_string()]);

@@ -42,6 +42,7 @@ async fn changes_of_the_root_contract_are_seen() {
     let news = watch.look(&world.provider()).await.unwrap();
     assert!(matches!(news, RootNews::Newer { params_changed: true, .. }), "{news:?}");
     assert_eq!(watch.look(&world.provider()).await.unwrap(), RootNews::Same);
+    assert_eq!(cocoon_chain::clock::check(watch.block_time(), world.now()), Ok(()));
 
     let image = ImageHash::new([3; 32]);
     let add = RootMessage::AddProxyImage { query_id: 1, hash: image };

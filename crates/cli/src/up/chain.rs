@@ -13,9 +13,9 @@ use node::{ChainConfig, StateFolder, wallet_state};
 use ton::contracts::StateInit;
 use ton::message::InternalMessage;
 use ton::messages::{ListedProxy, RootMessage};
-use ton::{Address, Contract, ContractCode, RegisteredProxy, RootConfig, StructVersion, human};
+use ton::{Address, Contract, ContractCode, RegisteredProxy, RootConfig, human};
 use tycho_types::cell::Cell;
-use units::{NanoTon, PublicKey};
+use units::{ImageHash, ModelHash, NanoTon, PublicKey};
 
 use super::network::{Ground, Owners};
 use crate::audit::{ACCOUNTS_FILE, Accounts, Named, Party};
@@ -204,7 +204,7 @@ impl UpChain {
             let (root, _flags) =
                 Address::parse(text.trim()).context("the file of the root contract's address")?;
             if chain.provider.account(&root).await?.code().is_some() {
-                self.see_to_place(chain, root, &terms).await?;
+                self.see_to_lists(chain, root, &terms).await?;
                 return Ok(root);
             }
         }
@@ -216,21 +216,33 @@ impl UpChain {
         Ok(root)
     }
 
-    /// Has the root contract say where the network's proxy is.
-    async fn see_to_place(&self, chain: &on_chain::Chain, root: Address, terms: &RootConfig) -> Result<()> {
+    /// Has the root contract say where the network's proxy is, and which images and models are allowed.
+    async fn see_to_lists(&self, chain: &on_chain::Chain, root: Address, terms: &RootConfig) -> Result<()> {
         let mut watch = RootWatch::new(root);
         watch.look(&chain.provider).await?;
         let known = watch.known().context("the root contract says nothing")?;
         let places = |config: &RootConfig| {
             config.registered_proxies.iter().map(RegisteredProxy::to_text).collect::<BTreeSet<_>>()
         };
-        if places(known) == places(terms) {
-            return Ok(());
+        let mut changes = Vec::new();
+        if places(known) != places(terms) {
+            let proxy = terms.registered_proxies.first().context("a network without a proxy")?;
+            ensure!(
+                known.registered_proxies.len() == 1,
+                "the network's root contract lists other proxies, too"
+            );
+            changes.push(RootMessage::ReplaceProxy { query_id: 0, seqno: 1, place: ListedProxy::new(proxy) });
         }
-        let proxy = terms.registered_proxies.first().context("a network without a proxy")?;
-        ensure!(known.registered_proxies.len() == 1, "the network's root contract lists other proxies, too");
-        let moved = RootMessage::ReplaceProxy { query_id: 0, seqno: 1, place: ListedProxy::new(proxy) };
-        self.order(chain, root, None, Some(moved.to_cell())).await
+        let new = |hash: &ImageHash| RootMessage::AddProxyImage { query_id: 0, hash: *hash };
+        changes.extend(terms.proxy_hashes.difference(&known.proxy_hashes).map(new));
+        let new = |hash: &ImageHash| RootMessage::AddWorkerImage { query_id: 0, hash: *hash };
+        changes.extend(terms.worker_hashes.difference(&known.worker_hashes).map(new));
+        let new = |hash: &ModelHash| RootMessage::AddModel { query_id: 0, hash: *hash };
+        changes.extend(terms.model_hashes.difference(&known.model_hashes).map(new));
+        for change in changes {
+            self.order(chain, root, None, Some(change.to_cell())).await?;
+        }
+        Ok(())
     }
 
     /// An order of the operator to the root contract.
@@ -262,9 +274,6 @@ fn wallet(folder: &Path, person: Person) -> Result<WalletFile> {
 /// The terms, with the codes that this program carries, in the layout that these codes read.
 fn with_codes(terms: &RootConfig) -> RootConfig {
     let mut terms = terms.clone();
-    terms.params.struct_version = StructVersion::V3;
-    terms.params.proxy_code = ContractCode::built(Contract::Proxy);
-    terms.params.worker_code = ContractCode::built(Contract::Worker);
-    terms.params.client_code = ContractCode::built(Contract::Client);
+    terms.params.use_built_codes();
     terms
 }

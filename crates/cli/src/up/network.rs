@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 #[cfg(not(feature = "devnet"))]
 use anyhow::{Context, Result};
 use node::ChainConfig;
-use ton::{Address, RegisteredProxy, RootConfig};
-use units::{ConfigVersion, NanoTon};
+use ton::{Address, RegisteredProxy, RootConfig, model_hash};
+use units::{ConfigVersion, ModelHash, ModelName, NanoTon};
 
+use super::enclaves::{self, Enclaves};
 use super::engine_choice::ServedModel;
 #[cfg(feature = "embedded-engine")]
 use super::engine_choice::local_name;
@@ -67,9 +68,9 @@ impl Ground {
     /// # Errors
     /// If it cannot be written.
     #[cfg(not(feature = "devnet"))]
-    pub(super) fn of_file(state: &Path, ports: Ports) -> Result<Self> {
+    pub(super) fn of_file(state: &Path, terms: &RootConfig) -> Result<Self> {
         let file = state.join("root.json");
-        let json = terms(ports).to_pseudo_json().context("the root configuration has no file form")?;
+        let json = terms.to_pseudo_json().context("the root configuration has no file form")?;
         std::fs::write(&file, json).with_context(|| format!("cannot write {}", file.display()))?;
         Ok(Self { root_config: file, root_address: ROOT_ADDRESS.to_wire_text(false), ..Self::default() })
     }
@@ -77,7 +78,13 @@ impl Ground {
 
 impl Network {
     /// Composes the roles' configurations.
-    pub(super) fn lay_out(state: &Path, ports: Ports, served: &ServedModel, ground: Ground) -> Self {
+    pub(super) fn lay_out(
+        state: &Path,
+        ports: Ports,
+        served: &ServedModel,
+        enclaves: &Enclaves,
+        ground: Ground,
+    ) -> Self {
         let Ground { root_config, root_address, chain, owners } = ground;
         let client = client::Config {
             http: loopback(ports.client_http),
@@ -85,6 +92,8 @@ impl Network {
             root_address: root_address.clone(),
             owner_address: owners.of_client,
             chain: chain.clone(),
+            check_proxy_hashes: true,
+            evidence: Some(enclaves.section(None)),
             state: state.join("client"),
             ..client::Config::default()
         };
@@ -96,6 +105,8 @@ impl Network {
             root_address: root_address.clone(),
             owner_address: owners.of_proxy,
             chain: chain.clone(),
+            check_worker_hashes: true,
+            evidence: Some(enclaves.section(Some(enclaves::PROXY))),
             state: state.join("proxy"),
             ..proxy::Config::default()
         };
@@ -105,6 +116,8 @@ impl Network {
             root_address,
             owner_address: owners.of_worker,
             chain,
+            check_proxy_hashes: true,
+            evidence: Some(enclaves.section(Some(enclaves::WORKER))),
             state: state.join("worker"),
             models: models(served),
             ..worker::Config::default()
@@ -114,13 +127,16 @@ impl Network {
 }
 
 /// What every role of this network is told: one proxy, on loopback, at development prices.
-pub(super) fn terms(ports: Ports) -> RootConfig {
+pub(super) fn terms(ports: Ports, served: &ServedModel) -> RootConfig {
     let loopback = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
     let mut root = RootConfig::pseudo(Address::new(0, [0; 32]));
     root.version = ConfigVersion::new(1);
     root.params.params_version = 1;
     root.params.price_per_token = PRICE_PER_TOKEN;
     root.params.worker_fee_per_token = WORKER_FEE_PER_TOKEN;
+    root.proxy_hashes.insert(enclaves::image(enclaves::PROXY));
+    root.worker_hashes.insert(enclaves::image(enclaves::WORKER));
+    root.model_hashes = models(served).iter().filter_map(hash_of).collect();
     root.last_proxy_seqno = 1;
     root.registered_proxies = vec![RegisteredProxy {
         seqno: 1,
@@ -128,6 +144,11 @@ pub(super) fn terms(ports: Ports) -> RootConfig {
         clients: loopback(ports.proxy_clients),
     }];
     root
+}
+
+/// By which the root contract knows a model. None for a name that no worker may have: it is refused where it is read.
+fn hash_of(model: &worker::ModelConfig) -> Option<ModelHash> {
+    Some(model_hash(&ModelName::new(model.name.clone()).ok()?))
 }
 
 fn models(served: &ServedModel) -> Vec<worker::ModelConfig> {

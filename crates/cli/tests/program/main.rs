@@ -7,6 +7,7 @@ mod engines;
 mod life_of_money;
 #[cfg(feature = "devnet")]
 mod money;
+mod sealer;
 mod support;
 #[cfg(feature = "devnet")]
 mod upgrade;

@@ -104,6 +104,9 @@ pub(crate) fn answer_is_metered(up: &Up, model: &str) -> String {
     let counted = answer.pointer("/usage/total_tokens").and_then(Value::as_u64).unwrap();
     assert!(counted > 0);
     let (_status, stats) = exchange(up.address("proxy"), "GET /jsonstats", "");
+    // Of the image that the worker's quote attests.
+    let image = sim::Guest::of_image("worker").image_hash().to_string();
+    assert!(stats.contains(&format!("\"worker_hash\":\"{image}\"")), "{stats}");
     let stats = json_in(&stats);
     assert_eq!(stats.pointer("/clients/0/used_tokens").and_then(Value::as_u64), Some(counted));
     assert_eq!(stats.pointer("/workers/0/earned_tokens").and_then(Value::as_u64), Some(counted));

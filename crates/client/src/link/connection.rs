@@ -180,8 +180,8 @@ async fn handshake<'s>(
     events: &mut LinkEvents,
     address: SocketAddrV4,
 ) -> Result<(Session, Option<Paying<'s>>), Ended> {
-    let image = link.peer().image_hash();
-    let (expect, query) = ExpectConnected::begin(shared.party.clone(), shared.root(), image)?;
+    let attestation = link.peer().attestation();
+    let (expect, query) = ExpectConnected::begin(shared.party.clone(), shared.root(), attestation)?;
     failpoint::pass("client-query");
     let answer = link.query(query, CONNECT_TIMEOUT).await?;
     let (expect, query) = expect.handle(&answer, &shared.accounts)?;

@@ -4,11 +4,13 @@ use std::net::SocketAddrV4;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use node::Backoff;
+use node::{Backoff, check_image};
 use rand::Rng;
 use rand::seq::IndexedRandom as _;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use ton::{Address, RegisteredProxy};
+use ton::{Address, RegisteredProxy, RootConfig};
+use transport::Link;
 
 use super::{Ended, serve};
 use crate::shared::Shared;
@@ -98,6 +100,34 @@ impl Slots {
     }
 }
 
+/// Why a session must not go on under a new root configuration.
+fn why_not(new: &RootConfig, params_version: u32, link: &Link, shared: &Shared) -> Option<&'static str> {
+    if new.params.params_version != params_version {
+        // New terms mean new contracts: the session must be made anew.
+        return Some("the root configuration has new terms");
+    }
+    let is_allowed = check_image(new, link.peer().attestation(), shared.party.check_proxy_hashes).is_ok();
+    (!is_allowed).then_some("the root configuration no longer allows the proxy's image")
+}
+
+/// Waits for a root configuration that `why_not` objects to, and says why. For ever if none comes any more.
+async fn no_longer(
+    root: &mut watch::Receiver<Arc<RootConfig>>,
+    why_not: impl Fn(&RootConfig) -> Option<&'static str>,
+) -> &'static str {
+    let mut why = None;
+    let found = root.wait_for(|new| {
+        why = why_not(new);
+        why.is_some()
+    });
+    let _same_as_why = found.await.is_ok();
+    match why {
+        Some(why) => why,
+        // Nobody sends any more.
+        None => std::future::pending().await,
+    }
+}
+
 /// Connects, serves, and connects again, for ever. The first attempt is made at once.
 pub(crate) async fn keep_connected(shared: Arc<Shared>, slot: usize) {
     let mut root = shared.root_changes();
@@ -133,10 +163,9 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, slot: usize) {
                         }
                         problem
                     }
-                    // New terms mean new contracts: the session must be made anew.
-                    _changed = root.wait_for(|new| new.params.params_version != params_version) => {
-                        link.close("the root configuration has new terms");
-                        "the root configuration has new terms".to_owned()
+                    why = no_longer(&mut root, |new| why_not(new, params_version, &link, &shared)) => {
+                        link.close(why);
+                        why.to_owned()
                     }
                 }
             }

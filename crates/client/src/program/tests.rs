@@ -1,12 +1,16 @@
 //! The program over real sockets, with a scripted proxy behind a real listener.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, SocketAddrV4};
 
 use bytes::Bytes;
+use node::{EvidenceConfig, SimulatedConfig};
+use sim::{Firmware, Guest, Publication, Vendor};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use ton::RootConfig;
 use transport::identity::IdentitySource;
-use transport::{ListenConfig, ListenMode, Listener};
+use transport::{LinkEvent, ListenConfig, ListenMode, Listener};
 use wire::client::QueryAnswerErrorEx;
 
 use super::*;
@@ -18,7 +22,7 @@ const EVENTS: &str = "text/event-stream";
 const ANSWER: &str = r#"{"choices":[{"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":34,"completion_tokens":100}}"#;
 
 async fn listen() -> (Listener, SocketAddrV4) {
-    let mode = ListenMode::Tls { identity: IdentitySource::generated(), pow_difficulty: 0 };
+    let mode = ListenMode::Tls { identity: IdentitySource::generated(), appraiser: None, pow_difficulty: 0 };
     let listener =
         Listener::bind("127.0.0.1:0".parse().unwrap(), ListenConfig { mode, ..ListenConfig::default() })
             .await
@@ -407,4 +411,56 @@ fn escapes_in_queries_are_undone() {
     assert_eq!(percent_decoded("a%20b%2"), "a b%2");
     assert_eq!(percent_decoded("%zz%41"), "%zzA");
     assert_eq!(percent_decoded("%C3%A9%"), "é%");
+}
+
+/// A simulated platform of a vendor, and a client's section `evidence` that believes in that vendor.
+fn simulated(folder: &std::path::Path) -> (IdentitySource, EvidenceConfig) {
+    let vendor = Vendor::from_seed(&[7; 32]).unwrap();
+    let published = vendor.collateral(&Publication::at(transport::clock::unix_now())).unwrap();
+    std::fs::write(folder.join(format!("{}.json", Vendor::COLLATERAL_KIND)), published).unwrap();
+    let root = folder.join("root.der");
+    std::fs::write(&root, vendor.root_der()).unwrap();
+    let platform = vendor.platform(attest::Hex::new([1; 16]), Firmware::Current).unwrap();
+    let enclave = evidence::Simulated::new(platform, Guest::of_image("proxy"));
+    let config = EvidenceConfig {
+        policy: Some(attest::Policy::for_images(attest::Allowed::default())),
+        collateral: folder.into(),
+        simulated: Some(SimulatedConfig { root, ..SimulatedConfig::default() }),
+        ..EvidenceConfig::default()
+    };
+    (IdentitySource::attested(Arc::new(enclave)), config)
+}
+
+#[tokio::test]
+async fn a_proxy_whose_image_leaves_the_root_contract_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let (identity, evidence) = simulated(folder.path());
+    let mode = ListenMode::Tls { identity, appraiser: None, pow_difficulty: 0 };
+    let listen = ListenConfig { mode, ..ListenConfig::default() };
+    let mut listener = Listener::bind("127.0.0.1:0".parse().unwrap(), listen).await.unwrap();
+    let SocketAddr::V4(address) = listener.local_addr() else { panic!("asked for IPv4") };
+
+    let mut network = Network::new(&[address]);
+    network.root.proxy_hashes.insert(Guest::of_image("proxy").image_hash());
+    network.write_root();
+    let config = Config { evidence: Some(evidence), check_proxy_hashes: true, ..network.config() };
+    let running = start(config).await.unwrap();
+    let (link, events) = listener.accept().await.unwrap();
+    let mut proxy = Proxy::new(&network, link, events, Some(2));
+    tokio::join!(proxy.handshake(), running.client().ready());
+
+    let without = RootConfig { proxy_hashes: BTreeSet::new(), ..network.root.clone() };
+    running.client().shared.root.send_replace(Arc::new(without));
+    assert!(proxy.next_request().await.is_none(), "the client hangs up");
+    // It tries again, and tells this proxy nothing any more.
+    let (_link, mut events) = listener.accept().await.unwrap();
+    assert!(events.next().await.is_none_or(|event| matches!(event, LinkEvent::Closed(_))));
+    while !ask(running.http_address(), "GET", "/jsonstats", "")
+        .await
+        .2
+        .contains("is not in the root contract")
+    {
+        tokio::task::yield_now().await;
+    }
+    running.shutdown().await;
 }

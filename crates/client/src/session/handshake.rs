@@ -5,10 +5,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use attest::Attestation;
 use bytes::Bytes;
 use node::{ConnectingParty, check_image};
 use ton::{Address, RootConfig};
-use units::{Capabilities, ImageHash, ProtocolVersion};
+use units::{Capabilities, ProtocolVersion};
 use wire::client::{
     self, AuthorizationWithProxy, AuthorizeWithProxyLong, AuthorizeWithProxyShort, ConnectToProxy,
     ConnectedToProxy, ProtoRange, ProxyConnectionAuth,
@@ -72,16 +73,16 @@ impl Session {
 }
 
 impl ExpectConnected {
-    /// The first query to a proxy that attested `image`.
+    /// The first query to a proxy with this `attestation`.
     ///
     /// # Errors
     /// [`SessionError::Proxy`] if images are checked and this one is not allowed. Then nothing is sent to the proxy.
     pub(crate) fn begin(
         party: Party,
         config: Arc<RootConfig>,
-        image: Option<ImageHash>,
+        attestation: Option<Attestation>,
     ) -> Result<(Self, Bytes), SessionError> {
-        check_image(&config, image, party.check_proxy_hashes)?;
+        check_image(&config, attestation, party.check_proxy_hashes)?;
         let owner = party.connecting.owner.to_wire_text(party.connecting.is_testnet);
         let query = wire::encode(&ConnectToProxy {
             params: client::Params {

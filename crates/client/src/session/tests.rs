@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use attest::Attestation;
 use bytes::{Bytes, BytesMut};
 use gateway::ErrorKind;
 use node::{ConnectingParty, OwnContract, ProxyError};
@@ -181,10 +182,16 @@ fn images_are_checked_when_asked_for_and_always_outside_test_networks() {
         let party = Party { check_proxy_hashes, ..party(&network) };
         ExpectConnected::begin(party, Arc::new(root), image).map(drop)
     };
+    let real = |image| Some(Attestation { image, is_simulated: false });
+    let simulated = Some(Attestation { image: allowed, is_simulated: true });
     for (is_test, check) in [(true, true), (false, false), (false, true)] {
-        assert!(begin(is_test, check, Some(allowed)).is_ok());
+        assert!(begin(is_test, check, real(allowed)).is_ok());
+        match begin(is_test, check, simulated) {
+            Ok(()) => assert!(is_test),
+            Err(error) => assert!(!is_test && matches!(error, SessionError::Proxy(ProxyError::Simulated))),
+        }
         assert!(matches!(
-            begin(is_test, check, Some(other)),
+            begin(is_test, check, real(other)),
             Err(SessionError::Proxy(ProxyError::ImageNotAllowed { .. }))
         ));
         assert!(matches!(begin(is_test, check, None), Err(SessionError::Proxy(ProxyError::NotAttested))));

@@ -16,7 +16,7 @@ use ton::contracts::{StateInit, client_init, proxy_init, wallet_init, worker_ini
 use ton::human::{HumanWallet, HumanWalletVersion, Network};
 use ton::message::{InternalMessage, SendMode, external};
 use ton::messages::{ClientMessage, ProxyMessage};
-use ton::{Contract, ContractCode, RootConfig, StructVersion};
+use ton::{Contract, ContractCode, RootConfig};
 use tower_service::Service as _;
 use tycho_types::boc::Boc;
 use tycho_types::cell::Cell;
@@ -89,10 +89,7 @@ fn world_with_contracts() -> (Runtime, Devnet) {
     chain.give(START, &owner, NanoTon::new(1_000_000_000_000)).expect("the faucet has as much");
     let (amount, query_id, excess) = (NanoTon::new(30_000_000_000), 1, owner);
     let mut config = RootConfig::pseudo(owner);
-    config.params.struct_version = StructVersion::V3;
-    config.params.proxy_code = ContractCode::built(Contract::Proxy);
-    config.params.worker_code = ContractCode::built(Contract::Worker);
-    config.params.client_code = ContractCode::built(Contract::Client);
+    config.params.use_built_codes();
     let root = config.init(ContractCode::built(Contract::Root));
     let proxy = proxy_init(&config, &owner, &public, &root.address());
     let client = client_init(&config, &owner, &proxy.address(), &public);

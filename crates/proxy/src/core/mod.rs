@@ -42,13 +42,14 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use ahash::HashMap;
+use attest::Attestation;
 use bytes::Bytes;
 use ledger::Ledger;
 use ledger::journal::CommitNumber;
 use market::Market;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use units::{AdjustedTokens, AdjustedUsage, Capabilities, Concealed, ImageHash, RequestId};
+use units::{AdjustedTokens, AdjustedUsage, Capabilities, Concealed, RequestId};
 use wire::{Message, StatusCode, peer};
 
 use accounts::Accounts;
@@ -89,8 +90,8 @@ pub struct Now {
 /// What a handshake has proved about a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerFacts {
-    /// The attested image; `None` without attestation.
-    pub image_hash: Option<ImageHash>,
+    /// What its evidence came to, if it was asked for.
+    pub attestation: Option<Attestation>,
 }
 
 /// What the shell has to do, in order.

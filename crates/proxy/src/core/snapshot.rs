@@ -127,7 +127,7 @@ impl Core {
                 link: *link,
                 owner: text(&party.account),
                 model: party.model.clone(),
-                image_hash: worker.peer.image_hash,
+                image_hash: worker.peer.attestation.map(|attestation| attestation.image),
                 coefficient: state.coefficient,
                 running: state.running,
                 enabled: state.enabled,

@@ -42,8 +42,8 @@ pub enum TermsError {
 impl Terms {
     /// Derives the proxy's contract from its owner, its `key` and the root.
     ///
-    /// `wallet` receives what is left of coins sent with payments. With `check_worker_hashes`, workers need an
-    /// attested image and a model that the root configuration lists.
+    /// `wallet` receives what is left of coins sent with payments. With `check_worker_hashes`, and always outside
+    /// test networks, workers need an attested image and a model that the root configuration lists.
     ///
     /// # Errors
     /// [`TermsError`] if the prices of the root configuration contradict each other, or it is not of a test network.
@@ -142,7 +142,7 @@ impl Terms {
     }
 
     pub(super) const fn checks_worker_hashes(&self) -> bool {
-        self.check_worker_hashes
+        self.check_worker_hashes || !self.root.params.is_test
     }
 
     /// The contract between an owner and this proxy.

@@ -1,10 +1,11 @@
 //! A worker's link: handshake, offers, answers.
 
 use ahash::HashMap;
+use attest::Attestation;
 use bytes::Bytes;
 use market::{Offer, Owner, WorkerId};
 use ton::Address;
-use units::{Coefficient, ImageHash, ModelName, ProtocolVersion};
+use units::{Coefficient, ModelName, ProtocolVersion};
 use wire::{DecodeError, StatusCode, worker};
 
 use super::accounts::{Freshness, Heard, Side};
@@ -127,13 +128,17 @@ impl Core {
     ) -> Result<Bytes, Refusal> {
         let refused = |code, message: String| Err(Refusal::closing(code, message));
         let violation = StatusCode::PROTOCOL_VIOLATION;
-        let image_hash = self.workers.get(&link).and_then(|worker| worker.peer.image_hash);
-        if !self.allows_image(image_hash) {
-            let found = image_hash.map_or_else(|| "none".to_owned(), |hash| hash.to_string());
-            return refused(
-                violation,
-                format!("invalid worker image hash {found}: not in the root contract"),
-            );
+        let attestation = self.workers.get(&link).and_then(|worker| worker.peer.attestation);
+        if !self.allows_image(attestation) {
+            let found =
+                attestation.map_or_else(|| "none".to_owned(), |attestation| attestation.image.to_string());
+            let message = match attestation {
+                Some(Attestation { is_simulated: true, .. }) if !self.terms.root().params.is_test => {
+                    "the worker runs on a simulated platform, which only test networks accept".to_owned()
+                }
+                _ => format!("invalid worker image hash {found}: not in the root contract"),
+            };
+            return refused(violation, message);
         }
         let Some(deployment) = &params.deployment else {
             return refused(StatusCode::ERROR, "too old worker".to_owned());
@@ -255,16 +260,19 @@ impl Core {
     pub(super) fn disallowed_workers(&self) -> Vec<LinkId> {
         let disallowed = self.workers.iter().filter(|(_, worker)| {
             let is_allowed = |party: &WorkerParty| {
-                self.allows_image(worker.peer.image_hash) && self.allows_model(&party.model)
+                self.allows_image(worker.peer.attestation) && self.allows_model(&party.model)
             };
             worker.party.as_ref().is_some_and(|party| !is_allowed(party))
         });
         disallowed.map(|(link, _)| *link).collect()
     }
 
-    fn allows_image(&self, image_hash: Option<ImageHash>) -> bool {
-        let is_listed = |hash| self.terms.root().allows_worker_image(&hash);
-        !self.terms.checks_worker_hashes() || image_hash.is_some_and(is_listed)
+    fn allows_image(&self, attestation: Option<Attestation>) -> bool {
+        let root = self.terms.root();
+        let is_allowed = |Attestation { image, is_simulated }| {
+            root.allows_worker_image(&image) && (root.params.is_test || !is_simulated)
+        };
+        !self.terms.checks_worker_hashes() || attestation.is_some_and(is_allowed)
     }
 
     fn allows_model(&self, model: &ModelName) -> bool {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use cocoon_proxy::core::{Limits, LinkId, PeerFacts};
+use attest::Attestation;
+use cocoon_proxy::core::{Limits, LinkId, PeerFacts, Terms};
 use ton::model_hash;
 use ton::payment::PaymentKind;
 use units::{AdjustedTokens, ImageHash, ModelName};
 use wire::{client, worker};
 
-use crate::world::{FULL_MODEL, World, compare, owner, root, terms, verified, worker_params};
+use crate::world::{FULL_MODEL, World, compare, key, owner, root, terms, verified, worker_params};
 
 fn own_text() -> String {
     owner(60).to_wire_text(false)
@@ -143,7 +144,7 @@ fn hashes_are_checked_when_they_are_to_be() {
         let params = worker::Params { model: model.into(), ..worker_params(&text, 2, 1500) };
         world.query(link, &worker::ConnectToProxy { params }).map(|_| ())
     };
-    let attested = |hash| PeerFacts { image_hash: Some(hash) };
+    let attested = |image| PeerFacts { attestation: Some(Attestation { image, is_simulated: true }) };
 
     assert_eq!(connect(attested(image), FULL_MODEL), Ok(()));
     let (code, message) = connect(attested(ImageHash::new([6; 32])), FULL_MODEL).unwrap_err();
@@ -158,6 +159,30 @@ fn hashes_are_checked_when_they_are_to_be() {
     let text = own_text();
     let query = worker::ConnectToProxy { params: worker_params(&text, 2, 1500) };
     assert_eq!(world.query(link, &query).unwrap_err().0, 621, "an empty list allows nothing");
+}
+
+#[test]
+fn where_money_is_real_images_are_always_checked_and_simulated_ones_never_allowed() {
+    let image = ImageHash::new([5; 32]);
+    let mut real = root();
+    real.params.is_test = false;
+    real.worker_hashes.insert(image);
+    real.model_hashes.insert(model_hash(&ModelName::new(FULL_MODEL).unwrap()));
+    let connect = |attestation| {
+        let terms = Terms::on_chain(real.clone(), &owner(2), &owner(3), owner(4), key(), false, false);
+        let mut world = World::with(terms.unwrap(), Limits::default());
+        let link = world.open_worker(PeerFacts { attestation });
+        let text = own_text();
+        let params = worker_params(&text, 2, 1500);
+        let deployment = Some(worker::Deployment { is_test: false, ..params.deployment.unwrap() });
+        let params = worker::Params { model: FULL_MODEL.into(), deployment, ..params };
+        world.query(link, &worker::ConnectToProxy { params }).map(|_| ())
+    };
+    assert_eq!(connect(Some(Attestation { image, is_simulated: false })), Ok(()));
+    let (code, message) = connect(Some(Attestation { image, is_simulated: true })).unwrap_err();
+    assert!(code == 621 && message.contains("simulated platform"), "{message}");
+    let (code, message) = connect(None).unwrap_err();
+    assert!(code == 621 && message.starts_with("invalid worker image hash none"), "{message}");
 }
 
 #[test]

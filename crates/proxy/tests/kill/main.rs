@@ -157,9 +157,14 @@ fn a_disk_that_refuses_stops_new_requests_until_it_works() {
 
 #[test]
 fn roles_that_die_at_any_moment_agree_afterwards() {
-    let runs = number("COCOON_KILL_RUNS").unwrap_or(RUNS);
+    kill_at_random(&mut Network::new(), RUNS, Duration::from_millis(400));
+}
+
+/// Kills roles at random moments of work that takes about `within`, `runs` of them where the caller's environment names
+/// no other number, and checks after each that nothing is lost.
+fn kill_at_random(network: &mut Network, runs: u64, within: Duration) {
+    let runs = number("COCOON_KILL_RUNS").unwrap_or(runs);
     let mut random = StdRng::seed_from_u64(seed());
-    let mut network = Network::new();
     network.proxy_points = "segment-len=return(20000)".to_owned();
     for run in 0..runs {
         let victim = match random.random_range(0..10) {
@@ -167,7 +172,7 @@ fn roles_that_die_at_any_moment_agree_afterwards() {
             6..8 => Kind::Client,
             _ => Kind::Worker,
         };
-        let moment = Duration::from_micros(random.random_range(0..400_000));
+        let moment = random.random_range(Duration::ZERO..within);
         network.load_and_kill(victim, moment);
         network.check_after_restart(&format!("run {run}: {victim:?} killed after {moment:?}"));
     }

@@ -5,3 +5,4 @@ mod face;
 mod links;
 mod on_chain;
 mod peers;
+mod sealed;

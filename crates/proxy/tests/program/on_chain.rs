@@ -1,14 +1,19 @@
 //! A proxy whose clients pay on a devnet, over real sockets: from a client's wallet to the owner of a worker.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use attest::{Allowed, PlatformId, Policy};
 use cocoon_proxy::{Config, Proxy, start};
 use devnet::{Devnet, ExternalMessage, Genesis, NetworkConfig, Node, Pace};
 use ed25519_dalek::SigningKey;
-use node::ChainConfig;
+use evidence::Simulated;
+use node::{ChainConfig, EvidenceConfig, SimulatedConfig};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use sim::{Firmware, Guest, Publication, Vendor};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use ton::contracts::{self, StateInit};
@@ -16,14 +21,16 @@ use ton::message::{InternalMessage, SendMode, external};
 use ton::messages::{ClientMessage, Notice, RootMessage};
 use ton::states::{ClientData, ContractState, ProxyData, WalletData};
 use ton::wallet::WalletOrder;
-use ton::{Address, Contract, ContractCode, RootConfig, Seconds, StructVersion};
+use ton::{Address, Contract, ContractCode, RootConfig, Seconds, model_hash};
+use transport::identity::IdentitySource;
+use transport::{ConnectConfig, Via, connect};
 use tycho_types::boc::Boc;
 use tycho_types::cell::{Cell, CellBuilder};
 use tycho_types::models::{AccountState, IntAddr, MsgInfo, OwnedMessage, Transaction};
-use units::{ConfigVersion, LogicalTime, NanoTon, PublicKey};
-use wire::client;
+use units::{ConfigVersion, LogicalTime, ModelName, NanoTon, PublicKey};
+use wire::{client, worker};
 
-use crate::peers::{Peer, http_exchange, owner};
+use crate::peers::{MODEL, Peer, http_exchange, owner};
 
 const TON: u64 = 1_000_000_000;
 /// Of a token, so that a few answers cost a charge.
@@ -140,6 +147,11 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(|_root| {}).await
+    }
+
+    /// A network whose root contract says more.
+    async fn with(change: impl FnOnce(&mut RootConfig)) -> Self {
         let clock = transport::clock::unix_now;
         let pace = Pace::Every(Duration::from_millis(50));
         let genesis = Genesis { config: NetworkConfig::mainnet(), seed: [7; 32], start: clock(), pace };
@@ -158,14 +170,12 @@ impl World {
         let mut root = RootConfig::pseudo(admin.address);
         root.version = ConfigVersion::new(3);
         let params = &mut root.params;
-        params.struct_version = StructVersion::V3;
         params.price_per_token = NanoTon::new(PRICE);
         params.worker_fee_per_token = NanoTon::new(PRICE / 2);
         params.client_delay_before_close = Seconds::new(CLIENT_DELAY);
         params.proxy_delay_before_close = Seconds::new(PROXY_DELAY);
-        params.proxy_code = ContractCode::built(Contract::Proxy);
-        params.worker_code = ContractCode::built(Contract::Worker);
-        params.client_code = ContractCode::built(Contract::Client);
+        params.use_built_codes();
+        change(&mut root);
         let init = root.init(ContractCode::built(Contract::Root));
         let root_address = init.address();
         admin.send(&node, root_address, tons(1), Some(init), None).await;
@@ -417,4 +427,65 @@ async fn another_owner_closes_nothing_of_the_one_before() {
     let state = data(&world.node, &before).map(|data| ProxyData::from_cell(&data).unwrap().state);
     assert_eq!(state, Some(ContractState::Normal));
     proxy.shutdown().await;
+}
+
+/// The section `evidence` of a proxy that asks for it, and what a worker of an image shows, on simulated platforms.
+fn simulated(folder: &Path, image: &str) -> (EvidenceConfig, ConnectConfig) {
+    let vendor = Vendor::from_seed(&[3; 32]).unwrap();
+    let root = folder.join("root.der");
+    std::fs::write(&root, vendor.root_der()).unwrap();
+    let collateral = vendor.collateral(&Publication::at(transport::clock::unix_now())).unwrap();
+    std::fs::write(folder.join(format!("{}.json", Vendor::COLLATERAL_KIND)), collateral).unwrap();
+    let platform = vendor.platform(PlatformId::new([1; 16]), Firmware::Current).unwrap();
+    let identity = IdentitySource::attested(Arc::new(Simulated::new(platform, Guest::of_image(image))));
+    let config = EvidenceConfig {
+        policy: Some(Policy::for_images(Allowed::default())),
+        collateral: folder.into(),
+        simulated: Some(SimulatedConfig { root, ..SimulatedConfig::default() }),
+        ..EvidenceConfig::default()
+    };
+    let via = Via::Direct { identity, appraiser: None };
+    (config, ConnectConfig { via, ..ConnectConfig::default() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_image_leaves_the_root_contract_while_it_serves_gets_no_more() {
+    let image = Guest::of_image("worker").image_hash();
+    let mut world = World::with(|root| {
+        root.worker_hashes.insert(image);
+        root.model_hashes.insert(model_hash(&ModelName::new(MODEL).unwrap()));
+    })
+    .await;
+    let (evidence, shown) = simulated(world.folder.path(), "worker");
+    (world.config.evidence, world.config.check_worker_hashes) = (Some(evidence), true);
+    let proxy = world.proxy().await;
+    world.pay_in(tons(5)).await;
+    let mut client = world.connect(&proxy).await;
+    let peers = crate::peers::World { proxy, folder: tempfile::tempdir().unwrap() };
+    let mut worker = peers.worker_with(WORKER, &shown).await;
+    work(&mut client, &mut worker, 1..2).await;
+    assert_eq!(stats(&peers.proxy).await["worker_connections"][0]["worker_hash"], image.to_string());
+
+    // One that shows nothing, and one of another image, never come so far.
+    let nothing = connect(&peers.proxy.workers_address().to_string(), &ConnectConfig::default()).await;
+    assert!(nothing.is_err(), "evidence is asked for");
+    let (_, other) = simulated(world.folder.path(), "another worker");
+    let other = Peer::connect_with(peers.proxy.workers_address(), &other).await;
+    let refusal = other.refusal(WORKER + 1).await;
+    assert!(refusal.contains("not in the root contract"), "{refusal}");
+
+    let removal = RootMessage::DeleteWorkerImage { query_id: 1, hash: image };
+    let (root_address, _) = Address::parse(&world.config.root_address).unwrap();
+    world.admin.send(&world.node, root_address, tons(1), None, Some(removal.to_cell())).await;
+    // The proxy hangs up; what it had signed comes before.
+    while let Some(message) = worker.next().await {
+        let message = wire::decode(&message).unwrap();
+        assert!(!matches!(message, worker::FromProxy::RunQueryEx(_)), "nothing is asked any more");
+    }
+    client.run_query(2, 10.0).await;
+    assert_ne!(client.next_answer().await.0, Some(200), "nobody is left to ask");
+    let again = Peer::connect_with(peers.proxy.workers_address(), &shown).await;
+    let refusal = again.refusal(WORKER).await;
+    assert!(refusal.contains("not in the root contract"), "{refusal}");
+    peers.proxy.shutdown().await;
 }

@@ -81,23 +81,14 @@ impl World {
     /// As [`Self::worker`], of a version up to `version`.
     pub(crate) async fn worker_of(&self, number: u8, version: i32) -> Peer {
         let mut peer = Peer::connect(self.proxy.workers_address()).await;
-        let owner = owner(number).to_wire_text(false);
-        let params = worker::Params {
-            worker_owner_address: owner.as_str().into(),
-            model: MODEL.into(),
-            coefficient: 1000,
-            deployment: Some(worker::Deployment { is_test: true, proxy_cnt: 1, max_active_requests: 100 }),
-            proto_range: Some(client::ProtoRange { min_proto_version: 1, max_proto_version: version }),
-        };
-        peer.ask(&worker::ConnectToProxy { params }).await;
-        peer.agree(version).await;
-        let nothing = worker::CompareBalanceWithProxy {
-            tokens_committed_to_blockchain: 0,
-            tokens_committed_to_db: 0,
-            max_tokens: 0,
-        };
-        peer.ask(&nothing).await;
-        peer.ask(&worker::ProxyHandshakeComplete { is_disabled: false }).await;
+        peer.join(number, version).await;
+        peer
+    }
+
+    /// As [`Self::worker`], which shows what `config` says.
+    pub(crate) async fn worker_with(&self, number: u8, config: &ConnectConfig) -> Peer {
+        let mut peer = Peer::connect_with(self.proxy.workers_address(), config).await;
+        peer.join(number, 2).await;
         peer
     }
 
@@ -123,6 +114,20 @@ pub(crate) async fn http_exchange(address: SocketAddr, request: &str, token: Opt
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
+fn owner_text(number: u8) -> String {
+    owner(number).to_wire_text(false)
+}
+
+fn worker_params(owner: &str, version: i32) -> worker::Params<'_> {
+    worker::Params {
+        worker_owner_address: owner.into(),
+        model: MODEL.into(),
+        coefficient: 1000,
+        deployment: Some(worker::Deployment { is_test: true, proxy_cnt: 1, max_active_requests: 100 }),
+        proto_range: Some(client::ProtoRange { min_proto_version: 1, max_proto_version: version }),
+    }
+}
+
 /// One end of a link, in a test's hands.
 pub(crate) struct Peer {
     pub(crate) link: Link,
@@ -131,8 +136,31 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let (link, events) = connect(&address.to_string(), &ConnectConfig::default()).await.unwrap();
+        Self::connect_with(address, &ConnectConfig::default()).await
+    }
+
+    pub(crate) async fn connect_with(address: SocketAddr, config: &ConnectConfig) -> Self {
+        let (link, events) = connect(&address.to_string(), config).await.unwrap();
         Self { link, events }
+    }
+
+    /// As a worker: the handshake, up to a version.
+    async fn join(&mut self, number: u8, version: i32) {
+        self.ask(&worker::ConnectToProxy { params: worker_params(&owner_text(number), version) }).await;
+        self.agree(version).await;
+        let nothing = worker::CompareBalanceWithProxy {
+            tokens_committed_to_blockchain: 0,
+            tokens_committed_to_db: 0,
+            max_tokens: 0,
+        };
+        self.ask(&nothing).await;
+        self.ask(&worker::ProxyHandshakeComplete { is_disabled: false }).await;
+    }
+
+    /// As a worker: why it may not join.
+    pub(crate) async fn refusal(&self, number: u8) -> String {
+        let connect = wire::encode(&worker::ConnectToProxy { params: worker_params(&owner_text(number), 2) });
+        self.link.query(connect, PATIENCE).await.expect_err("it is refused").to_string()
     }
 
     pub(crate) async fn ask(&self, query: &impl wire::Encode) -> Bytes {

@@ -43,15 +43,12 @@ pub(crate) fn owner(number: u8) -> Address {
 pub(crate) fn root(params_version: u32) -> RootConfig {
     let mut root = RootConfig::pseudo(owner(1));
     let params = &mut root.params;
-    params.struct_version = ton::StructVersion::V3;
     params.params_version = params_version;
     params.price_per_token = NanoTon::new(PRICE);
     params.worker_fee_per_token = NanoTon::new(PRICE / 2);
     params.client_delay_before_close = Seconds::new(u32::try_from(CLIENT_DELAY).unwrap());
     params.proxy_delay_before_close = Seconds::new(u32::try_from(PROXY_DELAY).unwrap());
-    params.proxy_code = ContractCode::built(Contract::Proxy);
-    params.worker_code = ContractCode::built(Contract::Worker);
-    params.client_code = ContractCode::built(Contract::Client);
+    params.use_built_codes();
     root
 }
 

@@ -78,7 +78,7 @@ async fn a_dripped_header_is_late() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_falls_silent_is_late_in_every_phase() {
-    let configs = IdentitySource::generated().configs(clock::unix_now()).unwrap();
+    let configs = IdentitySource::generated().configs(clock::unix_now()).await.unwrap();
 
     let (stream, _peer) = duplex(64);
     let error = within(Phase::Tls, LIMIT, accept_tls(stream, configs.server)).await.unwrap_err();
@@ -135,7 +135,7 @@ async fn each_challenge_has_its_own_salt() {
 
 #[tokio::test]
 async fn both_ends_of_tls_agree_on_the_best_offer() {
-    let configs = IdentitySource::generated().configs(clock::unix_now()).unwrap();
+    let configs = IdentitySource::generated().configs(clock::unix_now()).await.unwrap();
     let (left, right) = duplex(16 * 1024);
     let (server, client) = tokio::join!(accept_tls(left, configs.server), connect_tls(right, configs.client));
     let ((_server, _), (client, _)) = (server.unwrap(), client.unwrap());

@@ -14,7 +14,7 @@ use x509_parser::prelude::FromDer as _;
 pub(crate) const SPKI_PREFIX: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
 
 /// Largest quote extension, in bytes, that the deployed network accepts.
-const QUOTE_LEN_MAX: usize = 32_768;
+pub(super) const QUOTE_LEN_MAX: usize = attest::Quote::LEN_MAX;
 
 /// The name under which every server is addressed, whatever its real address: the quote, not the name, identifies it.
 const SERVER_NAME: &str = "127.0.0.1";
@@ -120,9 +120,9 @@ pub enum CertificateRefused {
 
 /// Checks a peer's certificate at the time `now` (since 1970) and returns its key.
 ///
-/// This is the policy `any` of the deployed network: quote and claims are allowed for and not looked at. What the
-/// result proves is only that some process made this certificate for this key; that the peer holds the key is proven
-/// by the TLS handshake.
+/// Quote and claims are allowed for and not looked at: where evidence is asked for, it is appraised once the handshake is
+/// done. What the result proves is only that some process made this certificate for this key; that the peer holds the key is
+/// proven by the TLS handshake.
 ///
 /// X.509 version 1 with extensions is accepted: deployed peers produce it.
 ///
@@ -156,6 +156,13 @@ pub fn verify_certificate(
 /// The key of a certificate, without any other check.
 pub(crate) fn public_key_of(certificate: &CertificateDer<'_>) -> Result<PublicKey, CertificateRefused> {
     ed25519_key(&parse(certificate)?)
+}
+
+/// The quote of a certificate, if it carries one, without any check.
+pub(crate) fn quote_of(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let certificate = parse(certificate).ok()?;
+    let quote = certificate.extensions().iter().find(|extension| extension.oid.as_bytes() == QUOTE_OID)?;
+    Some(quote.value.to_vec())
 }
 
 fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, CertificateRefused> {

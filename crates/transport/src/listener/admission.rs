@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use evidence::Standing;
 use tokio::time::Instant;
 
 use super::acquaintances::Acquaintances;
@@ -52,17 +53,17 @@ struct Source {
 }
 
 /// A connection that was let in.
-pub(super) struct Permit {
+pub(crate) struct Permit {
     /// Held as long as the link lives.
-    pub(super) link: LinkPermit,
+    pub(crate) link: LinkPermit,
     /// Held until the handshake is done.
-    pub(super) handshake: HandshakePermit,
+    pub(crate) handshake: HandshakePermit,
     /// Bits of work that the peer has to do.
-    pub(super) difficulty: u8,
+    pub(crate) difficulty: u8,
 }
 
 /// One link, or what becomes one.
-pub(super) struct LinkPermit {
+pub(crate) struct LinkPermit {
     table: Arc<Mutex<Table>>,
     source: Option<IpAddr>,
     is_vouched_for: bool,
@@ -70,7 +71,7 @@ pub(super) struct LinkPermit {
 }
 
 /// One handshake of an address.
-pub(super) struct HandshakePermit {
+pub(crate) struct HandshakePermit {
     table: Arc<Mutex<Table>>,
     source: Option<IpAddr>,
     is_stranger: bool,
@@ -94,6 +95,13 @@ impl NotAdmitted {
             Self::AddressHandshakes => "too many handshakes from one address",
             Self::Strangers => "too many handshakes of strangers",
         }
+    }
+}
+
+impl HandshakePermit {
+    /// What is known of the address.
+    pub(crate) const fn standing(&self) -> Standing {
+        if self.is_stranger { Standing::Stranger } else { Standing::Known }
     }
 }
 

@@ -38,6 +38,24 @@ fn bytes_are_those_of_the_deployed_network() {
     assert_eq!(decode(&bytes), Ok(example()));
 }
 
+/// Recorded between the deployed router and its proxy, policy `any`: a worker on one host with both.
+#[test]
+fn a_recorded_header_is_read_and_written() {
+    let address = "093132372e302e302e310000";
+    let recorded = format!(
+        "780000000000000000{}20eb959630c5f153d673653d023199e4840a708eaf1c0b3d3809ccea215abb25f1000000{address}3aed0000{address}\
+         6d520000",
+        "00".repeat(47)
+    );
+    let recorded = hex::decode(recorded).unwrap();
+    let header = decode(&recorded).unwrap();
+    assert_eq!(
+        (header.attestation.clone(), header.source.port(), header.destination.port()),
+        (None, 60_730, 21_101)
+    );
+    assert_eq!(header.encode(), recorded);
+}
+
 #[test]
 fn a_header_with_tdx_measurements_has_572_bytes() {
     let header = PeerHeader { attestation: Some(tdx([1, 2, 3, 4, 5, 6, 7, 8])), ..example() };
@@ -116,7 +134,11 @@ fn any_attestation() -> impl Strategy<Value = Option<Measurements>> {
     };
     let sgx = any::<([u8; 32], [[u8; 32]; 2])>()
         .prop_map(move |(mrenclave, data)| Measurements::Sgx { mrenclave, report_data: wide(data) });
-    prop_oneof![Just(None), any::<[u8; 8]>().prop_map(|registers| Some(tdx(registers))), sgx.prop_map(Some)]
+    let snp = any::<([u8; 48], [u8; 32], [[u8; 32]; 2])>().prop_map(move |(measurement, host_data, data)| {
+        Measurements::Snp(Box::new(SnpMeasurements { measurement, host_data, report_data: wide(data) }))
+    });
+    let tdx = any::<[u8; 8]>().prop_map(tdx);
+    prop_oneof![Just(None), tdx.prop_map(Some), sgx.prop_map(Some), snp.prop_map(Some)]
 }
 
 proptest! {

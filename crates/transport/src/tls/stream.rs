@@ -182,6 +182,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         }
     }
 
+    /// The stream of records.
+    pub(crate) const fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
     /// What is known of the session.
     pub(crate) fn session(&self) -> &CommonState {
         self.session.common()

@@ -23,7 +23,7 @@ use crate::support::{LOCAL, LONG, identity, listen, packet, shown_as, tls_config
 async fn both_ends_know_each_others_keys() {
     let (server_identity, client_identity) = (identity(), identity());
     let (server_key, client_key) = (server_identity.public_key(), client_identity.public_key());
-    let mode = ListenMode::Tls { identity: server_identity.into(), pow_difficulty: 0 };
+    let mode = ListenMode::Tls { identity: server_identity.into(), appraiser: None, pow_difficulty: 0 };
     let (mut listener, address) = listen(ListenConfig { mode, ..ListenConfig::default() }).await;
     let config = shown_as(client_identity);
     let (client, server) = tokio::join!(connect(&address, &config), listener.accept());
@@ -31,7 +31,7 @@ async fn both_ends_know_each_others_keys() {
 
     assert_eq!(client.peer().public_key(), Some(server_key));
     assert_eq!(client.peer().source(), listener.local_addr());
-    assert_eq!(client.peer().image_hash(), None);
+    assert_eq!(client.peer().attestation(), None);
     assert_eq!(server.peer().public_key(), Some(client_key));
     assert!(server.peer().source().ip().is_loopback());
     assert_ne!(client.id(), server.id());
@@ -293,10 +293,10 @@ async fn routers_on_both_sides_report_the_peers() {
     let config = ConnectConfig { via, ..ConnectConfig::default() };
     let (client, server) = tokio::join!(connect(&address, &config), listener.accept());
     let ((client, mut client_events), (server, mut server_events)) = (client.unwrap(), server.unwrap());
-    assert_eq!(client.peer().image_hash(), Some(image));
+    assert_eq!(client.peer().attestation().map(|shown| shown.image), Some(image));
     assert_eq!(client.peer().public_key(), Some(PublicKey::new([5; 32])));
     assert_eq!(client.peer().source(), listener.local_addr());
-    assert_eq!(server.peer().image_hash(), None);
+    assert_eq!(server.peer().attestation(), None);
     assert_eq!(server.peer().source().to_string(), "192.0.2.7:4321");
 
     client.try_send(Bytes::from_static(b"ping")).unwrap();
@@ -329,7 +329,7 @@ async fn targets_without_an_address_are_named() {
 async fn generated_identities_are_shared_by_links_of_one_source() {
     let (mut listener, address) = listen(tls_config(0)).await;
     let identity = IdentitySource::generated();
-    let config = ConnectConfig { via: Via::Direct { identity }, ..ConnectConfig::default() };
+    let config = ConnectConfig { via: Via::Direct { identity, appraiser: None }, ..ConnectConfig::default() };
     let mut keys = Vec::new();
     for _ in 0..2 {
         let (client, server) = tokio::join!(connect(&address, &config), listener.accept());

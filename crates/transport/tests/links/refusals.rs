@@ -174,7 +174,7 @@ async fn expired_certificates_are_refused_by_both_sides() {
     }
     next_is_a_good_client(&mut listener, &address).await;
 
-    let mode = ListenMode::Tls { identity: expired().into(), pow_difficulty: 0 };
+    let mode = ListenMode::Tls { identity: expired().into(), appraiser: None, pow_difficulty: 0 };
     let (_listener, address) = listen(ListenConfig { mode, ..ListenConfig::default() }).await;
     match connect(&address, &ConnectConfig::default()).await.unwrap_err() {
         ConnectError::Certificate(CertificateRefused::Expired { .. }) => {}

@@ -20,7 +20,7 @@ pub(crate) fn identity() -> TlsIdentity {
 }
 
 pub(crate) fn tls_config(pow_difficulty: u8) -> ListenConfig {
-    let mode = ListenMode::Tls { identity: IdentitySource::generated(), pow_difficulty };
+    let mode = ListenMode::Tls { identity: IdentitySource::generated(), appraiser: None, pow_difficulty };
     ListenConfig { mode, ..ListenConfig::default() }
 }
 
@@ -31,7 +31,10 @@ pub(crate) async fn listen(config: ListenConfig) -> (Listener, String) {
 }
 
 pub(crate) fn shown_as(identity: TlsIdentity) -> ConnectConfig {
-    ConnectConfig { via: Via::Direct { identity: identity.into() }, ..ConnectConfig::default() }
+    ConnectConfig {
+        via: Via::Direct { identity: identity.into(), appraiser: None },
+        ..ConnectConfig::default()
+    }
 }
 
 /// Both ends of a link over TLS on a socket: connecting side first.

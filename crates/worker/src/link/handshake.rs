@@ -26,7 +26,7 @@ pub(super) async fn shake_hands(
     events: &mut LinkEvents,
 ) -> Result<(Session, ModelState), LinkError> {
     let config = &network.config;
-    check_image(config, link.peer().image_hash(), common.checks_proxy_hashes)?;
+    check_image(config, link.peer().attestation(), common.checks_proxy_hashes)?;
     let ModelState { coefficient, .. } = model.state();
     let proxy_cnt = common.proxy_connections.min(config.registered_proxies.len()).max(1);
     let offer = Offer {

@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, dead_code, reason = "the scripted proxy is shared with the integration tests")]
 
+use attest::Attestation;
 use node::{OwnContract, RootFile};
 use ton::Address;
 use transport::{Link, LinkEvents, testing};
@@ -103,7 +104,8 @@ async fn new_parameters_end_the_link_and_other_changes_do_not() {
 #[tokio::test(start_paused = true)]
 async fn a_proxy_without_an_allowed_image_is_refused_where_images_are_checked() {
     let image = ImageHash::new([5; 32]);
-    for (is_allowed, shown) in [(true, Some(image)), (false, Some(image)), (false, None)] {
+    let attestation = Attestation { image, is_simulated: true };
+    for (is_allowed, shown) in [(true, Some(attestation)), (false, Some(attestation)), (false, None)] {
         let mut proxy = ScriptedProxy::start().await;
         if is_allowed {
             proxy.root.proxy_hashes.insert(image);
@@ -122,7 +124,7 @@ async fn a_proxy_without_an_allowed_image_is_refused_where_images_are_checked() 
                     match (error, shown) {
                         (LinkError::Proxy(ProxyError::NotAttested), None) => {}
                         (LinkError::Proxy(ProxyError::ImageNotAllowed { image }), Some(shown)) => {
-                            assert_eq!(image, shown);
+                            assert_eq!(image, shown.image);
                         }
                         (error, _) => panic!("{error:?}"),
                     }

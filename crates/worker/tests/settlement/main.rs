@@ -21,7 +21,7 @@ use ton::contracts::{StateInit, client_init, proxy_init, worker_init};
 use ton::message::InternalMessage;
 use ton::messages::{ClientMessage, ProxyMessage};
 use ton::payment::{PaymentKind, SignedPayment};
-use ton::{Address, Contract, ContractCode, RootConfig, StructVersion};
+use ton::{Address, RootConfig};
 use tycho_types::cell::Cell;
 use units::{AdjustedTokens, NanoTon, PublicKey};
 
@@ -57,12 +57,9 @@ impl World {
         let bank = node::wallet_state(&public(&bank_key), &OWNER);
         let mut config = RootConfig::pseudo(bank.address());
         let params = &mut config.params;
-        params.struct_version = StructVersion::V3;
         (params.price_per_token, params.worker_fee_per_token) =
             (NanoTon::new(2_000_000), NanoTon::new(1_000_000));
-        params.proxy_code = ContractCode::built(Contract::Proxy);
-        params.client_code = ContractCode::built(Contract::Client);
-        params.worker_code = ContractCode::built(Contract::Worker);
+        params.use_built_codes();
         let proxy = proxy_init(&config, &bank.address(), &public(&proxy_key), &Address::new(0, [4; 32]));
         let client = client_init(&config, &bank.address(), &proxy.address(), &public(&proxy_key));
 

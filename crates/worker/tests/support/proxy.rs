@@ -94,7 +94,8 @@ pub struct End {
 
 impl ScriptedProxy {
     pub async fn start() -> Self {
-        let mode = ListenMode::Tls { identity: IdentitySource::generated(), pow_difficulty: 0 };
+        let mode =
+            ListenMode::Tls { identity: IdentitySource::generated(), appraiser: None, pow_difficulty: 0 };
         let config = ListenConfig { mode, ..ListenConfig::default() };
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), config).await.unwrap();
         let address = listener.local_addr();

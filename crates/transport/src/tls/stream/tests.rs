@@ -4,10 +4,10 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use super::*;
 use crate::clock;
-use crate::identity::{IdentitySource, TlsConfigs};
+use crate::identity::{TlsConfigs, TlsIdentity};
 
 fn configs() -> TlsConfigs {
-    IdentitySource::generated().configs(clock::unix_now()).unwrap()
+    TlsConfigs::new(TlsIdentity::generate(clock::unix_now()).unwrap())
 }
 
 /// Both ends ours: the connecting side first.

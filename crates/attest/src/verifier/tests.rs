@@ -1,5 +1,8 @@
 use super::*;
-use crate::policy::Allowed;
+use crate::CollateralError;
+use crate::measurements::{Measurements, Register};
+use crate::policy::{Allowed, TcbStatus};
+use crate::quote::Tee;
 
 macro_rules! recorded {
     ($name:literal) => {
@@ -42,7 +45,7 @@ fn appraise(
     now: Duration,
 ) -> Result<Appraised, Refusal> {
     let quote = Quote::parse(bytes).unwrap();
-    let report_data = *quote.measurements().report_data();
+    let report_data = *quote.claims().measurements.report_data();
     Verifier::new(Root::Intel).appraise(&quote, &report_data, collateral, policy, now)
 }
 
@@ -61,17 +64,18 @@ fn recorded_quotes_have_the_status_that_they_have() {
             .unwrap();
     let tdx = appraise(TDX.0, &collateral(TDX), &any(), JULY_2025).unwrap();
     assert_eq!(
-        (tdx.tee(), tdx.platform().status, tdx.platform().root_key),
-        (Tee::Tdx, TcbStatus::UpToDate, root)
+        (tdx.claims().tee, tdx.platform().status(), tdx.platform().root_key),
+        (Tee::Tdx, Some(TcbStatus::UpToDate), root)
     );
-    assert_eq!(tdx.platform().evaluation_number, 17);
-    assert_eq!(tdx.image(), Quote::parse(TDX.0).unwrap().measurements().image_hash());
+    let Firmware::Intel { evaluation_number, .. } = tdx.platform().firmware else { panic!("{tdx:?}") };
+    assert_eq!(evaluation_number, 17);
+    assert_eq!(tdx.image(), Quote::parse(TDX.0).unwrap().claims().measurements.image_hash());
     assert!(
         tdx.valid_until() > JULY_2025 && tdx.valid_until() < JULY_2025 + Duration::from_secs(30 * 86_400)
     );
 
     let tdx_15 = appraise(TDX_15.0, &collateral(TDX_15), &any(), OCTOBER_2026).unwrap();
-    assert_eq!(tdx_15.platform().status, TcbStatus::UpToDate);
+    assert_eq!(tdx_15.platform().status(), Some(TcbStatus::UpToDate));
 
     let refused = appraise(SGX.0, &collateral(SGX), &of(Tee::Sgx), JULY_2025).unwrap_err();
     let Refusal::Status { found: TcbStatus::ConfigurationAndSwHardeningNeeded, advisories } = refused else {
@@ -87,7 +91,7 @@ fn a_status_is_accepted_when_the_policy_names_it_and_no_advisory_stands_against_
     let status = TcbStatus::ConfigurationAndSwHardeningNeeded;
     let named = Policy { statuses: [status].into(), ..of(Tee::Sgx) };
     let sgx = |policy: &Policy| appraise(SGX.0, &collateral(SGX), policy, JULY_2025);
-    assert_eq!(sgx(&named).unwrap().platform().status, status);
+    assert_eq!(sgx(&named).unwrap().platform().status(), Some(status));
     let strict = Policy { refused_advisories: ["INTEL-SA-00615".to_owned()].into(), ..named.clone() };
     assert_eq!(sgx(&strict), Err(Refusal::Advisory { found: "INTEL-SA-00615".to_owned() }));
     let other = Policy { refused_advisories: ["INTEL-SA-00001".to_owned()].into(), ..named };
@@ -102,7 +106,7 @@ fn every_flipped_byte_of_what_is_signed_is_refused() {
         let mut bytes = TDX.0.to_vec();
         bytes[at] ^= 1;
         let Ok(quote) = Quote::parse(&bytes) else { continue };
-        let report_data = *quote.measurements().report_data();
+        let report_data = *quote.claims().measurements.report_data();
         let outcome =
             Verifier::new(Root::Intel).appraise(&quote, &report_data, &collateral, &any(), JULY_2025);
         assert!(outcome.is_err(), "byte {at}");
@@ -115,7 +119,7 @@ fn evidence_for_another_key_is_refused() {
     let (verifier, collateral) = (Verifier::new(Root::Intel), collateral(TDX));
     let outcome = verifier.appraise(&quote, &[7; 64], &collateral, &any(), JULY_2025);
     let Err(Refusal::ReportData { expected, found }) = outcome else { panic!("{outcome:?}") };
-    assert_eq!((*expected, &*found), ([7; 64], quote.measurements().report_data()));
+    assert_eq!((*expected, &*found), ([7; 64], quote.claims().measurements.report_data()));
 }
 
 #[test]
@@ -142,7 +146,7 @@ fn collateral_that_is_expired_of_another_platform_or_changed_is_refused() {
 #[test]
 fn another_root_is_another_world() {
     let quote = Quote::parse(TDX.0).unwrap();
-    let report_data = *quote.measurements().report_data();
+    let report_data = *quote.claims().measurements.report_data();
     // Any certificate that did not sign Intel's: the one of the platform's own authority.
     for root in [vec![], INTEL_ROOT[..600].to_vec()] {
         let verifier = Verifier::new(Root::Other(root));
@@ -155,7 +159,7 @@ fn another_root_is_another_world() {
 #[test]
 fn each_line_of_a_policy_refuses_and_accepts() {
     let accepted = appraise(TDX.0, &collateral(TDX), &any(), JULY_2025).unwrap();
-    let Measurements::Tdx(guest) = accepted.measurements() else { panic!("a guest") };
+    let Measurements::Tdx(guest) = &accepted.claims().measurements else { panic!("a guest") };
     let (image, platform) = (accepted.image(), accepted.platform().clone());
     let none = Register::new([0; 48]);
     type Change = Box<dyn Fn(bool) -> Policy>;
@@ -215,4 +219,58 @@ fn a_text_that_is_no_collateral_is_refused() {
     assert!(matches!(Collateral::from_json("{}"), Err(CollateralError::Json(_))));
     let long = " ".repeat(Collateral::LEN_MAX + 1);
     assert!(matches!(Collateral::from_json(&long), Err(CollateralError::TooLong { .. })));
+}
+
+#[test]
+fn what_was_verified_holds_until_what_the_vendor_said_lapses() {
+    let quote = Quote::parse(TDX.0).unwrap();
+    let report_data = *quote.claims().measurements.report_data();
+    let verified = Verifier::new(Root::Intel).verify(&quote, &collateral(TDX), JULY_2025).unwrap();
+    let until = verified.valid_until();
+    let last = until - Duration::from_secs(1);
+    assert_eq!(any().appraise(verified.clone(), &report_data, last).as_deref(), Ok(&verified));
+    let refused = any().appraise(verified.clone(), &report_data, until);
+    assert_eq!(refused, Err(Refusal::Lapsed { valid_until: until, now: until }));
+    // What one policy accepts is nothing to another.
+    let none = Policy::for_images(Allowed::only([]));
+    assert_eq!(
+        none.appraise(verified.clone(), &report_data, last),
+        Err(Refusal::Image { found: verified.image() })
+    );
+}
+
+#[test]
+fn collateral_says_when_it_is_renewed() {
+    let next = |recorded| collateral(recorded).next_update().unwrap();
+    assert!((JULY_2025..JULY_2025 + Duration::from_secs(30 * 86_400)).contains(&next(TDX)));
+    let undated = TDX.1.replace("nextUpdate", "mextUpdate");
+    assert_eq!(Collateral::from_json(&undated).unwrap().next_update(), None);
+}
+
+#[test]
+fn a_platform_of_the_vendors_is_recognised_without_collateral() {
+    let intel = Verifier::new(Root::Intel);
+    for (recorded, now) in [(TDX, JULY_2025), (TDX_15, OCTOBER_2026), (SGX, MARCH_2026)] {
+        let quote = Quote::parse(recorded.0).unwrap();
+        assert_eq!(intel.check_platform(&quote, now), Ok(()));
+        let other = Verifier::new(Root::Other(quote.certificates()[0].clone()));
+        assert!(matches!(other.check_platform(&quote, now), Err(Refusal::Unverified { .. })));
+        let late = now + Duration::from_secs(40 * 365 * 86_400);
+        assert!(matches!(intel.check_platform(&quote, late), Err(Refusal::Unverified { .. })));
+    }
+}
+
+#[test]
+fn a_platform_that_somebody_made_up_is_not() {
+    let intel = Verifier::new(Root::Intel);
+    let quote = Quote::parse(TDX.0).unwrap();
+    let pem = quote.as_bytes().windows(10).position(|bytes| bytes == b"-----BEGIN").unwrap();
+    // Letters of the first certificate: its signed part, or its signature.
+    for at in [pem + 300, pem + 1500] {
+        let mut changed = quote.as_bytes().to_vec();
+        changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+        let changed = Quote::parse(&changed).unwrap();
+        let refused = intel.check_platform(&changed, JULY_2025);
+        assert!(matches!(refused, Err(Refusal::Unverified { .. })), "{at}: {refused:?}");
+    }
 }

@@ -1,0 +1,228 @@
+//! Whether NVIDIA vouches for what evidence says of GPUs.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::time::Duration;
+
+use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
+
+use super::chain::Chain;
+use super::{
+    GpuCertificates, GpuEvidence, GpuForm, GpuKeys, GpuNonce, GpuPolicy, GpuRefusal, GpuReport, GpuVersion,
+    token,
+};
+use crate::measurements::Register;
+use crate::policy::Policy;
+
+/// Whose certificates GPUs have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GpuRoot {
+    /// NVIDIA's.
+    Nvidia,
+    /// Somebody else's, as DER: GPUs that are simulated.
+    Other(Vec<u8>),
+}
+
+/// Verifies evidence of GPUs under one root and one set of keys.
+#[derive(Clone, Debug)]
+pub struct GpuVerifier {
+    root: GpuRoot,
+    keys: GpuKeys,
+}
+
+/// One GPU that is vouched for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gpu {
+    /// What it is called in the evidence, such as `GPU-0`.
+    pub name: String,
+    /// Its number at NVIDIA, in decimal.
+    pub device: String,
+    /// Its model, as its certificate names it.
+    pub model: String,
+    /// Version of the driver.
+    pub driver: GpuVersion,
+    /// Version of the VBIOS.
+    pub vbios: GpuVersion,
+    /// What it measured, by index. `None` if the service has compared it.
+    pub measurements: Option<BTreeMap<u8, Register>>,
+}
+
+/// GPUs that are vouched for. Whether they are what anybody wants is not asked here: [`GpuVerifier::appraise`] does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuVerified {
+    gpus: Vec<Gpu>,
+    form: GpuForm,
+    verified: Duration,
+    valid_until: Duration,
+    is_simulated: bool,
+}
+
+impl GpuVerified {
+    /// Them.
+    #[must_use]
+    pub fn gpus(&self) -> &[Gpu] {
+        &self.gpus
+    }
+
+    /// The form of the evidence.
+    #[must_use]
+    pub const fn form(&self) -> GpuForm {
+        self.form
+    }
+
+    /// Until when this holds, since 1970.
+    #[must_use]
+    pub const fn valid_until(&self) -> Duration {
+        self.valid_until
+    }
+
+    /// Whether the verifier trusts another root than NVIDIA's.
+    #[must_use]
+    pub const fn is_simulated(&self) -> bool {
+        self.is_simulated
+    }
+}
+
+/// GPUs that are vouched for and that a policy accepts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuAppraised(GpuVerified);
+
+impl Deref for GpuAppraised {
+    type Target = GpuVerified;
+
+    fn deref(&self) -> &GpuVerified {
+        &self.0
+    }
+}
+
+impl GpuVerifier {
+    /// Who issues tokens.
+    pub const ISSUER: &str = token::ISSUER;
+    /// Where NVIDIA publishes its keys.
+    pub const KEYS_URL: &str = "https://nras.attestation.nvidia.com/.well-known/jwks.json";
+
+    /// A verifier that trusts this root for reports, and these keys for tokens.
+    #[must_use]
+    pub const fn new(root: GpuRoot, keys: GpuKeys) -> Self {
+        Self { root, keys }
+    }
+
+    /// Appraises evidence that was asked for with `nonce`, at `now` since 1970.
+    ///
+    /// # Errors
+    /// [`GpuRefusal`] names the first thing that is not as the policy wants it.
+    pub fn appraise(
+        &self,
+        evidence: &GpuEvidence,
+        nonce: &GpuNonce,
+        policy: &Policy,
+        now: Duration,
+    ) -> Result<GpuAppraised, GpuRefusal> {
+        let policy = policy.nvidia.as_ref().ok_or(GpuRefusal::NoPolicy)?;
+        let form = match evidence {
+            GpuEvidence::Token(_) => GpuForm::Token,
+            GpuEvidence::Reports(_) => GpuForm::Report,
+        };
+        if !policy.forms.contains(&form) {
+            return Err(GpuRefusal::Form { found: form });
+        }
+        policy.appraise(self.verify(evidence, nonce, now)?, now)
+    }
+
+    /// Verifies evidence that was asked for with `nonce`, at `now` since 1970.
+    ///
+    /// # Errors
+    /// [`GpuRefusal`].
+    pub fn verify(
+        &self,
+        evidence: &GpuEvidence,
+        nonce: &GpuNonce,
+        now: Duration,
+    ) -> Result<GpuVerified, GpuRefusal> {
+        let is_simulated = self.root != GpuRoot::Nvidia;
+        let (gpus, form, verified, valid_until) = match evidence {
+            GpuEvidence::Token(token) => {
+                let (gpus, issued, expires) = token.verify(&self.keys, nonce, now)?;
+                (gpus, GpuForm::Token, issued, expires)
+            }
+            GpuEvidence::Reports(reports) => {
+                let mut valid_until = Duration::MAX;
+                let mut gpus = Vec::new();
+                for (at, (report, certificates)) in reports.iter().enumerate() {
+                    let (gpu, until) =
+                        self.verify_report(format!("GPU-{at}"), report, certificates, nonce, now)?;
+                    valid_until = valid_until.min(until);
+                    gpus.push(gpu);
+                }
+                (gpus, GpuForm::Report, now, valid_until)
+            }
+        };
+        if let Some(device) = token::twin(&gpus) {
+            return Err(GpuRefusal::Twice { device: device.to_owned() });
+        }
+        Ok(GpuVerified { gpus, form, verified, valid_until, is_simulated })
+    }
+
+    /// Verifies what one GPU signed: nonce, certificates up to the root, signature, and that report and key are of one firmware.
+    fn verify_report(
+        &self,
+        name: String,
+        report: &GpuReport,
+        certificates: &GpuCertificates,
+        nonce: &GpuNonce,
+        now: Duration,
+    ) -> Result<(Gpu, Duration), GpuRefusal> {
+        if report.nonce() != *nonce {
+            return Err(GpuRefusal::Nonce { name, expected: *nonce, found: report.nonce() });
+        }
+        let root = match &self.root {
+            GpuRoot::Nvidia => include_bytes!("../../roots/nvidia_device.der").as_slice(),
+            GpuRoot::Other(der) => der,
+        };
+        let (chain, device) = Chain::read(certificates)?;
+        let (signed, signature) = report.signed();
+        let key = UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, &device.key);
+        if key.verify(signed, signature).is_err() {
+            return Err(GpuRefusal::ReportSignature { name });
+        }
+        let valid_until = chain.verify(root, now)?;
+        let Some(firmware_id) = report.firmware_id() else { return Err(GpuRefusal::NoFirmware { name }) };
+        if firmware_id != device.firmware_id {
+            let (expected, found) = (Box::new(device.firmware_id), Box::new(firmware_id));
+            return Err(GpuRefusal::Firmware { name, expected, found });
+        }
+        let gpu = Gpu {
+            name,
+            device: device.id,
+            model: device.model,
+            driver: report.driver().clone(),
+            vbios: report.vbios().clone(),
+            measurements: Some(report.measurements().clone()),
+        };
+        Ok((gpu, valid_until))
+    }
+}
+
+impl GpuPolicy {
+    /// Appraises GPUs that are vouched for, at `now` since 1970. Costs no cryptography.
+    ///
+    /// # Errors
+    /// [`GpuRefusal`] names the first thing that is not as the policy wants it.
+    pub fn appraise(&self, mut verified: GpuVerified, now: Duration) -> Result<GpuAppraised, GpuRefusal> {
+        if !self.forms.contains(&verified.form) {
+            return Err(GpuRefusal::Form { found: verified.form });
+        }
+        let lapses = verified.verified.saturating_add(Duration::from_secs(self.age_max_s.into()));
+        verified.valid_until = verified.valid_until.min(lapses);
+        if now >= verified.valid_until {
+            let (verified, age_max_s) = (verified.verified, self.age_max_s);
+            return Err(GpuRefusal::TooOld { verified, now, age_max_s });
+        }
+        let (expected, found) = (self.gpus_min.max(1), verified.gpus.len());
+        if found < expected {
+            return Err(GpuRefusal::TooFew { expected, found });
+        }
+        verified.gpus.iter().try_for_each(|gpu| self.accepts(gpu))?;
+        Ok(GpuAppraised(verified))
+    }
+}

@@ -1,0 +1,112 @@
+//! What SEV-SNP guests have to be like: the table `[snp]` of a policy.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::report::GuestPolicy;
+use super::{SnpPlatform, SnpProduct, SnpRefusal, SnpTcb, SnpTcbs};
+use crate::measurements::{Hex, Measurements, Register};
+use crate::policy::Allowed;
+use crate::quote::Claims;
+
+/// What is accepted of SEV-SNP guests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnpPolicy {
+    /// The oldest accepted firmware. No default: AMD publishes no signed list of what is up to date, so the policy has to say.
+    pub tcb_min: TcbFloors,
+    /// Privilege levels at which a report may have been asked for. Default: 0, the highest, where nothing else in the guest can
+    /// ask in its name.
+    #[serde(default = "highest")]
+    pub vmpls: BTreeSet<u32>,
+    /// Whether guests are accepted that allow two threads on a core, so that another program can watch by its side. Default: no.
+    #[serde(default)]
+    pub smt: bool,
+    /// Measurements of launches. Default: any, since the image hash holds it.
+    #[serde(default)]
+    pub measurements: Allowed<Register>,
+    /// Whether AMD's revocation list has to come with the certificates. Default: yes.
+    #[serde(default = "yes")]
+    pub revocations_required: bool,
+}
+
+/// The oldest accepted firmware of each product. A product that is not named is not accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TcbFloors {
+    /// For Milan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub milan: Option<SnpTcb>,
+    /// For Genoa.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub genoa: Option<SnpTcb>,
+    /// For Turin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turin: Option<SnpTcb>,
+}
+
+fn highest() -> BTreeSet<u32> {
+    BTreeSet::from([0])
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl TcbFloors {
+    const fn of(&self, product: SnpProduct) -> Option<&SnpTcb> {
+        match product {
+            SnpProduct::Milan => self.milan.as_ref(),
+            SnpProduct::Genoa => self.genoa.as_ref(),
+            SnpProduct::Turin => self.turin.as_ref(),
+        }
+    }
+}
+
+impl SnpPolicy {
+    /// The defaults, for this firmware.
+    #[must_use]
+    pub fn for_firmware(tcb_min: TcbFloors) -> Self {
+        let measurements = Allowed::default();
+        Self { tcb_min, vmpls: highest(), smt: false, measurements, revocations_required: yes() }
+    }
+
+    /// What a guest and its platform must be like beside what all evidence must.
+    ///
+    /// Every version of firmware that the report names has to be new enough: what signed it, what runs, what the host can go
+    /// back to without the guest's knowing, and what the guest began under.
+    pub(crate) fn accepts(&self, claims: &Claims, platform: &SnpPlatform) -> Result<(), SnpRefusal> {
+        let policy = GuestPolicy::new(claims.attributes);
+        let bits = claims.attributes;
+        if policy.unknown() != 0 {
+            return Err(SnpRefusal::UnknownPolicy { bits: policy.unknown() });
+        }
+        if policy.has(GuestPolicy::MIGRATION_AGENT) {
+            return Err(SnpRefusal::MigrationAgent { bits });
+        }
+        if policy.has(GuestPolicy::SMT) && !self.smt {
+            return Err(SnpRefusal::Smt { bits });
+        }
+        if !self.vmpls.contains(&platform.vmpl) {
+            return Err(SnpRefusal::Vmpl { found: platform.vmpl });
+        }
+        if let Measurements::Snp(guest) = &claims.measurements {
+            let found = Hex::new(guest.measurement);
+            if !self.measurements.allows(&found) {
+                return Err(SnpRefusal::Measurement { found });
+            }
+        }
+        let SnpPlatform { product, tcbs: SnpTcbs { reported, current, committed, launch }, .. } = *platform;
+        let floor = self.tcb_min.of(product).ok_or(SnpRefusal::NoFloor { product })?;
+        let named =
+            [("reported", reported), ("current", current), ("committed", committed), ("launch", launch)];
+        if let Some((which, found)) = named.into_iter().find(|(_which, tcb)| !tcb.is_at_least(floor)) {
+            return Err(SnpRefusal::Tcb { which, expected: *floor, found });
+        }
+        if self.revocations_required && !platform.has_revocations {
+            return Err(SnpRefusal::NoRevocations);
+        }
+        Ok(())
+    }
+}

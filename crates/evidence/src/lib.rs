@@ -1,0 +1,37 @@
+//! Evidence of enclaves at work: collateral that is fetched and kept, quotes appraised by a bounded pool, verdicts remembered.
+//!
+//! - [`Appraiser`]: whether a peer's quote is accepted, for all links of a process.
+//! - [`CollateralStore`]: what Intel publishes, from a folder or a caching service ([`Pccs`]).
+//! - [`SnpStore`]: what AMD certifies of processors, from a folder or AMD's key service ([`Kds`]).
+//! - [`Enclave`]: whatever makes quotes for our own certificates: the kernel ([`Tsm`]), or a [`Simulated`] platform.
+//! - [`Sealer`]: keys that belong to this guest's image, from an enclave on its host.
+//! - [`machine`]: what a machine has of what evidence takes.
+//!
+//! Invariants:
+//! - What decides is [`attest`]; nothing here accepts anything.
+//! - Collateral is signed and so may come from anywhere; what is fetched is bounded in size, number and time.
+//! - Verification runs on threads of its own, so many at a time, and a quote that waits too long in line is refused: a flood of
+//!   quotes delays strangers, not peers that were verified before.
+//! - A verdict holds until the first thing that it rests on lapses, and is judged by the policy for every link.
+#![forbid(unsafe_code)]
+
+mod appraiser;
+mod collateral;
+mod enclave;
+mod kds;
+pub mod machine;
+mod pccs;
+mod sealer;
+mod simulated;
+mod snp;
+mod tsm;
+
+pub use appraiser::{AppraiseError, Appraiser, Standing};
+pub use collateral::{CollateralStore, StoreError};
+pub use enclave::{Enclave, ProduceError};
+pub use kds::Kds;
+pub use pccs::{Pccs, PccsError};
+pub use sealer::{LocalReports, Sealer, SealerAddress, SealerAddressError, SealerError, serve_simulated};
+pub use simulated::Simulated;
+pub use snp::{SnpStore, SnpStoreError};
+pub use tsm::{Provider, TSM_FOLDER, Tsm, TsmError, TsmReport};

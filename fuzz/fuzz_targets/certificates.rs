@@ -1,0 +1,10 @@
+//! Certificates of the network, and the evidence in them.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[expect(dead_code, reason = "each target has its own check")]
+#[path = "../../crates/attest/tests/evidence/check.rs"]
+mod check;
+
+fuzz_target!(|input: &[u8]| check::certificate(input));

@@ -1,0 +1,10 @@
+//! Certificates for a recorded report of a GPU at any time: whichever lead to NVIDIA's root say the same of it.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[expect(dead_code, reason = "each target has its own check")]
+#[path = "../../crates/attest/tests/evidence/check.rs"]
+mod check;
+
+fuzz_target!(|input: &[u8]| check::gpu_certificates(input));
