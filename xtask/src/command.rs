@@ -5,6 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+const INCREMENTAL: &str = "CARGO_INCREMENTAL";
+
 /// Runs one named step and prints a line before and after it.
 ///
 /// # Errors
@@ -24,10 +26,14 @@ pub(crate) fn cargo(arguments: &[&str]) -> Result<()> {
     run(&mut cargo_command(arguments))
 }
 
-/// Cargo with `arguments`, not yet started.
+/// Cargo with `arguments`, not yet started. What it builds is built once, so it keeps no data of incremental builds,
+/// gigabytes of a target folder, unless the environment asks for them.
 pub(crate) fn cargo_command(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments);
+    if std::env::var_os(INCREMENTAL).is_none() {
+        command.env(INCREMENTAL, "0");
+    }
     command
 }
 
