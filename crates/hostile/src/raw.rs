@@ -57,7 +57,8 @@ pub(crate) async fn challenged(address: SocketAddr, source: Ipv4Addr) -> Result<
 /// A connection whose work is done.
 pub(crate) async fn worked(address: SocketAddr, source: Ipv4Addr) -> Result<TcpStream> {
     let (mut stream, challenge) = challenged(address, source).await?;
-    let solution = tokio::task::spawn_blocking(move || challenge.solve(|| false)).await??;
+    let search = tokio::task::spawn_blocking(move || challenge.search(0..i64::MAX));
+    let solution = search.await?.context("no nonce is right")?;
     stream.write_all(&solution.encode()).await?;
     Ok(stream)
 }

@@ -3,8 +3,9 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, LazyLock};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use attest::Appraised;
@@ -12,6 +13,7 @@ use evidence::{AppraiseError, Appraiser, Standing};
 use rand::Rng as _;
 use rustls::{ClientConfig, CommonState, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use units::PublicKey;
@@ -64,7 +66,7 @@ where
     Ok(Challenge::decode(&challenge, difficulty_max)?)
 }
 
-/// Connecting side: solves a challenge, on a thread of its own.
+/// Connecting side: solves a challenge, on threads that may take their time.
 pub(crate) async fn do_work<S>(stream: &mut S, challenge: Challenge) -> Result<(), ConnectError>
 where
     S: AsyncWrite + Unpin,
@@ -73,18 +75,31 @@ where
     stream.write_all(&solution.encode()).await.map_err(failed(Phase::ProofOfWork))
 }
 
-/// The search ends soon after this future is dropped.
+/// Nonces that a search tries before the next one gets its turn: about a hundredth of a second.
+const NONCES_PER_TURN: i64 = 1 << 16;
+
+/// Turns at the same time, for all searches of the process: one for each core. Peers say how much work there is, and threads
+/// that only search would be missing elsewhere.
+static TURNS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(available_parallelism().map_or(1, NonZeroUsize::get)));
+
+/// Searches turn by turn, so that little work is soon done beside much. Ends with its turn when this future is dropped.
 async fn solve(challenge: Challenge) -> Result<Solution, PowError> {
-    struct SetOnDrop(Arc<AtomicBool>);
-    impl Drop for SetOnDrop {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
+    let mut nonces = 0..NONCES_PER_TURN;
+    while !nonces.is_empty() {
+        let turn = TURNS.acquire().await.expect("nobody closes it");
+        let tried = nonces.clone();
+        let search = spawn_blocking(move || {
+            let _turn = turn;
+            challenge.search(tried)
+        });
+        match search.await {
+            Ok(Some(solution)) => return Ok(solution),
+            Ok(None) => nonces = nonces.end..nonces.end.saturating_add(NONCES_PER_TURN),
+            Err(_stopping) => break,
         }
     }
-    let is_cancelled = Arc::new(AtomicBool::new(false));
-    let _cancel = SetOnDrop(is_cancelled.clone());
-    let search = spawn_blocking(move || challenge.solve(|| is_cancelled.load(Ordering::Relaxed)));
-    search.await.unwrap_or(Err(PowError::GaveUp))
+    Err(PowError::GaveUp)
 }
 
 /// Accepting side: the TLS handshake, and the key that the peer proved to hold.

@@ -117,6 +117,59 @@ async fn nothing_beyond_a_phase_is_read() {
     assert_eq!(challenge.check(Solution::decode(&solution).unwrap()), Ok(()));
 }
 
+/// Salt `000102…0f`, as in the vectors of the deployed network.
+fn challenge(difficulty: i32) -> Challenge {
+    Challenge { difficulty, salt: std::array::from_fn(|index| u8::try_from(index).unwrap()) }
+}
+
+#[tokio::test]
+async fn work_of_several_turns_finds_the_smallest_nonce() {
+    let solution = solve(challenge(20)).await.unwrap();
+    assert_eq!(solution, Solution { nonce: 303_607 });
+    assert!(solution.nonce > NONCES_PER_TURN);
+}
+
+fn cores() -> u32 {
+    u32::try_from(available_parallelism().unwrap().get()).unwrap()
+}
+
+/// One thread for everything: whatever is queued before runs before.
+fn with_one_thread_to_block(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().max_blocking_threads(1).build().unwrap().block_on(test);
+}
+
+#[test]
+fn nobody_searches_without_a_turn() {
+    with_one_thread_to_block(async {
+        let all = TURNS.acquire_many(cores()).await.unwrap();
+        assert_eq!(TURNS.available_permits(), 0, "one turn for each core");
+        let search = tokio::spawn(solve(challenge(12)));
+        tokio::task::yield_now().await;
+        assert_eq!(spawn_blocking(|| "verified").await.unwrap(), "verified");
+        tokio::task::yield_now().await;
+        assert!(!search.is_finished());
+        drop(all);
+        assert_eq!(search.await.unwrap(), Ok(Solution { nonce: 7012 }));
+    });
+}
+
+/// No hash has 65 zero bits among 64.
+#[test]
+fn endless_work_leaves_turns_to_others_and_ends_with_who_asked_for_it() {
+    with_one_thread_to_block(async {
+        let mut endless = tokio::task::JoinSet::new();
+        for _ in 0..2 * cores() {
+            endless.spawn(solve(challenge(65)));
+        }
+        tokio::task::yield_now().await;
+        assert_eq!(solve(challenge(12)).await, Ok(Solution { nonce: 7012 }));
+        assert!(endless.try_join_next().is_none());
+        endless.shutdown().await;
+        drop(TURNS.acquire_many(cores()).await.unwrap());
+    });
+}
+
 #[tokio::test]
 async fn each_challenge_has_its_own_salt() {
     let mut salts = Vec::new();

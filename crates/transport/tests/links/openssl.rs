@@ -71,7 +71,7 @@ async fn an_openssl_client_gets_a_link() {
         let mut to_listener = TcpStream::connect(&address).await.unwrap();
         let mut challenge = [0; Challenge::LEN];
         to_listener.read_exact(&mut challenge).await.unwrap();
-        let solution = Challenge::decode(&challenge, 8).unwrap().solve(|| false).unwrap();
+        let solution = Challenge::decode(&challenge, 8).unwrap().search(0..i64::MAX).unwrap();
         to_listener.write_all(&solution.encode()).await.unwrap();
         let _ended = copy_bidirectional(&mut from_program, &mut to_listener).await;
     });

@@ -35,7 +35,7 @@ async fn past_work(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut challenge = [0; Challenge::LEN];
     stream.read_exact(&mut challenge).await.unwrap();
-    let solution = Challenge::decode(&challenge, 20).unwrap().solve(|| false).unwrap();
+    let solution = Challenge::decode(&challenge, 20).unwrap().search(0..i64::MAX).unwrap();
     stream.write_all(&solution.encode()).await.unwrap();
     stream
 }
