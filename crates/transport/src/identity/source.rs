@@ -13,7 +13,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
-use super::{IdentityError, PeerRole, TlsIdentity, VALIDITY, verify_certificate};
+use super::{CertificateRefused, IdentityError, PeerRole, TlsIdentity, VALIDITY, verify_certificate};
 use crate::tls;
 
 /// A generated identity is replaced after this long. Links that are open keep the one they began with.
@@ -55,7 +55,10 @@ enum Supply {
 struct FromFiles {
     looked_at: Duration,
     written: Written,
+    der: CertificateDer<'static>,
     configs: TlsConfigs,
+    /// Whether somebody was told that peers take the certificate no longer.
+    is_told: bool,
 }
 
 /// When certificate and key were written.
@@ -101,8 +104,7 @@ impl IdentitySource {
     /// [`IdentityError`] if they cannot be read, do not belong together, or hold a certificate that no peer takes at `now` (time
     /// since 1970).
     pub fn files(certificate: PathBuf, key: PathBuf, now: Duration) -> Result<Self, IdentityError> {
-        let (written, configs) = read(&certificate, &key, now)?;
-        let current = AsyncMutex::new(FromFiles { looked_at: now, written, configs });
+        let current = AsyncMutex::new(FromFiles::read(&certificate, &key, now)?);
         Ok(Self { supply: Arc::new(Supply::Files { certificate, key, current }) })
     }
 
@@ -152,6 +154,15 @@ impl IdentitySource {
 }
 
 impl FromFiles {
+    fn read(certificate: &Path, key: &Path, now: Duration) -> Result<Self, IdentityError> {
+        // Asked before: what is written meanwhile is noticed at the next look.
+        let written = written(certificate, key)?;
+        let identity = TlsIdentity::from_pem(&text(certificate)?, &text(key)?)?;
+        let der = CertificateDer::from(identity.certificate()).into_owned();
+        takes(&der, now)?;
+        Ok(Self { looked_at: now, written, der, configs: TlsConfigs::new(identity), is_told: false })
+    }
+
     /// What the files hold, if a minute has passed and they have changed.
     fn renewed(&mut self, certificate: &Path, key: &Path, now: Duration) -> TlsConfigs {
         // A clock that was set back leads to a look, too.
@@ -160,11 +171,11 @@ impl FromFiles {
             // Whoever writes them may be between the two: then they differ again, or fit, at the next look.
             let changed = written(certificate, key).and_then(|written| match written == self.written {
                 true => Ok(None),
-                false => read(certificate, key, now).map(Some),
+                false => Self::read(certificate, key, now).map(Some),
             });
             match changed {
                 Ok(None) => {}
-                Ok(Some((written, configs))) => (self.written, self.configs) = (written, configs),
+                Ok(Some(read)) => *self = read,
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
                     tracing::warn!(
@@ -173,9 +184,31 @@ impl FromFiles {
                     );
                 }
             }
+            if let Some(refused) = self.lapsed(now) {
+                tracing::warn!(
+                    certificate = %certificate.display(),
+                    reason = %refused,
+                    "peers refuse our certificate: put a new one and its key into the files, as `cocoon attest cert` makes them"
+                );
+            }
         }
         self.configs.clone()
     }
+
+    /// Why peers take the certificate no longer, once of each.
+    fn lapsed(&mut self, now: Duration) -> Option<CertificateRefused> {
+        let refused = takes(&self.der, now).err().filter(|_| !self.is_told)?;
+        self.is_told = true;
+        Some(refused)
+    }
+}
+
+/// Whether peers take a certificate of ours.
+fn takes(der: &CertificateDer<'_>, now: Duration) -> Result<(), CertificateRefused> {
+    for role in [PeerRole::Server, PeerRole::Client] {
+        verify_certificate(der, &[], role, now)?;
+    }
+    Ok(())
 }
 
 fn written(certificate: &Path, key: &Path) -> Result<Written, IdentityError> {
@@ -186,23 +219,13 @@ fn written(certificate: &Path, key: &Path) -> Result<Written, IdentityError> {
     Ok([of(certificate)?, of(key)?])
 }
 
-fn read(certificate: &Path, key: &Path, now: Duration) -> Result<(Written, TlsConfigs), IdentityError> {
-    // Asked before: what is written meanwhile is noticed at the next look.
-    let written = written(certificate, key)?;
-    let text = |path: &Path| {
-        let cannot = |source| IdentityError::Read { path: path.to_owned(), source };
-        let file = std::fs::File::open(path).map_err(cannot)?;
-        // Once, so that growing leaves no copies of a key behind.
-        let mut text = Zeroizing::new(String::with_capacity(PEM_LEN_MAX));
-        file.take(PEM_LEN_MAX as u64).read_to_string(&mut text).map_err(cannot)?;
-        Ok::<_, IdentityError>(text)
-    };
-    let identity = TlsIdentity::from_pem(&text(certificate)?, &text(key)?)?;
-    let der = CertificateDer::from(identity.certificate());
-    for role in [PeerRole::Server, PeerRole::Client] {
-        verify_certificate(&der, &[], role, now)?;
-    }
-    Ok((written, TlsConfigs::new(identity)))
+fn text(path: &Path) -> Result<Zeroizing<String>, IdentityError> {
+    let cannot = |source| IdentityError::Read { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    // Once, so that growing leaves no copies of a key behind.
+    let mut text = Zeroizing::new(String::with_capacity(PEM_LEN_MAX));
+    file.take(PEM_LEN_MAX as u64).read_to_string(&mut text).map_err(cannot)?;
+    Ok(text)
 }
 
 impl Default for IdentitySource {
@@ -297,6 +320,22 @@ mod tests {
         assert!(same(&second, &source.configs(NOW + 5 * LOOK_EVERY).await.unwrap()));
         put(folder.path(), NOW, 4);
         assert!(!same(&second, &source.configs(NOW + 6 * LOOK_EVERY).await.unwrap()));
+    }
+
+    #[test]
+    fn a_certificate_that_lapses_in_its_files_is_noticed_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let [certificate, key] = put(folder.path(), NOW, 1);
+        let mut files = FromFiles::read(&certificate, &key, NOW).unwrap();
+        assert_eq!(files.lapsed(NOW), None);
+        let over = NOW + VALIDITY;
+        assert!(matches!(files.lapsed(over), Some(CertificateRefused::Expired { .. })));
+        assert_eq!(files.lapsed(over), None, "it was said");
+        put(folder.path(), over, 2);
+        files.renewed(&certificate, &key, over);
+        assert_eq!(files.lapsed(over), None);
+        files.renewed(&certificate, &key, over + VALIDITY);
+        assert!(files.is_told, "of each anew");
     }
 
     #[tokio::test]
