@@ -157,13 +157,16 @@ pub struct Conversation {
 }
 
 impl Conversation {
+    /// The most bytes that [`Conversation::wants`] says: the longest name with its port.
+    pub const WANTS_MAX: usize = u8::MAX as usize + 2;
+
     /// A new one. User names are asked for where they are taken and the program has one.
     #[must_use]
     pub const fn new(takes_user_names: bool) -> Self {
         Self { state: State::Greeting, takes_user_names, policy: None }
     }
 
-    /// How many bytes [`Conversation::take`] takes next: 1 to 510.
+    /// How many bytes [`Conversation::take`] takes next: 1 to [`Conversation::WANTS_MAX`].
     #[must_use]
     pub fn wants(&self) -> usize {
         match &self.state {

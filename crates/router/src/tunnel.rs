@@ -128,7 +128,7 @@ impl Port {
     /// Asks until the program has said what it wants.
     async fn converse(&self, local: &mut TcpStream) -> Result<Request, TunnelError> {
         let mut conversation = Conversation::new(self.config.takes_user_names);
-        let mut buffer = [0; 2 * u8::MAX as usize];
+        let mut buffer = [0; Conversation::WANTS_MAX];
         loop {
             let part = &mut buffer[..conversation.wants()];
             local.read_exact(part).await.map_err(TunnelError::Local)?;

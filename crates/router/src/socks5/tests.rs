@@ -7,6 +7,7 @@ fn talk(takes_user_names: bool, mut bytes: &[u8]) -> (Vec<u8>, Option<Result<Req
     let mut conversation = Conversation::new(takes_user_names);
     let mut answered = Vec::new();
     while bytes.len() >= conversation.wants() {
+        assert!((1..=Conversation::WANTS_MAX).contains(&conversation.wants()));
         let (taken, rest) = bytes.split_at(conversation.wants());
         bytes = rest;
         match conversation.take(taken, |name| name == "tdx") {
@@ -79,6 +80,25 @@ fn what_is_not_served_is_refused_by_its_code() {
     let (answered, error) = after_login(b"\x05\x01\x00\x03\x03a\nb\x00\x50");
     assert_eq!((code(&answered), error), (Some(4), Socks5Error::Name));
     assert_eq!(after_login(b"\x04\x01\x00\x01").1, Socks5Error::Version { found: 4 });
+}
+
+/// All lengths as long as they get.
+#[test]
+fn the_longest_parts_fit_the_longest_want() {
+    let (methods, user_name, password) = ([2; 255], [b'n'; 255], [b'p'; 255]);
+    let bytes = [&[5, 255][..], &methods, &[1, 255], &user_name, &[255], &password].concat();
+    let (answered, outcome, rest) = talk(true, &bytes);
+    assert_eq!((answered.as_slice(), rest.len()), (&[5, 2, 1, 1][..], 0));
+    assert_eq!(outcome, Some(Err(Socks5Error::UnknownPolicy)));
+
+    let mut conversation = Conversation::new(false);
+    for part in [&b"\x05\x01"[..], b"\x00", b"\x05\x01\x00\x03", b"\xff"] {
+        assert!(matches!(conversation.take(part, |_| false), Step::Send(_)));
+    }
+    assert_eq!(conversation.wants(), Conversation::WANTS_MAX);
+    let bytes = [&[b'h'; 255][..], b"\x01\xbb"].concat();
+    let target = Target::Name { host: "h".repeat(255), port: 443 };
+    assert_eq!(conversation.take(&bytes, |_| false), Step::Done(Request { target, policy: None }));
 }
 
 #[test]
