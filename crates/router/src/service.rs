@@ -9,20 +9,17 @@ use std::time::Duration;
 use evidence::Appraiser;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use transport::identity::IdentitySource;
-use transport::{SecureConnectConfig, SecureListenConfig, SecureListener};
+use transport::{Acceptor, SecureConnectConfig, SecureListenConfig, SecureListener};
 
 use crate::config::RouterConfig;
 use crate::error::{AtPort, TunnelError};
 use crate::options::{Destination, Mode};
 use crate::policy::PeerPolicy;
 use crate::tunnel::{Judge, Port};
-
-/// After an error the next connection is accepted this much later: out of file descriptors, it would come back at once, forever.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A port that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -128,28 +125,24 @@ impl Router {
 }
 
 async fn serve_local(port: Arc<Port>, listener: TcpListener, to: Option<Destination>, end: End) {
+    let mut acceptor = Acceptor::new(listener);
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
             () = end.stop.cancelled() => break,
             Some(ended) = open.join_next() => noted(ended),
-            accepted = listener.accept() => match accepted {
-                Ok((local, from)) if open.len() < port.limits.connections_max => {
+            (local, from) = acceptor.accept() => {
+                if open.len() < port.limits.connections_max {
                     let (port, to) = (Arc::clone(&port), to.clone());
                     open.spawn(async move { tell(&port, connect(&port, local, from, to.as_ref()).await) });
-                }
-                Ok(_one_too_many) => {
+                } else {
                     let full = TunnelError::Full { max: port.limits.connections_max };
                     tell(&port, Err(port.at(full)));
                 }
-                Err(error) => {
-                    tracing::warn!(%error, port = port.config.port, "cannot accept connections");
-                    sleep(PAUSE).await;
-                }
-            },
+            }
         }
     }
-    drop(listener);
+    drop(acceptor);
     end.drain(open).await;
 }
 

@@ -17,6 +17,7 @@
 //! It looks at no message inside the frames, evaluates no quotes, writes no keys to disk and never reconnects.
 #![forbid(unsafe_code)]
 
+mod acceptor;
 mod budget;
 pub mod clock;
 pub mod connection;
@@ -38,6 +39,7 @@ mod socks;
 pub mod testing;
 mod tls;
 
+pub use acceptor::Acceptor;
 pub use connector::{ConnectConfig, ConnectDeadlines, Via, connect};
 pub use error::{CloseReason, ConnectError, Phase, QueryError, SendError};
 pub use link::{IncomingQuery, Link, LinkEvent, LinkEvents, LinkLimits, Responder};

@@ -13,9 +13,10 @@ use evidence::Appraiser;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use units::PublicKey;
 
+use crate::acceptor::Acceptor;
 use crate::clock;
 use crate::driver::Side;
 use crate::ended;
@@ -25,7 +26,7 @@ use crate::identity::IdentitySource;
 use crate::link::{Link, LinkEvents, LinkLimits};
 use crate::peer::VerifiedPeer;
 use crate::tls::TlsStream;
-use admission::{Admission, Backoff};
+use admission::Admission;
 pub(crate) use admission::{HandshakePermit, LinkPermit, NotAdmitted, Permit};
 
 /// How to accept links.
@@ -181,32 +182,17 @@ pub(crate) async fn accept_all<T, F>(
 {
     let admission = Admission::new(&config);
     let mut handshakes = JoinSet::new();
-    let mut backoff = Backoff::default();
-    let mut accept_at = Instant::now();
+    let mut acceptor = Acceptor::new(listener);
     loop {
-        let accept = async {
-            sleep_until(accept_at).await;
-            listener.accept().await
-        };
         tokio::select! {
-            accepted = accept, if handshakes.len() < config.handshakes_max.max(1) => match accepted {
-                Ok((stream, address)) => {
-                    backoff = Backoff::default();
-                    match admission.admit(address.ip(), Instant::now()) {
-                        Ok(permit) => {
-                            handshakes.spawn(handshake(stream, address, permit));
-                        }
-                        Err(refused) => ended::refused(refused),
+            (stream, address) = acceptor.accept(), if handshakes.len() < config.handshakes_max.max(1) => {
+                match admission.admit(address.ip(), Instant::now()) {
+                    Ok(permit) => {
+                        handshakes.spawn(handshake(stream, address, permit));
                     }
+                    Err(refused) => ended::refused(refused),
                 }
-                Err(error) => {
-                    let pause = backoff.after(&error);
-                    if !pause.is_zero() {
-                        tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept connections");
-                    }
-                    accept_at = Instant::now() + pause;
-                }
-            },
+            }
             Some(ended) = handshakes.join_next() => match ended {
                 Ok(Ok(it)) => {
                     if made.send(it).await.is_err() {

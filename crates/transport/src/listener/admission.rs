@@ -1,11 +1,9 @@
-//! Which connections are let in, what they have to do for it, and when to try again after an error.
+//! Which connections are let in, and what they have to do for it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use evidence::Standing;
 use tokio::time::Instant;
@@ -242,29 +240,6 @@ fn counted_as(address: IpAddr) -> IpAddr {
     }
 }
 
-/// How long to wait after a failed accept. Out of file descriptors, the same error would come back at once, forever.
-#[derive(Debug, Default)]
-pub(super) struct Backoff {
-    pause: Duration,
-}
-
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(10);
-    const LAST: Duration = Duration::from_secs(1);
-
-    pub(super) fn after(&mut self, error: &io::Error) -> Duration {
-        // The connection failed, not the listener.
-        if matches!(
-            error.kind(),
-            ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
-        ) {
-            return Duration::ZERO;
-        }
-        self.pause = (self.pause * 2).clamp(Self::FIRST, Self::LAST);
-        self.pause
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,15 +365,5 @@ mod tests {
             assert_eq!(admission.let_in(ip("192.0.2.1")).unwrap().difficulty, difficulty, "two are earned");
         }
         assert_eq!(admission.let_in(ip("192.0.2.2")).unwrap().difficulty, 12);
-    }
-
-    #[test]
-    fn errors_of_the_listener_make_it_wait_longer_and_longer() {
-        const EMFILE: i32 = 24;
-        let exhausted = io::Error::from_raw_os_error(EMFILE);
-        let mut backoff = Backoff::default();
-        let pauses: Vec<u128> = (0..9).map(|_| backoff.after(&exhausted).as_millis()).collect();
-        assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
-        assert_eq!(Backoff::default().after(&ErrorKind::ConnectionAborted.into()), Duration::ZERO);
     }
 }
