@@ -8,6 +8,7 @@
 //! - [`Certificate`]: what carries them on links. [`EvidenceKind`]: which of all these a file holds.
 //! - [`Policy`]: what is accepted. It is data, and what it does not name is refused.
 //! - [`sealed_key`]: keys that an enclave beside a guest gives to its image, and to no other. [`TdReport`]: what it is asked with.
+//! - [`quote_service`]: what a guest and its host say to each other to have a quote made.
 //! - [`event_log`]: what the registers of a measured boot are made of. [`measure`]: what they will hold, from the files of an image.
 //!
 //! Invariants:
@@ -28,6 +29,7 @@ mod nvidia;
 mod platform_evidence;
 mod policy;
 mod quote;
+pub mod quote_service;
 mod refusal;
 pub mod sealed_key;
 mod signatures;

@@ -9,7 +9,7 @@ use attest::sealed_key::{KeyAnswer, KeyRequest, MESSAGE_LEN_MAX};
 use attest::{
     Allowed, Certificate, Collateral, EvidenceKind, GpuCertificates, GpuEvidence, GpuForm, GpuKeys,
     GpuReport, GpuRoot, GpuVerified, GpuVerifier, Policy, Quote, Root, SnpCertificates, SnpReport, SnpRoot,
-    SnpVerifier, Tee, Verifier, event_log, report_data_of_key,
+    SnpVerifier, Tee, Verifier, event_log, quote_service, report_data_of_key,
 };
 
 const TDX: &[u8] = include_bytes!("../../../../spec/vectors/quotes/tdx_quote.dat");
@@ -200,6 +200,15 @@ pub(crate) fn sealed_key(input: &[u8]) {
     if let Ok(answer) = KeyAnswer::parse(input) {
         assert_eq!(KeyAnswer::parse(&answer.to_bytes()).as_ref(), Ok(&answer));
         assert!(input.len() <= MESSAGE_LEN_MAX);
+    }
+}
+
+/// A message of the quote generation service: a quote is its end, and only with the length that the message says.
+pub(crate) fn quote_answer(input: &[u8]) {
+    if let Ok(quote) = quote_service::quote_of(input) {
+        assert!(!quote.is_empty() && input.ends_with(quote) && input.len() <= quote_service::ANSWER_LEN_MAX);
+        assert!(quote_service::quote_of(&input[..input.len() - 1]).is_err());
+        assert!(quote_service::quote_of(&[input, &[0]].concat()).is_err());
     }
 }
 

@@ -1,6 +1,7 @@
 //! The kept inputs of fuzz targets: they are accepted as far as they are meant to be, and each check holds of them.
 
 use attest::measure::{PageOrder, mrtd, rtmr1};
+use attest::quote_service::{AnswerError, quote_of};
 use attest::sealed_key::{KeyAnswer, KeyRequest};
 
 use crate::check;
@@ -28,6 +29,10 @@ fn every_check_holds_of_the_kept_inputs() {
     of("sealed_keys", |input| {
         check::sealed_key(input);
         assert!(KeyRequest::parse(input).is_ok() || KeyAnswer::parse(input).is_ok());
+    });
+    of("quote_answers", |input| {
+        check::quote_answer(input);
+        assert!(matches!(quote_of(input), Ok(_) | Err(AnswerError::Refused { .. })));
     });
     of("images", |input| {
         check::image(input);
