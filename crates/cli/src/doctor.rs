@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use evidence::machine::{Finding, Heard, Purpose, look};
-use evidence::{Pccs, Tsm};
+use evidence::{Pccs, TdxGuest, Tsm};
 use serde::Serialize;
 use tokio::process::Command;
 
@@ -51,12 +51,13 @@ pub(crate) fn run(arguments: &DoctorArguments) -> Result<()> {
 }
 
 async fn diagnose(pccs: Option<&str>) -> Diagnosis {
-    let provider = Tsm::default().provider();
+    let provider = Tsm::default().provider().map_err(|error| error.to_string());
+    let tdx_guest = TdxGuest::default().probe().map_err(|error| error.to_string());
     let (qemu, conf_compute) = tokio::join!(
         said("qemu-system-x86_64", &["--version"]),
         said("nvidia-smi", &["conf-compute", "-f"]),
     );
-    let heard = Heard { provider: provider.map_err(|error| error.to_string()), qemu, conf_compute };
+    let heard = Heard { provider, tdx_guest, qemu, conf_compute };
     let mut findings = look(Path::new("/"), &heard);
     if let Some(address) = pccs {
         findings.push(reached(address).await);

@@ -11,7 +11,7 @@ pub trait Enclave: fmt::Debug + Send + Sync {
     fn quote(&self, report_data: &[u8; 64]) -> Result<Vec<u8>, ProduceError>;
 }
 
-/// No quote could be made.
+/// No quote, or no report of this guest, could be made.
 #[derive(Debug, thiserror::Error)]
-#[error("this machine makes no quote")]
+#[error("this machine vouches for nothing")]
 pub struct ProduceError(#[source] pub Box<dyn std::error::Error + Send + Sync>);

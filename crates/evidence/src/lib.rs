@@ -3,7 +3,7 @@
 //! - [`Appraiser`]: whether a peer's quote is accepted, for all links of a process.
 //! - [`CollateralStore`]: what Intel publishes, from a folder or a caching service ([`Pccs`]).
 //! - [`SnpStore`]: what AMD certifies of processors, from a folder or AMD's key service ([`Kds`]).
-//! - [`Enclave`]: whatever makes quotes for our own certificates: the kernel ([`Tsm`]), or a [`Simulated`] platform.
+//! - [`Enclave`]: whatever makes quotes for our own certificates: the kernel ([`GuestKernel`], by [`Tsm`] or [`TdxGuest`]), or a [`Simulated`] platform.
 //! - [`Sealer`]: keys that belong to this guest's image, from an enclave on its host.
 //! - [`machine`]: what a machine has of what evidence takes.
 //!
@@ -13,25 +13,31 @@
 //! - Verification runs on threads of its own, so many at a time, and a quote that waits too long in line is refused: a flood of
 //!   quotes delays strangers, not peers that were verified before.
 //! - A verdict holds until the first thing that it rests on lapses, and is judged by the policy for every link.
-#![forbid(unsafe_code)]
+//! - One module may do what the compiler cannot check: the call of `/dev/tdx_guest`. Elsewhere it is denied.
+#![deny(unsafe_code)]
 
 mod appraiser;
 mod collateral;
 mod enclave;
+mod guest_kernel;
 mod kds;
 pub mod machine;
 mod pccs;
 mod sealer;
 mod simulated;
 mod snp;
+mod tdx_guest;
 mod tsm;
+mod vsock;
 
 pub use appraiser::{AppraiseError, Appraiser, Standing};
 pub use collateral::{CollateralStore, StoreError};
 pub use enclave::{Enclave, ProduceError};
+pub use guest_kernel::{GuestKernel, GuestKernelError};
 pub use kds::Kds;
 pub use pccs::{Pccs, PccsError};
 pub use sealer::{LocalReports, Sealer, SealerAddress, SealerAddressError, SealerError, serve_simulated};
 pub use simulated::Simulated;
 pub use snp::{SnpStore, SnpStoreError};
+pub use tdx_guest::{TDX_GUEST_DEVICE, TdxGuest, TdxGuestError};
 pub use tsm::{Provider, TSM_FOLDER, Tsm, TsmError, TsmReport};

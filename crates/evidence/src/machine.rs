@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::tdx_guest::TDX_GUEST_DEVICE;
 use crate::tsm::{Provider, TSM_FOLDER};
 
 /// What a look needs that no file says. Programs that could not be asked are `None`.
@@ -14,6 +15,8 @@ use crate::tsm::{Provider, TSM_FOLDER};
 pub struct Heard {
     /// Who signs reports of this kernel ([`Tsm::provider`](crate::Tsm::provider)), or why nobody does.
     pub provider: Result<Provider, String>,
+    /// Whether quotes come without configfs-tsm ([`TdxGuest::probe`](crate::TdxGuest::probe)), or why not.
+    pub tdx_guest: Result<(), String>,
     /// What `qemu-system-x86_64 --version` says.
     pub qemu: Option<String>,
     /// What `nvidia-smi conf-compute -f` says.
@@ -85,11 +88,21 @@ pub fn look(root: &Path, heard: &Heard) -> Vec<Finding> {
 fn guest(files: &Files<'_>, cpu: &Cpu, kernel: &str, heard: &Heard) -> Vec<Finding> {
     let of = |name, is_ok, found, remedy| Finding::new(Purpose::Guest, name, is_ok, found, remedy);
     let is_new = release(kernel).is_some_and(|found| found >= LINUX_TSM);
+    // Older kernels do without the newer interface.
+    let is_old_way = heard.tdx_guest.is_ok();
+    let instead =
+        |found: String| if is_old_way { format!("{found}; {TDX_GUEST_DEVICE} is enough") } else { found };
     let (is_provided, provider) = match &heard.provider {
         Ok(provider) => (true, provider.to_string()),
         // The line above says what to do about that.
-        Err(_absent) if !files.has(TSM_FOLDER) => (false, "none without configfs-tsm".to_owned()),
-        Err(error) => (false, error.clone()),
+        Err(_absent) if !files.has(TSM_FOLDER) => (false, instead("none without configfs-tsm".to_owned())),
+        Err(error) => (false, instead(error.clone())),
+    };
+    let service = match &heard.tdx_guest {
+        Ok(()) => "vsock:2:4050 is there".to_owned(),
+        Err(_not_needed) if is_provided => "configfs-tsm does without".to_owned(),
+        Err(_absent) if !files.has(TDX_GUEST_DEVICE) => format!("not asked without {TDX_GUEST_DEVICE}"),
+        Err(error) => error.clone(),
     };
     let is_snp = heard.provider == Ok(Provider::Snp) || files.has("/dev/sev-guest");
     let kind = match (cpu.has("tdx_guest"), is_snp) {
@@ -106,27 +119,34 @@ fn guest(files: &Files<'_>, cpu: &Cpu, kernel: &str, heard: &Heard) -> Vec<Findi
         ),
         of(
             "kernel",
-            is_new,
+            is_new || is_old_way,
             format!("Linux {kernel}"),
             "boot Linux 6.7 or later in the guest: it has configfs-tsm",
         ),
         of(
             "configfs-tsm",
-            files.has(TSM_FOLDER),
-            files.presence(TSM_FOLDER),
+            files.has(TSM_FOLDER) || is_old_way,
+            if files.has(TSM_FOLDER) { TSM_FOLDER.to_owned() } else { instead(files.presence(TSM_FOLDER)) },
             "mount configfs (mount -t configfs configfs /sys/kernel/config) and load tdx_guest or sev_guest (modprobe)",
         ),
         of(
             "provider of reports",
-            is_provided,
+            is_provided || is_old_way,
             provider,
             "load the module tdx_guest or sev_guest (modprobe) in a guest under TDX or SEV-SNP, and look as root",
         ),
         of(
             "device",
-            files.has("/dev/tdx_guest") || files.has("/dev/sev-guest"),
-            files.first(&["/dev/tdx_guest", "/dev/sev-guest"]),
+            files.has(TDX_GUEST_DEVICE) || files.has("/dev/sev-guest"),
+            files.first(&[TDX_GUEST_DEVICE, "/dev/sev-guest"]),
             "load the module tdx_guest or sev_guest (modprobe)",
+        ),
+        of(
+            "quote service of the host",
+            is_provided || is_old_way,
+            service,
+            "without configfs-tsm: load vmw_vsock_virtio_transport (modprobe) in the guest, which its host gives a vsock (QEMU: -device \
+             vhost-vsock-pci), and run qgsd there with port = 4050 in /etc/qgs.conf",
         ),
     ]
 }

@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use attest::{Quote, SnpReport};
 
-use crate::enclave::{Enclave, ProduceError};
-
 /// Where Linux has it.
 pub const TSM_FOLDER: &str = "/sys/kernel/config/tsm/report";
 
@@ -119,6 +117,13 @@ pub enum TsmError {
     },
 }
 
+impl TsmError {
+    /// Whether the kernel cannot use configfs-tsm, so that a report may be had in another way. Where it can, what went wrong is told.
+    pub(crate) const fn leaves_other_ways(&self) -> bool {
+        matches!(self, Self::Missing { .. } | Self::NoProvider | Self::NotMade(_))
+    }
+}
+
 impl Default for Tsm {
     fn default() -> Self {
         Self { folder: PathBuf::from(TSM_FOLDER) }
@@ -141,13 +146,13 @@ impl Tsm {
     pub fn provider(&self) -> Result<Provider, TsmError> {
         within(self, &self.folder, |name| provider(self, name))
     }
-}
 
-/// Quotes of TDX, and reports of SEV-SNP.
-impl Enclave for Tsm {
-    fn quote(&self, report_data: &[u8; 64]) -> Result<Vec<u8>, ProduceError> {
-        let report = self.report(report_data).map_err(|error| ProduceError(error.into()))?;
-        evidence_of(&report, report_data).map_err(|error| ProduceError(error.into()))
+    /// Evidence that vouches for `report_data`: a quote under TDX, a report under SEV-SNP.
+    ///
+    /// # Errors
+    /// [`TsmError`].
+    pub fn evidence(&self, report_data: &[u8; 64]) -> Result<Vec<u8>, TsmError> {
+        evidence_of(&self.report(report_data)?, report_data)
     }
 }
 

@@ -7,8 +7,8 @@ use std::thread::available_parallelism;
 
 use attest::{Policy, Root, Verifier};
 use evidence::{
-    Appraiser, CollateralStore, Enclave, Kds, LocalReports, Pccs, PccsError, ProduceError, Simulated,
-    SnpStore, Tsm,
+    Appraiser, CollateralStore, Enclave, GuestKernel, Kds, LocalReports, Pccs, PccsError, ProduceError,
+    Simulated, SnpStore, TdxGuest,
 };
 use serde::{Deserialize, Serialize};
 use sim::{Guest, Platform, SimError};
@@ -43,7 +43,7 @@ pub struct EvidenceConfig {
 /// What makes quotes of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EnclaveKind {
-    /// The kernel, in a guest under Intel TDX or AMD SEV-SNP: configfs-tsm.
+    /// The kernel, in a guest under Intel TDX or AMD SEV-SNP: configfs-tsm, and under an older one `/dev/tdx_guest`.
     #[serde(rename = "tsm")]
     Tsm,
 }
@@ -109,12 +109,6 @@ pub enum EvidenceConfigError {
     /// The enclave makes none.
     #[error("evidence: enclave: this machine shows no evidence")]
     NoQuote(#[source] ProduceError),
-    /// Linux gives such reports by an `ioctl` of `/dev/tdx_guest` only. That takes code that the compiler cannot check, which no crate
-    /// of this program may have.
-    #[error(
-        "sealed_key is set, and this program cannot ask the kernel for the report that sealers want: leave it out, or use evidence.simulated on a test network"
-    )]
-    NoLocalReports,
     /// Nobody would ask.
     #[error(
         "evidence: policy.nvidia is set, and links carry no evidence of GPUs: take the table out, nobody would look at it"
@@ -159,7 +153,7 @@ impl Evidence {
         let enclave = match (config.enclave, simulated) {
             (Some(_), Some(_)) => return Err(EvidenceConfigError::TwoEnclaves),
             (Some(EnclaveKind::Tsm), None) => {
-                let kernel = Tsm::default();
+                let kernel = GuestKernel::default();
                 // Better now than with the first link.
                 kernel.quote(&[0; 64]).map_err(EvidenceConfigError::NoQuote)?;
                 Some(Arc::new(kernel) as Arc<dyn Enclave>)
@@ -208,7 +202,8 @@ impl EvidenceConfig {
         }
         match (self.enclave, self.simulated_guest()?) {
             (Some(_), Some(_)) => Err(EvidenceConfigError::TwoEnclaves),
-            (Some(EnclaveKind::Tsm), None) => Err(EvidenceConfigError::NoLocalReports),
+            // The newer interface gives none.
+            (Some(EnclaveKind::Tsm), None) => Ok(Some(Arc::new(TdxGuest::default()))),
             (None, simulated) => Ok(simulated.map(|guest| Arc::new(guest) as Arc<dyn LocalReports>)),
         }
     }

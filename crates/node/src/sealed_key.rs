@@ -75,7 +75,7 @@ mod tests {
     use transport::clock::unix_now;
 
     use super::*;
-    use crate::evidence::SimulatedConfig;
+    use crate::evidence::{EnclaveKind, SimulatedConfig};
 
     /// A sealer beside a simulated guest of `image`.
     fn configs(folder: &Path, image: &str) -> (EvidenceConfig, SealedKeyConfig) {
@@ -138,6 +138,24 @@ mod tests {
         assert!(matches!(asked(&unnamed).await, Err(SealedKeyError::Name(_))));
         for nothing in [None, Some(&EvidenceConfig::default())] {
             assert!(matches!(sealed.signing_key(nothing, true).await, Err(SealedKeyError::NoEnclave)));
+        }
+    }
+
+    /// A guest under TDX gets as far as the sealer, which is not there. Other machines have no report to show it.
+    #[tokio::test]
+    async fn a_real_guest_vouches_by_its_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_simulated, sealed) = configs(folder.path(), "proxy");
+        let config = EvidenceConfig { enclave: Some(EnclaveKind::Tsm), ..EvidenceConfig::default() };
+        let refused = sealed.signing_key(Some(&config), false).await.unwrap_err();
+        let is_guest = Path::new(evidence::TDX_GUEST_DEVICE).exists();
+        match &refused {
+            SealedKeyError::Sealer(SealerError::Connect { .. } | SealerError::Report(_)) if is_guest => {}
+            SealedKeyError::Sealer(SealerError::Report(error)) => {
+                let source = std::error::Error::source(error).unwrap().to_string();
+                assert!(source.contains(evidence::TDX_GUEST_DEVICE), "{source}");
+            }
+            other => panic!("{other:?}"),
         }
     }
 

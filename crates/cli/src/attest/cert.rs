@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
-use evidence::{Enclave, ProduceError, Tsm};
+use evidence::{Enclave, GuestKernel, ProduceError};
 use transport::clock::unix_now;
 use transport::identity::TlsIdentity;
 use units::ImageHash;
@@ -66,7 +66,7 @@ impl Cert {
         let now = self.now()?;
         let identity = match self.kind {
             Kind::None => TlsIdentity::generate(now)?,
-            Kind::Tdx => TlsIdentity::attested(now, &Tsm::default())?,
+            Kind::Tdx => TlsIdentity::attested(now, &GuestKernel::default())?,
             Kind::FakeTdx => {
                 ensure!(
                     self.insecure_fake_tdx,

@@ -19,7 +19,8 @@ fn cpuinfo(vendor: &str, flags: &str) -> String {
 
 /// What is heard where nothing answers.
 fn nothing() -> Heard {
-    Heard { provider: Err("none".to_owned()), qemu: None, conf_compute: None }
+    let [provider, tdx_guest] = ["no provider", "no service"].map(str::to_owned);
+    Heard { provider: Err(provider), tdx_guest: Err(tdx_guest), qemu: None, conf_compute: None }
 }
 
 /// What is missing, by purpose and name.
@@ -50,10 +51,32 @@ fn a_guest_under_tdx_has_all_that_it_takes() {
     }
     let error = Heard { provider: Err("the kernel has none".to_owned()), ..nothing() };
     let found = look(machine(&files).path(), &error);
-    assert_eq!(missing(&found, Purpose::Guest), ["provider of reports"]);
+    assert_eq!(missing(&found, Purpose::Guest), ["provider of reports", "quote service of the host"]);
     assert!(found.iter().any(|finding| finding.found == "the kernel has none"));
     let old = [files[0], ("/proc/sys/kernel/osrelease", "6.6.99\n"), files[2], files[3]];
     assert_eq!(missing(&look(machine(&old).path(), &heard), Purpose::Guest), ["kernel"]);
+}
+
+#[test]
+fn an_older_guest_under_tdx_has_a_device_and_a_service() {
+    let cpu = cpuinfo("GenuineIntel", "tdx_guest");
+    let files = [
+        ("/proc/cpuinfo", cpu.as_str()),
+        ("/proc/sys/kernel/osrelease", "6.5.0-1-generic\n"),
+        ("/dev/tdx_guest", ""),
+    ];
+    let found = look(machine(&files).path(), &Heard { tdx_guest: Ok(()), ..nothing() });
+    assert_eq!(missing(&found, Purpose::Guest), [""; 0]);
+    assert!(
+        found.iter().any(|finding| finding.found.ends_with("report; /dev/tdx_guest is enough")),
+        "{found:?}"
+    );
+    let found = look(machine(&files).path(), &nothing());
+    let all = ["kernel", "configfs-tsm", "provider of reports", "quote service of the host"];
+    assert_eq!(missing(&found, Purpose::Guest), all);
+    assert!(found.iter().any(|finding| finding.found == "no service"), "{found:?}");
+    let found = look(machine(&files[..2]).path(), &nothing());
+    assert!(found.iter().any(|finding| finding.found == "not asked without /dev/tdx_guest"), "{found:?}");
 }
 
 #[test]

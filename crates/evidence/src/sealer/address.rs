@@ -8,6 +8,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
+use crate::vsock;
+
 /// Where a sealer is. As text `vsock:HOST:PORT` or `unix:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -33,7 +35,7 @@ pub struct SealerAddressError {
 /// Where the deployed one listens: on the host.
 impl Default for SealerAddress {
     fn default() -> Self {
-        Self::Vsock { cid: 2, port: 12_345 }
+        Self::Vsock { cid: vsock::HOST, port: 12_345 }
     }
 }
 
@@ -85,22 +87,13 @@ impl SealerAddress {
 }
 
 /// A stream to another part of the machine. It is read and written as one in the file system is, and nothing else is done with it.
-#[cfg(target_os = "linux")]
 async fn connect_vsock(cid: u32, port: u32) -> io::Result<UnixStream> {
-    use socket2::{Domain, SockAddr, Socket, Type};
-
     let connecting = tokio::task::spawn_blocking(move || {
-        let socket = Socket::new(Domain::VSOCK, Type::STREAM, None)?;
-        socket.connect_timeout(&SockAddr::vsock(cid, port), super::EXCHANGE_TIMEOUT)?;
+        let socket = vsock::connect(cid, port, super::EXCHANGE_TIMEOUT)?;
         socket.set_nonblocking(true)?;
         Ok::<_, io::Error>(socket)
     });
     UnixStream::from_std(connecting.await.map_err(io::Error::other)??.into())
-}
-
-#[cfg(not(target_os = "linux"))]
-async fn connect_vsock(_cid: u32, _port: u32) -> io::Result<UnixStream> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "vsock is there under Linux only"))
 }
 
 #[cfg(test)]

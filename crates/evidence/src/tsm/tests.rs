@@ -197,8 +197,8 @@ fn files_are_used_as_the_kernel_has_them() {
     let root = tempfile::tempdir().unwrap();
     let missing = Tsm { folder: root.path().join("tsm/report") };
     assert!(matches!(missing.report(&[7; 64]), Err(TsmError::Missing { .. })));
-    let error = missing.quote(&[7; 64]).unwrap_err();
-    assert!(std::error::Error::source(&error).unwrap().to_string().contains("Linux 6.7"));
+    let error = missing.evidence(&[7; 64]).unwrap_err();
+    assert!(error.to_string().contains("Linux 6.7"), "{error}");
 
     // Without a kernel behind it a folder stays empty, and goes again.
     let tsm = Tsm { folder: root.path().to_owned() };
