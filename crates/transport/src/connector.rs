@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use evidence::{Appraiser, Standing};
 use tokio::net::{TcpStream, lookup_host};
-use units::PublicKey;
 
 use crate::clock;
 use crate::driver::Side;
@@ -18,7 +17,7 @@ use crate::identity::IdentitySource;
 use crate::link::{Link, LinkEvents, LinkLimits};
 use crate::peer::VerifiedPeer;
 use crate::socks;
-use crate::tls::TlsStream;
+use crate::tls::{Peer, TlsStream};
 
 /// How to open links.
 #[derive(Clone, Debug)]
@@ -103,11 +102,12 @@ pub async fn connect(target: &str, config: &ConnectConfig) -> Result<(Link, Link
     let deadlines = &config.deadlines;
     match &config.via {
         Via::Direct { identity, appraiser } => {
-            let (stream, key, address) = open(target, identity, config.pow_difficulty_max, deadlines).await?;
+            let (stream, peer, address) =
+                open(target, identity, config.pow_difficulty_max, deadlines).await?;
             // We chose whom to connect to.
-            let appraisal = appraise(stream.session(), &key, appraiser.as_deref(), Standing::Known);
+            let appraisal = appraise(&peer, appraiser.as_deref(), Standing::Known);
             let appraised = within(Phase::Evidence, deadlines.evidence, appraisal).await?;
-            let peer = VerifiedPeer::from_tls(key, appraised.as_ref(), address);
+            let peer = VerifiedPeer::from_tls(&peer, appraised.as_ref(), address);
             start(stream, Side::Connecting, peer, config.limits, deadlines.hello, ()).await
         }
         Via::Socks5Router(router) => {
@@ -132,7 +132,7 @@ pub(crate) async fn open(
     identity: &IdentitySource,
     pow_difficulty_max: u8,
     deadlines: &ConnectDeadlines,
-) -> Result<(TlsStream<TcpStream>, PublicKey, SocketAddr), ConnectError> {
+) -> Result<(TlsStream<TcpStream>, Peer, SocketAddr), ConnectError> {
     let tcp = async { connect_tcp(&resolve(target).await?).await };
     let (mut stream, address) = within(Phase::Tcp, deadlines.tcp, tcp).await?;
     let challenge = read_challenge(&mut stream, pow_difficulty_max);
@@ -141,10 +141,10 @@ pub(crate) async fn open(
     within(Phase::ProofOfWork, deadlines.proof_of_work, work).await?;
     let tls = async {
         let configs = identity.configs(clock::certificate_now()).await?;
-        connect_tls(stream, configs.client).await
+        connect_tls(stream, &configs.client).await
     };
-    let (stream, key) = within(Phase::Tls, deadlines.tls, tls).await?;
-    Ok((stream, key, address))
+    let (stream, peer) = within(Phase::Tls, deadlines.tls, tls).await?;
+    Ok((stream, peer, address))
 }
 
 async fn resolve(target: &str) -> Result<Vec<SocketAddr>, ConnectError> {

@@ -11,12 +11,11 @@ use std::time::Duration;
 use attest::Appraised;
 use evidence::{AppraiseError, Appraiser, Standing};
 use rand::Rng as _;
-use rustls::{ClientConfig, CommonState, ServerConfig};
+use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
-use units::PublicKey;
 
 use crate::clock;
 use crate::driver::{Driver, Side, Tenure};
@@ -25,7 +24,7 @@ use crate::link::{Link, LinkEvents, LinkLimits, Shared};
 use crate::peer::VerifiedPeer;
 use crate::peer_header::PeerHeader;
 use crate::pow::{Challenge, PowError, Solution};
-use crate::tls::{self, TlsStream};
+use crate::tls::{self, Peer, TlsStream};
 
 /// Runs one phase, or names it when it takes too long.
 pub(crate) async fn within<T>(
@@ -102,46 +101,37 @@ async fn solve(challenge: Challenge) -> Result<Solution, PowError> {
     Err(PowError::GaveUp)
 }
 
-/// Accepting side: the TLS handshake, and the key that the peer proved to hold.
+/// Accepting side: the TLS handshake, and what it has shown of the peer.
 pub(crate) async fn accept_tls<S>(
     stream: S,
-    config: Arc<ServerConfig>,
-) -> Result<(TlsStream<S>, PublicKey), ConnectError>
+    config: &ServerConfig,
+) -> Result<(TlsStream<S>, Peer), ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let stream = TlsStream::accept(stream, config).await.map_err(tls_failed)?;
-    let key = peer_key(stream.session())?;
-    Ok((stream, key))
+    tls::accept(stream, config).await.map_err(tls_failed)
 }
 
-/// Connecting side: the TLS handshake, and the key that the peer proved to hold.
+/// Connecting side: the TLS handshake, and what it has shown of the peer.
 pub(crate) async fn connect_tls<S>(
     stream: S,
-    config: Arc<ClientConfig>,
-) -> Result<(TlsStream<S>, PublicKey), ConnectError>
+    config: &ClientConfig,
+) -> Result<(TlsStream<S>, Peer), ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let stream = TlsStream::connect(stream, config).await.map_err(tls_failed)?;
-    let key = peer_key(stream.session())?;
-    Ok((stream, key))
-}
-
-fn peer_key(connection: &CommonState) -> Result<PublicKey, ConnectError> {
-    tls::peer_key(connection).ok_or(ConnectError::Tls(rustls::Error::NoCertificatesPresented))
+    tls::connect(stream, config).await.map_err(tls_failed)
 }
 
 /// What the peer's evidence comes to, where a link asks for it.
 pub(crate) async fn appraise(
-    session: &CommonState,
-    key: &PublicKey,
+    peer: &Peer,
     appraiser: Option<&Appraiser>,
     standing: Standing,
 ) -> Result<Option<Appraised>, ConnectError> {
     let Some(appraiser) = appraiser else { return Ok(None) };
-    let quote = tls::peer_quote(session).ok_or(AppraiseError::NoEvidence)?;
-    let report_data = attest::report_data_of_key(key);
+    let quote = peer.quote().ok_or(AppraiseError::NoEvidence)?;
+    let report_data = attest::report_data_of_key(&peer.key);
     Ok(Some(appraiser.appraise(&quote, &report_data, standing, clock::certificate_now()).await?))
 }
 

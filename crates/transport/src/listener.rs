@@ -14,7 +14,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
-use units::PublicKey;
 
 use crate::acceptor::Acceptor;
 use crate::clock;
@@ -25,7 +24,7 @@ use crate::handshake::{accept_tls, appraise, demand_work, failed, read_peer_head
 use crate::identity::IdentitySource;
 use crate::link::{Link, LinkEvents, LinkLimits};
 use crate::peer::VerifiedPeer;
-use crate::tls::TlsStream;
+use crate::tls::{Peer, TlsStream};
 use admission::Admission;
 pub(crate) use admission::{HandshakePermit, LinkPermit, NotAdmitted, Permit};
 
@@ -217,11 +216,11 @@ async fn handshake(
     let ListenDeadlines { evidence, peer_header, hello, .. } = config.deadlines;
     match &config.mode {
         ListenMode::Tls { identity, appraiser, .. } => {
-            let (stream, key) = accept_session(stream, identity, difficulty, &config.deadlines).await?;
+            let (stream, peer) = accept_session(stream, identity, difficulty, &config.deadlines).await?;
             let standing = counted_until_ready.standing();
-            let appraisal = appraise(stream.session(), &key, appraiser.as_deref(), standing);
+            let appraisal = appraise(&peer, appraiser.as_deref(), standing);
             let appraised = within(Phase::Evidence, evidence, appraisal).await?;
-            let peer = VerifiedPeer::from_tls(key, appraised.as_ref(), address);
+            let peer = VerifiedPeer::from_tls(&peer, appraised.as_ref(), address);
             start(stream, Side::Accepting, peer, config.limits, hello, tenure).await
         }
         ListenMode::BehindRouter => {
@@ -232,18 +231,18 @@ async fn handshake(
     }
 }
 
-/// Proof of work and TLS of the accepting side, and the key that the peer proved to hold.
+/// Proof of work and TLS of the accepting side, and what they have shown of the peer.
 pub(crate) async fn accept_session(
     mut stream: TcpStream,
     identity: &IdentitySource,
     difficulty: u8,
     deadlines: &ListenDeadlines,
-) -> Result<(TlsStream<TcpStream>, PublicKey), ConnectError> {
+) -> Result<(TlsStream<TcpStream>, Peer), ConnectError> {
     let work = demand_work(&mut stream, difficulty);
     within(Phase::ProofOfWork, deadlines.proof_of_work, work).await?;
     let handshake = async {
         let configs = identity.configs(clock::certificate_now()).await?;
-        accept_tls(stream, configs.server).await
+        accept_tls(stream, &configs.server).await
     };
     within(Phase::Tls, deadlines.tls, handshake).await
 }

@@ -1,11 +1,13 @@
 //! What is known about the other side of a link.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use attest::{Appraised, Attestation, Measurements};
 use units::PublicKey;
 
 use crate::peer_header::PeerHeader;
+use crate::tls::Peer;
 
 /// A peer as its link was verified. Only the ways into a link make one.
 ///
@@ -22,17 +24,42 @@ pub struct VerifiedPeer {
     public_key: Option<PublicKey>,
     attestation: Option<Attestation>,
     source: SocketAddr,
+    tls_exporter: Option<TlsExporter>,
+}
+
+/// What only the two ends of one TLS session know, the same 32 bytes for both: its `tls-exporter` channel binding (RFC 9266).
+/// A statement that is signed or made over it is about this connection and none else.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TlsExporter([u8; 32]);
+
+impl TlsExporter {
+    pub(crate) const fn new(value: [u8; 32]) -> Self {
+        Self(value)
+    }
+
+    /// The value.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TlsExporter {
+    /// Nothing of the value: who knows it can speak for an end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsExporter(..)")
+    }
 }
 
 impl VerifiedPeer {
-    /// A peer that completed a TLS handshake with a certificate for `public_key`, and what its evidence came to.
-    pub(crate) fn from_tls(
-        public_key: PublicKey,
-        appraised: Option<&Appraised>,
-        address: SocketAddr,
-    ) -> Self {
-        let attestation = appraised.map(Appraised::attestation);
-        Self { public_key: Some(public_key), attestation, source: address }
+    /// A peer that completed a TLS handshake, and what its evidence came to.
+    pub(crate) fn from_tls(peer: &Peer, appraised: Option<&Appraised>, address: SocketAddr) -> Self {
+        Self {
+            public_key: Some(peer.key),
+            attestation: appraised.map(Appraised::attestation),
+            source: address,
+            tls_exporter: Some(peer.tls_exporter),
+        }
     }
 
     /// A peer that connected to the local router, as the router reports it.
@@ -52,14 +79,14 @@ impl VerifiedPeer {
         attestation: Option<Attestation>,
         source: SocketAddr,
     ) -> Self {
-        Self { public_key, attestation, source }
+        Self { public_key, attestation, source, tls_exporter: None }
     }
 
     fn from_router(header: &PeerHeader, source: SocketAddr) -> Self {
         let attested =
             |measured: &Measurements| Attestation { image: measured.image_hash(), is_simulated: false };
         let attestation = header.attestation.as_ref().map(attested);
-        Self { public_key: Some(header.public_key), attestation, source }
+        Self { public_key: Some(header.public_key), attestation, source, tls_exporter: None }
     }
 
     /// The key of the peer's certificate. `None` only for links in memory.
@@ -73,6 +100,12 @@ impl VerifiedPeer {
     #[must_use]
     pub const fn attestation(&self) -> Option<Attestation> {
         self.attestation
+    }
+
+    /// What binds a statement to this connection. `None` for links in memory and through a router, which ends TLS itself.
+    #[must_use]
+    pub const fn tls_exporter(&self) -> Option<TlsExporter> {
+        self.tls_exporter
     }
 
     /// The peer's network address. Not for logs at info level.

@@ -28,7 +28,7 @@ use crate::listener::{
     HandshakePermit, LinkPermit, ListenConfig, ListenDeadlines, ListenMode, Permit, READY_LINKS_MAX,
     accept_all, accept_session,
 };
-use crate::tls::{self, TlsStream};
+use crate::tls::{Peer, TlsStream};
 
 /// How to open secure streams.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +63,8 @@ pub struct SecureListenConfig {
 pub struct SecureStream {
     stream: TlsStream<TcpStream>,
     key: PublicKey,
+    /// Until the owner has made up its mind about it.
+    peer: Option<Peer>,
     address: SocketAddr,
     tenure: Option<LinkPermit>,
     /// Until the owner has made up its mind about the peer.
@@ -83,8 +85,8 @@ impl SecureStream {
     /// [`ConnectError`] names the phase that failed.
     pub async fn connect(target: &str, config: &SecureConnectConfig) -> Result<Self, ConnectError> {
         let SecureConnectConfig { identity, pow_difficulty_max, deadlines } = config;
-        let (stream, key, address) = open(target, identity, *pow_difficulty_max, deadlines).await?;
-        Ok(Self { stream, key, address, tenure: None, handshake: None })
+        let (stream, peer, address) = open(target, identity, *pow_difficulty_max, deadlines).await?;
+        Ok(Self { stream, key: peer.key, peer: Some(peer), address, tenure: None, handshake: None })
     }
 
     /// The key of the peer's certificate, which it proved to hold.
@@ -107,32 +109,36 @@ impl SecureStream {
         self.stream.get_ref().local_addr()
     }
 
-    /// The peer's certificate, as DER.
+    /// The peer's certificate, as DER. `None` once the peer is admitted: nothing of it is kept.
     #[must_use]
     pub fn certificate(&self) -> Option<&[u8]> {
-        tls::peer_certificate(self.stream.session())
+        self.peer.as_ref().map(Peer::certificate)
     }
 
-    /// The evidence in the peer's certificate, which nobody has looked at.
+    /// The evidence in the peer's certificate, which nobody has looked at. `None` once the peer is admitted.
     #[must_use]
     pub fn evidence(&self) -> Option<Vec<u8>> {
-        tls::peer_quote(self.stream.session())
+        self.peer.as_ref().and_then(Peer::quote)
     }
 
     /// What the peer's evidence comes to. It has to vouch for the peer's key.
     ///
     /// # Errors
-    /// [`ConnectError::Evidence`], also where there is none ([`AppraiseError::NoEvidence`]).
+    /// [`ConnectError::Evidence`], also where there is none ([`AppraiseError::NoEvidence`]), as after [`SecureStream::admit`].
     pub async fn appraise(&self, appraiser: &Appraiser) -> Result<Appraised, ConnectError> {
         let standing = self.handshake.as_ref().map_or(Standing::Known, HandshakePermit::standing);
-        let appraised = appraise(self.stream.session(), &self.key, Some(appraiser), standing).await?;
+        let appraised = match &self.peer {
+            Some(peer) => appraise(peer, Some(appraiser), standing).await?,
+            None => None,
+        };
         appraised.ok_or(ConnectError::Evidence(AppraiseError::NoEvidence))
     }
 
-    /// The owner takes the peer: of an accepted stream, this ends the handshake. If it is `vouched_for`, the next
+    /// The owner takes the peer, whose certificate is dropped: of an accepted stream, this ends the handshake. If it is `vouched_for`, the next
     /// connections from its address cost no work.
     pub fn admit(&mut self, vouched_for: bool) {
         self.handshake = None;
+        self.peer = None;
         if let Some(tenure) = self.tenure.as_mut().filter(|_| vouched_for) {
             tenure.vouched_for();
         }
@@ -195,8 +201,15 @@ impl SecureListener {
             async move {
                 let Permit { link, handshake, difficulty } = permit;
                 stream.set_nodelay(true).map_err(failed(Phase::Tcp))?;
-                let (stream, key) = accept_session(stream, &identity, difficulty, &deadlines).await?;
-                Ok(SecureStream { stream, key, address, tenure: Some(link), handshake: Some(handshake) })
+                let (stream, peer) = accept_session(stream, &identity, difficulty, &deadlines).await?;
+                Ok(SecureStream {
+                    stream,
+                    key: peer.key,
+                    peer: Some(peer),
+                    address,
+                    tenure: Some(link),
+                    handshake: Some(handshake),
+                })
             }
         };
         let listener = TcpListener::bind(address).await?;

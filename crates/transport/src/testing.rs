@@ -39,11 +39,11 @@ pub fn pair_between(server: VerifiedPeer, client: VerifiedPeer) -> ((Link, LinkE
 pub async fn tls_pair() -> ((Link, LinkEvents), (Link, LinkEvents)) {
     let (left, right) = duplex(PIPE_LEN);
     let TlsConfigs { client, server } = tls_configs();
-    let (left, right) = tokio::join!(connect_tls(left, client), accept_tls(right, server));
-    let ((left, server_key), (right, client_key)) =
+    let (left, right) = tokio::join!(connect_tls(left, &client), accept_tls(right, &server));
+    let ((left, server), (right, client)) =
         (left.expect("the server is good"), right.expect("the client is good"));
-    let server = start(left, Side::Connecting, peer(Some(server_key), None));
-    (server, start(right, Side::Accepting, peer(Some(client_key), None)))
+    let server = start(left, Side::Connecting, peer(Some(server.key), None));
+    (server, start(right, Side::Accepting, peer(Some(client.key), None)))
 }
 
 /// The two ends of such a session without anything around them, the handshake done: what TLS costs by itself.

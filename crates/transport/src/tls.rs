@@ -3,6 +3,10 @@
 //! Offered: AES-128-GCM and AES-256-GCM; X25519MLKEM768 first, then X25519 and P-256; Ed25519 signatures. No tickets,
 //! no early data, no ALPN; the server name is always the address 127.0.0.1, so that none is sent.
 
+mod handshake;
+mod records;
+mod sealed;
+mod secrets;
 mod stream;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,7 +23,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName, Error, OtherError,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
     PeerIncompatible, PeerMisbehaved, ServerConfig, SignatureScheme,
 };
 use units::PublicKey;
@@ -28,6 +32,8 @@ use crate::clock;
 use crate::identity::{
     CertificateRefused, PeerRole, SPKI_PREFIX, public_key_of, quote_of, verify_certificate,
 };
+use crate::peer::TlsExporter;
+pub(crate) use handshake::{accept, connect};
 pub(crate) use stream::TlsStream;
 
 /// The name that connecting peers expect in every certificate.
@@ -68,22 +74,31 @@ pub(crate) fn client_config(certificate: Arc<SingleCertAndKey>) -> ClientConfig 
     config
 }
 
-/// The key that the peer proved to hold, after a completed handshake.
-///
-/// rustls keeps the peer's certificate for as long as the connection lives and offers no way to drop it; nothing on
-/// our side holds it.
-pub(crate) fn peer_key(connection: &CommonState) -> Option<PublicKey> {
-    public_key_of(connection.peer_certificates()?.first()?).ok()
+/// What a handshake has shown of the peer. It lives as long as somebody looks at the certificate: a session keeps nothing
+/// of it.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// The key that it proved to hold.
+    pub(crate) key: PublicKey,
+    /// The session's `tls-exporter` channel binding.
+    pub(crate) tls_exporter: TlsExporter,
+    certificate: CertificateDer<'static>,
 }
 
-/// The peer's certificate as DER, after a completed handshake.
-pub(crate) fn peer_certificate(connection: &CommonState) -> Option<&[u8]> {
-    connection.peer_certificates()?.first().map(|certificate| certificate.as_ref())
-}
+impl Peer {
+    fn new(certificate: CertificateDer<'static>, tls_exporter: TlsExporter) -> Result<Self, Error> {
+        Ok(Self { key: public_key_of(&certificate).map_err(refused)?, tls_exporter, certificate })
+    }
 
-/// The quote in the peer's certificate, after a completed handshake.
-pub(crate) fn peer_quote(connection: &CommonState) -> Option<Vec<u8>> {
-    quote_of(connection.peer_certificates()?.first()?)
+    /// Its certificate, as DER.
+    pub(crate) fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// The quote in its certificate, without any check.
+    pub(crate) fn quote(&self) -> Option<Vec<u8>> {
+        quote_of(&self.certificate)
+    }
 }
 
 #[derive(Debug)]

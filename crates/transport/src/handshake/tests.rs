@@ -81,11 +81,11 @@ async fn whoever_falls_silent_is_late_in_every_phase() {
     let configs = IdentitySource::generated().configs(clock::unix_now()).await.unwrap();
 
     let (stream, _peer) = duplex(64);
-    let error = within(Phase::Tls, LIMIT, accept_tls(stream, configs.server)).await.unwrap_err();
+    let error = within(Phase::Tls, LIMIT, accept_tls(stream, &configs.server)).await.unwrap_err();
     assert_late(&error, Phase::Tls);
 
     let (stream, _peer) = duplex(64);
-    let error = within(Phase::Tls, LIMIT, connect_tls(stream, configs.client)).await.unwrap_err();
+    let error = within(Phase::Tls, LIMIT, connect_tls(stream, &configs.client)).await.unwrap_err();
     assert_late(&error, Phase::Tls);
 
     let (mut stream, _peer) = duplex(64);
@@ -186,22 +186,15 @@ async fn each_challenge_has_its_own_salt() {
     assert_ne!(salts[0], salts[1]);
 }
 
-#[tokio::test]
-async fn both_ends_of_tls_agree_on_the_best_offer() {
-    let configs = IdentitySource::generated().configs(clock::unix_now()).await.unwrap();
-    let (left, right) = duplex(16 * 1024);
-    let (server, client) = tokio::join!(accept_tls(left, configs.server), connect_tls(right, configs.client));
-    let ((_server, _), (client, _)) = (server.unwrap(), client.unwrap());
-    let session = client.session();
-    assert_eq!(session.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
-    assert_eq!(
-        session.negotiated_cipher_suite().unwrap().suite(),
-        rustls::CipherSuite::TLS13_AES_128_GCM_SHA256
-    );
-    let group = session.negotiated_key_exchange_group().unwrap().name();
-    assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
-    assert_eq!(session.alpn_protocol(), None);
+#[test]
+fn both_ends_of_tls_agree_on_the_best_offer() {
     let (client, server) = testing::tls_session();
+    assert_eq!(client.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    let suite = client.negotiated_cipher_suite().unwrap().suite();
+    assert_eq!(suite, rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
+    let group = client.negotiated_key_exchange_group().unwrap().name();
+    assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+    assert_eq!(client.alpn_protocol(), None);
     assert_eq!(client.tls13_tickets_received(), 0);
     assert_eq!(server.server_name(), None, "no name is sent");
 }

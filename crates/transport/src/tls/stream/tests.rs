@@ -1,10 +1,18 @@
+use std::future::poll_fn;
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::cipher_suite;
+use rustls::{ClientConfig, ClientConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use super::*;
 use crate::clock;
 use crate::identity::{TlsConfigs, TlsIdentity};
+use crate::tls::{PROVIDER, VERSIONS, Verifier, accept, connect, server_name};
 
 fn configs() -> TlsConfigs {
     TlsConfigs::new(TlsIdentity::generate(clock::unix_now()).unwrap())
@@ -14,8 +22,8 @@ fn configs() -> TlsConfigs {
 async fn pair(pipe_len: usize) -> (TlsStream<DuplexStream>, TlsStream<DuplexStream>) {
     let (left, right) = duplex(pipe_len);
     let TlsConfigs { client, server } = configs();
-    let (left, right) = tokio::join!(TlsStream::connect(left, client), TlsStream::accept(right, server));
-    (left.unwrap(), right.unwrap())
+    let (left, right) = tokio::join!(connect(left, &client), accept(right, &server));
+    (left.unwrap().0, right.unwrap().0)
 }
 
 /// Our accepting side, and the library's usual stream.
@@ -23,17 +31,16 @@ async fn accepting(pipe_len: usize) -> (TlsStream<DuplexStream>, client::TlsStre
     let (left, right) = duplex(pipe_len);
     let TlsConfigs { client, server } = configs();
     let theirs = TlsConnector::from(client).connect(server_name(), left);
-    let (ours, theirs) = tokio::join!(TlsStream::accept(right, server), theirs);
-    (ours.unwrap(), theirs.unwrap())
+    let (ours, theirs) = tokio::join!(accept(right, &server), theirs);
+    (ours.unwrap().0, theirs.unwrap())
 }
 
 /// Our connecting side, and the library's usual stream.
 async fn connecting(pipe_len: usize) -> (TlsStream<DuplexStream>, server::TlsStream<DuplexStream>) {
     let (left, right) = duplex(pipe_len);
     let TlsConfigs { client, server } = configs();
-    let (ours, theirs) =
-        tokio::join!(TlsStream::connect(left, client), TlsAcceptor::from(server).accept(right));
-    (ours.unwrap(), theirs.unwrap())
+    let (ours, theirs) = tokio::join!(connect(left, &client), TlsAcceptor::from(server).accept(right));
+    (ours.unwrap().0, theirs.unwrap())
 }
 
 fn message(len: usize) -> Vec<u8> {
@@ -95,6 +102,84 @@ async fn new_keys_are_taken_and_given() {
         theirs.get_mut().1.refresh_traffic_keys().unwrap();
         converse(&mut ours, &mut theirs, 4096).await;
     }
+    let (mut ours, mut theirs) = connecting(4096).await;
+    for _ in 0..3 {
+        theirs.get_mut().1.refresh_traffic_keys().unwrap();
+        converse(&mut ours, &mut theirs, 4096).await;
+    }
+}
+
+/// A peer that offers the longer keys only.
+fn with_long_keys() -> ClientConfig {
+    let cipher_suites = vec![cipher_suite::TLS13_AES_256_GCM_SHA384];
+    let provider = Arc::new(CryptoProvider { cipher_suites, ..(**PROVIDER).clone() });
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(VERSIONS)
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Verifier))
+        .with_client_cert_resolver(configs().client.client_auth_cert_resolver.clone());
+    config.enable_sni = false;
+    config
+}
+
+#[tokio::test]
+async fn both_suites_are_spoken_and_both_ends_export_the_same() {
+    for config in [configs().client, Arc::new(with_long_keys())] {
+        let (left, right) = duplex(4096);
+        let theirs = TlsConnector::from(config).connect(server_name(), left);
+        let server = configs().server;
+        let (ours, theirs) = tokio::join!(accept(right, &server), theirs);
+        let ((mut ours, peer), mut theirs) = (ours.unwrap(), theirs.unwrap());
+        let exported: [u8; 32] =
+            theirs.get_ref().1.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", None).unwrap();
+        assert_eq!(peer.tls_exporter.as_bytes(), &exported);
+        converse(&mut ours, &mut theirs, 4096).await;
+        theirs.get_mut().1.refresh_traffic_keys().unwrap();
+        converse(&mut ours, &mut theirs, 4096).await;
+    }
+}
+
+/// The end of the client's handshake, its first words, new keys and more words come at once.
+#[tokio::test]
+async fn what_comes_with_the_end_of_the_handshake_is_read_behind_it() {
+    let TlsConfigs { client, server } = configs();
+    let (ours, mut theirs) = duplex(64 * 1024);
+    let accepted = tokio::spawn(async move { accept(ours, &server).await });
+    let mut client = ClientConnection::new(client, server_name()).unwrap();
+    let mut bytes = Vec::new();
+    while client.is_handshaking() {
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        theirs.write_all(&bytes).await.unwrap();
+        bytes.clear();
+        let mut flight = vec![0; 16 * 1024];
+        let len = theirs.read(&mut flight).await.unwrap();
+        assert!(len > 0);
+        client.read_tls(&mut &flight[..len]).unwrap();
+        client.process_new_packets().unwrap();
+    }
+    client.writer().write_all(b"first").unwrap();
+    client.refresh_traffic_keys().unwrap();
+    client.writer().write_all(b"second").unwrap();
+    client.send_close_notify();
+    while client.wants_write() {
+        client.write_tls(&mut bytes).unwrap();
+    }
+    theirs.write_all(&bytes).await.unwrap();
+    let (mut ours, _peer) = accepted.await.unwrap().unwrap();
+    let mut received = Vec::new();
+    ours.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, b"firstsecond");
+    ours.write_all(b"answer").await.unwrap();
+    let mut answer = vec![0; 4096];
+    let len = theirs.read(&mut answer).await.unwrap();
+    client.read_tls(&mut &answer[..len]).unwrap();
+    client.process_new_packets().unwrap();
+    let mut answer = [0; 6];
+    client.reader().read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"answer");
 }
 
 /// Polls a read that has nothing to give yet.
@@ -195,7 +280,7 @@ async fn a_changed_byte_ends_both_sides() {
 #[tokio::test]
 async fn what_is_no_record_ends_the_handshake() {
     let (ours, mut theirs) = duplex(4096);
-    let accepted = tokio::spawn(TlsStream::accept(ours, configs().server));
+    let accepted = tokio::spawn(async { accept(ours, &configs().server).await });
     theirs.write_all(&Bytes::from(vec![0x47; 200])).await.unwrap();
     let error = accepted.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidData);
@@ -209,7 +294,7 @@ async fn what_is_no_record_ends_the_handshake() {
 #[tokio::test]
 async fn a_message_between_the_parts_of_another_ends_the_handshake() {
     let (ours, mut theirs) = duplex(4096);
-    let accepted = tokio::spawn(TlsStream::accept(ours, configs().server));
+    let accepted = tokio::spawn(async { accept(ours, &configs().server).await });
     let (part, alert) = ([22, 3, 1, 0, 8, 1, 0, 0, 100, 3, 3, 0, 0], [21, 3, 3, 0, 2, 1, 0]);
     theirs.write_all(&[&part[..], &alert].concat()).await.unwrap();
     let error = accepted.await.unwrap().unwrap_err();
@@ -220,7 +305,7 @@ async fn a_message_between_the_parts_of_another_ends_the_handshake() {
 async fn a_handshake_that_is_cut_says_so() {
     let (ours, theirs) = duplex(4096);
     drop(theirs);
-    let error = TlsStream::accept(ours, configs().server).await.unwrap_err();
+    let error = accept(ours, &configs().server).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
 }
 
