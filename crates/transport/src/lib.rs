@@ -44,6 +44,12 @@ pub use connector::{ConnectConfig, ConnectDeadlines, Via, connect};
 pub use error::{CloseReason, ConnectError, Phase, QueryError, SendError};
 pub use link::{IncomingQuery, Link, LinkEvent, LinkEvents, LinkLimits, Responder};
 pub use listener::{ListenConfig, ListenDeadlines, ListenMode, Listener};
-pub use peer::VerifiedPeer;
+pub use peer::{TlsExporter, VerifiedPeer};
 pub use secure::{SecureConnectConfig, SecureListenConfig, SecureListener, SecureStream};
 pub use socks::SocksError;
+
+/// Reads what a peer says inside of its records, and beside them: for the fuzz target `tls_records`.
+#[cfg(fuzzing)]
+pub fn read_records(said: &[(u8, Vec<u8>)], raw: &[u8]) {
+    tls::read_records(said, raw);
+}

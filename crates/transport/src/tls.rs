@@ -34,6 +34,8 @@ use crate::identity::{
 };
 use crate::peer::TlsExporter;
 pub(crate) use handshake::{accept, connect};
+#[cfg(fuzzing)]
+pub(crate) use records::read_records;
 pub(crate) use stream::TlsStream;
 
 /// The name that connecting peers expect in every certificate.

@@ -296,5 +296,51 @@ fn unpadded(inner: &[u8]) -> Result<(ContentType, &[u8]), Failure> {
     Ok((kind, content))
 }
 
+/// Has each end say `said`, kinds and contents of records, to the other, and read `raw` then.
+///
+/// # Panics
+/// If other bytes come out for the application than went in before the first record that is refused, or if a refused session
+/// goes on.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_records(said: &[(u8, Vec<u8>)], raw: &[u8]) {
+    for end in [End::Client, End::Server] {
+        let other = if end == End::Client { End::Server } else { End::Client };
+        let (mut speaker, mut listener) = (Records::of_nobody(other), Records::of_nobody(end));
+        let is_fine = said.iter().all(|(kind, content)| {
+            let (kind, content) = (ContentType::from(*kind), &content[..content.len().min(PLAIN_LEN_MAX)]);
+            let mut sealed = Sealed::default();
+            speaker.seal_message(kind, content, &mut sealed);
+            let mut sealed = sealed.waiting().to_vec();
+            let count_before = listener.receiving.count;
+            let opened = listener.open(&mut sealed);
+            if let Ok(opened) = &opened {
+                let plain = (kind == ContentType::ApplicationData && !content.is_empty()).then_some(content);
+                let (len, opened) = opened.as_ref().expect("the record is whole");
+                assert_eq!(*len, content.len() + OVERHEAD);
+                assert_eq!(plain, if let Opened::Plain(plain) = opened { Some(*plain) } else { None });
+            }
+            // New keys count from nought.
+            if listener.receiving.count <= count_before {
+                speaker.sending.change_key();
+            }
+            assert!(listener.message.len() < 4 + MESSAGE_LEN_MAX + PLAIN_LEN_MAX);
+            opened.is_ok_and(|opened| opened.is_some_and(|(_, opened)| opened != Opened::Goodbye))
+        });
+        if is_fine {
+            let mut raw = raw.to_vec();
+            assert!(!matches!(listener.open(&mut raw), Ok(Some(_))), "nobody without the key makes a record");
+        }
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+impl Records {
+    /// One end of a session whose secrets are known.
+    pub(super) fn of_nobody(end: End) -> Self {
+        let [of_client, of_server] = [1, 2].map(Secret::of_nobody);
+        Self::new(end, of_client, of_server)
+    }
+}
+
 #[cfg(test)]
 mod tests;

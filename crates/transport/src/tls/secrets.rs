@@ -59,6 +59,13 @@ impl Secret {
         Some(Self { suite, bytes })
     }
 
+    /// One that is known.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn of_nobody(byte: u8) -> Self {
+        let suite = Suite::of(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256);
+        suite.and_then(|suite| Self::new(suite, &[byte; 32])).expect("the suite is known")
+    }
+
     /// The key and the initialisation vector of a traffic secret (section 7.3).
     pub(super) fn record_key(&self) -> RecordKey {
         let mut key = Zeroizing::new([0; 32]);

@@ -35,6 +35,14 @@ async fn both_ends_know_each_others_keys() {
     assert_eq!(server.peer().public_key(), Some(client_key));
     assert!(server.peer().source().ip().is_loopback());
     assert_ne!(client.id(), server.id());
+    // What one says about its connection, the other can check.
+    let exported = client.peer().tls_exporter();
+    assert!(exported.is_some());
+    assert_eq!(server.peer().tls_exporter(), exported);
+    let (again, accepted) = tokio::join!(connect(&address, &config), listener.accept());
+    let ((again, _), (accepted, _)) = (again.unwrap(), accepted.unwrap());
+    assert_ne!(again.peer().tls_exporter(), exported);
+    assert_eq!(again.peer().tls_exporter(), accepted.peer().tls_exporter());
 
     client.try_send(Bytes::from_static(b"to the server")).unwrap();
     server.send(Bytes::from_static(b"to the client")).await.unwrap();
