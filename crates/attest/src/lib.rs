@@ -58,7 +58,7 @@ pub use refusal::Refusal;
 pub use snp::{
     ChipId, GuestPolicy, SnpCertificate, SnpCertificates, SnpCertificatesError, SnpPlatform, SnpPolicy,
     SnpProduct, SnpRefusal, SnpReport, SnpReportError, SnpRoot, SnpTcb, SnpTcbs, SnpVerifier, TcbFloors,
-    VcekId,
+    VcekId, Vmpl, VmplError,
 };
 pub use td_report::{TdReport, TdReportError};
 pub use verifier::{Root, Verifier};

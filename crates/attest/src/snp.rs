@@ -17,7 +17,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use certificates::{SnpCertificates, SnpCertificatesError};
-pub use policy::{SnpPolicy, TcbFloors};
+pub use policy::{SnpPolicy, TcbFloors, Vmpl, VmplError};
 pub use refusal::{SnpCertificate, SnpRefusal};
 pub use report::{ChipId, GuestPolicy, SnpReport, SnpReportError};
 pub use vcek::VcekId;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ::attest::{
     Allowed, Appraised, Certificate, Claims, Collateral, EvidenceKind, GpuForm, GpuNonce, GpuPolicy,
     Measurements, PlatformEvidence, Policy, Refusal, Root, SnpCertificates, SnpPolicy, SnpRoot, SnpTcb,
-    SnpVerifier, TcbFloors, TcbStatus, Tee, Verifier, event_log,
+    SnpVerifier, TcbFloors, TcbStatus, Tee, Verifier, Vmpl, event_log,
 };
 use ::router::{PeerPolicy, PolicyKind, RouterFile};
 use anyhow::{Context, Result, bail, ensure};
@@ -293,7 +293,7 @@ fn policy(asked: &str) -> Result<Policy> {
 fn any_genuine() -> Policy {
     let none = Some(SnpTcb { fmc: 0, bootloader: 0, tee: 0, snp: 0, microcode: 0 });
     let snp = SnpPolicy {
-        vmpls: (0..4).collect(),
+        vmpls: Vmpl::ALL.into(),
         smt: true,
         revocations_required: false,
         ..SnpPolicy::for_firmware(TcbFloors { milan: none, genoa: none, turin: none })

@@ -19,7 +19,7 @@ pub struct SnpPolicy {
     /// Privilege levels at which a report may have been asked for. Default: 0, the highest, where nothing else in the guest can
     /// ask in its name.
     #[serde(default = "highest")]
-    pub vmpls: BTreeSet<u32>,
+    pub vmpls: BTreeSet<Vmpl>,
     /// Whether guests are accepted that allow two threads on a core, so that another program can watch by its side. Default: no.
     #[serde(default)]
     pub smt: bool,
@@ -29,6 +29,37 @@ pub struct SnpPolicy {
     /// Whether AMD's revocation list has to come with the certificates. Default: yes.
     #[serde(default = "yes")]
     pub revocations_required: bool,
+}
+
+/// A privilege level in a guest, from 0, the highest, to 3. What hosts ask for has none and says so with all ones: no policy can name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Vmpl(u8);
+
+/// A number that is no privilege level.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a privilege level (VMPL) is a number from 0 to 3, found {found}")]
+pub struct VmplError {
+    found: u32,
+}
+
+impl Vmpl {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self(0), Self(1), Self(2), Self(3)];
+}
+
+impl TryFrom<u32> for Vmpl {
+    type Error = VmplError;
+
+    fn try_from(found: u32) -> Result<Self, Self::Error> {
+        Self::ALL.into_iter().find(|level| u32::from(*level) == found).ok_or(VmplError { found })
+    }
+}
+
+impl From<Vmpl> for u32 {
+    fn from(level: Vmpl) -> Self {
+        level.0.into()
+    }
 }
 
 /// The oldest accepted firmware of each product. A product that is not named is not accepted.
@@ -46,8 +77,8 @@ pub struct TcbFloors {
     pub turin: Option<SnpTcb>,
 }
 
-fn highest() -> BTreeSet<u32> {
-    BTreeSet::from([0])
+fn highest() -> BTreeSet<Vmpl> {
+    BTreeSet::from([Vmpl(0)])
 }
 
 const fn yes() -> bool {
@@ -88,7 +119,7 @@ impl SnpPolicy {
         if policy.has(GuestPolicy::SMT) && !self.smt {
             return Err(SnpRefusal::Smt { bits });
         }
-        if !self.vmpls.contains(&platform.vmpl) {
+        if !self.vmpls.iter().any(|level| u32::from(*level) == platform.vmpl) {
             return Err(SnpRefusal::Vmpl { found: platform.vmpl });
         }
         if let Measurements::Snp(guest) = &claims.measurements {

@@ -216,7 +216,7 @@ fn each_line_of_a_policy_refuses_and_accepts() {
         with(&|policy| policy.images = Allowed::only([image])),
         with(&|policy| policy.platforms = Allowed::only([id])),
         snp(&|snp| snp.measurements = Allowed::only([measurement])),
-        snp(&|snp| snp.vmpls = [0, 1].into()),
+        snp(&|snp| snp.vmpls = Vmpl::ALL.into()),
     ];
     assert!(same.iter().all(|outcome| outcome.as_ref() == Ok(&accepted)), "{same:?}");
     let none = Register::new([0; 48]);
@@ -227,7 +227,7 @@ fn each_line_of_a_policy_refuses_and_accepts() {
         (with(&|policy| policy.platforms = Allowed::only([PlatformId::new([0; 16])])), "platforms"),
         (with(&|policy| policy.snp = None), "[snp]"),
         (snp(&|snp| snp.measurements = Allowed::only([none])), "snp.measurements"),
-        (snp(&|snp| snp.vmpls = [1].into()), "snp.vmpls"),
+        (snp(&|snp| snp.vmpls = [Vmpl::ALL[1]].into()), "snp.vmpls"),
         (snp(&|snp| snp.smt = false), "snp.smt"),
         (snp(&|snp| snp.revocations_required = true), "snp.revocations_required"),
         (snp(&|snp| snp.tcb_min = TcbFloors::default()), "snp.tcb_min"),
@@ -250,12 +250,16 @@ fn a_policy_says_which_firmware_and_knows_no_other_keys() {
     for refused in [
         "[snp]\nsmt = true".to_owned(),
         "[snp]\nvmpl = 0\n[snp.tcb_min]".to_owned(),
+        "[snp]\ntcb_min = {}\nvmpls = [4]".to_owned(),
+        "[snp]\ntcb_min = {}\nvmpls = [4294967295]".to_owned(),
         format!("[snp.tcb_min.rome]\n{floor}"),
         format!("[snp.tcb_min.milan]\n{floor}\nspl = 1"),
         "[snp.tcb_min.turin]\nbootloader = 3\ntee = 0\nsnp = 8\nmicrocode = 115".to_owned(),
     ] {
         assert!(read(&refused).is_err(), "{refused}");
     }
+    let all = read("[snp]\ntcb_min = {}\nvmpls = [0, 1, 2, 3]").unwrap().snp.unwrap();
+    assert_eq!(all.vmpls, Vmpl::ALL.into());
     // The shortest that can be said accepts no processor at all.
     assert_eq!(read("[snp]\ntcb_min = {}").unwrap().snp.unwrap().tcb_min, TcbFloors::default());
 }
