@@ -6,6 +6,7 @@
 
 mod certificates;
 mod chain;
+mod platform_info;
 mod policy;
 mod refusal;
 mod report;
@@ -17,6 +18,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use certificates::{SnpCertificates, SnpCertificatesError};
+pub use platform_info::PlatformInfoBit;
 pub use policy::{SnpPolicy, TcbFloors, Vmpl, VmplError};
 pub use refusal::{SnpCertificate, SnpRefusal};
 pub use report::{ChipId, GuestPolicy, SnpReport, SnpReportError};
@@ -115,6 +117,8 @@ pub struct SnpPlatform {
     pub tcbs: SnpTcbs,
     /// The privilege level in the guest at which the report was asked for.
     pub vmpl: u32,
+    /// What it says of its protections (`PLATFORM_INFO`): [`PlatformInfoBit`] names them.
+    pub platform_info: u64,
     /// Whether AMD's revocation list was at hand.
     pub has_revocations: bool,
 }

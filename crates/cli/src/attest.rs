@@ -295,6 +295,7 @@ fn any_genuine() -> Policy {
     let snp = SnpPolicy {
         vmpls: Vmpl::ALL.into(),
         smt: true,
+        platform_info_required: [].into(),
         revocations_required: false,
         ..SnpPolicy::for_firmware(TcbFloors { milan: none, genoa: none, turin: none })
     };

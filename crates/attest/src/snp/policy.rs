@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::report::GuestPolicy;
-use super::{SnpPlatform, SnpProduct, SnpRefusal, SnpTcb, SnpTcbs};
+use super::{PlatformInfoBit, SnpPlatform, SnpProduct, SnpRefusal, SnpTcb, SnpTcbs};
 use crate::measurements::{Hex, Measurements, Register};
 use crate::policy::Allowed;
 use crate::quote::Claims;
@@ -26,6 +26,9 @@ pub struct SnpPolicy {
     /// Measurements of launches. Default: any, since the image hash holds it.
     #[serde(default)]
     pub measurements: Allowed<Register>,
+    /// What the machine has to have on. Default: that its firmware looked for memory at two addresses.
+    #[serde(default = "no_aliases")]
+    pub platform_info_required: BTreeSet<PlatformInfoBit>,
     /// Whether AMD's revocation list has to come with the certificates. Default: yes.
     #[serde(default = "yes")]
     pub revocations_required: bool,
@@ -81,6 +84,10 @@ fn highest() -> BTreeSet<Vmpl> {
     BTreeSet::from([Vmpl(0)])
 }
 
+fn no_aliases() -> BTreeSet<PlatformInfoBit> {
+    BTreeSet::from([PlatformInfoBit::AliasCheckComplete])
+}
+
 const fn yes() -> bool {
     true
 }
@@ -99,8 +106,14 @@ impl SnpPolicy {
     /// The defaults, for this firmware.
     #[must_use]
     pub fn for_firmware(tcb_min: TcbFloors) -> Self {
-        let measurements = Allowed::default();
-        Self { tcb_min, vmpls: highest(), smt: false, measurements, revocations_required: yes() }
+        Self {
+            tcb_min,
+            vmpls: highest(),
+            smt: false,
+            measurements: Allowed::default(),
+            platform_info_required: no_aliases(),
+            revocations_required: yes(),
+        }
     }
 
     /// What a guest and its platform must be like beside what all evidence must.
@@ -134,6 +147,10 @@ impl SnpPolicy {
             [("reported", reported), ("current", current), ("committed", committed), ("launch", launch)];
         if let Some((which, found)) = named.into_iter().find(|(_which, tcb)| !tcb.is_at_least(floor)) {
             return Err(SnpRefusal::Tcb { which, expected: *floor, found });
+        }
+        let found = platform.platform_info;
+        if let Some(expected) = self.platform_info_required.iter().find(|bit| !bit.is_in(found)) {
+            return Err(SnpRefusal::PlatformInfo { expected: *expected, found });
         }
         if self.revocations_required && !platform.has_revocations {
             return Err(SnpRefusal::NoRevocations);

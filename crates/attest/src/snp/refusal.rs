@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ChipId, SnpProduct, SnpTcb};
+use super::{ChipId, PlatformInfoBit, SnpProduct, SnpTcb};
 use crate::measurements::Register;
 
 /// One link of the chain from AMD's root to a report.
@@ -168,6 +168,17 @@ pub enum SnpRefusal {
         expected: SnpTcb,
         /// What it is.
         found: SnpTcb,
+    },
+    /// A protection that the machine does not have, or does not tell of.
+    #[error(
+        "the platform does not say {expected} (bit {} of PLATFORM_INFO, which is {found:#x}), and the policy asks for it \
+         (snp.platform_info_required): update the platform's firmware and turn it on", .expected.number()
+    )]
+    PlatformInfo {
+        /// Which one.
+        expected: PlatformInfoBit,
+        /// All that it says.
+        found: u64,
     },
     /// Bits of the guest policy without a known meaning.
     #[error(

@@ -120,6 +120,12 @@ impl SnpReport {
         self.number(0x30)
     }
 
+    /// What the firmware says of the machine's protections (`PLATFORM_INFO`): [`super::PlatformInfoBit`] names them.
+    #[must_use]
+    pub fn platform_info(&self) -> u64 {
+        u64::from_le_bytes(self.field(0x40))
+    }
+
     /// Which processor signed it; zeros where the host masks that.
     #[must_use]
     pub fn chip_id(&self) -> ChipId {

@@ -40,9 +40,15 @@ fn floors() -> TcbFloors {
     }
 }
 
-/// What the recorded report needs beyond the defaults: its guest allows two threads on a core, and no list came with it.
+/// What the recorded report needs beyond the defaults: its guest allows two threads on a core, its firmware tells of no protections, and
+/// no list came with it.
 fn lenient() -> SnpPolicy {
-    SnpPolicy { smt: true, revocations_required: false, ..SnpPolicy::for_firmware(floors()) }
+    SnpPolicy {
+        smt: true,
+        platform_info_required: [].into(),
+        revocations_required: false,
+        ..SnpPolicy::for_firmware(floors())
+    }
 }
 
 fn policy(snp: SnpPolicy) -> Policy {
@@ -220,6 +226,7 @@ fn each_line_of_a_policy_refuses_and_accepts() {
     ];
     assert!(same.iter().all(|outcome| outcome.as_ref() == Ok(&accepted)), "{same:?}");
     let none = Register::new([0; 48]);
+    let alias_check = SnpPolicy::for_firmware(floors()).platform_info_required;
     let refused = [
         (with(&|policy| policy.tees = [Tee::Tdx].into()), "tees"),
         (with(&|policy| policy.images = Allowed::only([])), "image"),
@@ -229,6 +236,7 @@ fn each_line_of_a_policy_refuses_and_accepts() {
         (snp(&|snp| snp.measurements = Allowed::only([none])), "snp.measurements"),
         (snp(&|snp| snp.vmpls = [Vmpl::ALL[1]].into()), "snp.vmpls"),
         (snp(&|snp| snp.smt = false), "snp.smt"),
+        (snp(&|snp| snp.platform_info_required = alias_check.clone()), "alias_check_complete (bit 5"),
         (snp(&|snp| snp.revocations_required = true), "snp.revocations_required"),
         (snp(&|snp| snp.tcb_min = TcbFloors::default()), "snp.tcb_min"),
         (snp(&|snp| snp.tcb_min.milan.as_mut().unwrap().microcode += 1), "update the platform's firmware"),
@@ -251,6 +259,8 @@ fn a_policy_says_which_firmware_and_knows_no_other_keys() {
         "[snp]\nsmt = true".to_owned(),
         "[snp]\nvmpl = 0\n[snp.tcb_min]".to_owned(),
         "[snp]\ntcb_min = {}\nvmpls = [4]".to_owned(),
+        "[snp]\ntcb_min = {}\nplatform_info_required = [\"smt\"]".to_owned(),
+        "[snp]\ntcb_min = {}\nplatform_info_required = [5]".to_owned(),
         "[snp]\ntcb_min = {}\nvmpls = [4294967295]".to_owned(),
         format!("[snp.tcb_min.rome]\n{floor}"),
         format!("[snp.tcb_min.milan]\n{floor}\nspl = 1"),
@@ -260,6 +270,10 @@ fn a_policy_says_which_firmware_and_knows_no_other_keys() {
     }
     let all = read("[snp]\ntcb_min = {}\nvmpls = [0, 1, 2, 3]").unwrap().snp.unwrap();
     assert_eq!(all.vmpls, Vmpl::ALL.into());
+    assert_eq!(all.platform_info_required, [PlatformInfoBit::AliasCheckComplete].into());
+    let names = PlatformInfoBit::ALL.map(|bit| format!("\"{bit}\"")).join(", ");
+    let required = read(&format!("[snp]\ntcb_min = {{}}\nplatform_info_required = [{names}]"));
+    assert_eq!(required.unwrap().snp.unwrap().platform_info_required, PlatformInfoBit::ALL.into());
     // The shortest that can be said accepts no processor at all.
     assert_eq!(read("[snp]\ntcb_min = {}").unwrap().snp.unwrap().tcb_min, TcbFloors::default());
 }
@@ -361,6 +375,22 @@ fn every_part_of_every_firmware_has_a_floor() {
     newer.tcb_min.genoa.as_mut().unwrap().snp += 1;
     let refusal = simulated_refusal(&VENDOR.report(|_bytes| {}), &VENDOR.certificates(), newer);
     assert!(matches!(refusal, SnpRefusal::Tcb { which: "reported", .. }), "{refusal:?}");
+}
+
+#[test]
+fn a_machine_has_the_protections_that_a_policy_asks_for() {
+    let strict = SnpPolicy { revocations_required: false, ..SnpPolicy::for_firmware(floors()) };
+    let appraise = |platform_info, platform_info_required| {
+        let report = VENDOR.report(|bytes| bytes[0x40] = platform_info);
+        simulated(&report, &VENDOR.certificates(), SnpPolicy { platform_info_required, ..strict.clone() })
+    };
+    for (bit, mask) in PlatformInfoBit::ALL.into_iter().zip([0x02, 0x04, 0x08, 0x10, 0x20]) {
+        assert!(appraise(mask, [bit].into()).is_ok(), "{bit}");
+        let refusal = SnpRefusal::PlatformInfo { expected: bit, found: (!mask).into() };
+        assert_eq!(appraise(!mask, [bit].into()), Err(Refusal::Snp(refusal)), "{bit}");
+    }
+    assert!(appraise(0, [].into()).is_ok());
+    assert!(appraise(0xff, PlatformInfoBit::ALL.into()).is_ok());
 }
 
 #[test]

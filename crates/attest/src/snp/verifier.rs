@@ -75,8 +75,13 @@ impl SnpVerifier {
         let vcek = chain::verify(&self.root, certificates, now)?;
         check_signer(report, &vcek)?;
         let Vcek { product, root_key, valid_until, has_revocations, .. } = vcek;
-        let platform =
-            SnpPlatform { product, tcbs: report.tcbs(product), vmpl: report.vmpl(), has_revocations };
+        let platform = SnpPlatform {
+            product,
+            tcbs: report.tcbs(product),
+            vmpl: report.vmpl(),
+            platform_info: report.platform_info(),
+            has_revocations,
+        };
         let id = PlatformId::of_chip(&report.chip_id());
         Ok(Verified {
             claims: report.claims().clone(),

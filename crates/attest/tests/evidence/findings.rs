@@ -19,7 +19,12 @@ const NOW: Duration = Duration::from_secs(1_751_328_000);
 fn lenient() -> Policy {
     let floor = SnpTcb { fmc: 0, bootloader: 3, tee: 0, snp: 8, microcode: 0x73 };
     let floors = TcbFloors { milan: Some(floor), ..TcbFloors::default() };
-    let snp = SnpPolicy { smt: true, revocations_required: false, ..SnpPolicy::for_firmware(floors) };
+    let snp = SnpPolicy {
+        smt: true,
+        platform_info_required: [].into(),
+        revocations_required: false,
+        ..SnpPolicy::for_firmware(floors)
+    };
     Policy { tees: [Tee::Tdx, Tee::Snp].into(), snp: Some(snp), ..Policy::for_images(Allowed::default()) }
 }
 

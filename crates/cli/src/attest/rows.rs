@@ -1,8 +1,8 @@
 //! Evidence as rows: a name and a value each, for people or as members of a JSON object.
 
 use ::attest::{
-    Appraised, Certificate, ChipId, Claims, Firmware, GuestPolicy, Hex, Measurements, Quote, SnpReport,
-    SnpTcbs, event_log,
+    Appraised, Certificate, ChipId, Claims, Firmware, GuestPolicy, Hex, Measurements, PlatformInfoBit, Quote,
+    SnpReport, SnpTcbs, event_log,
 };
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -38,9 +38,17 @@ pub(super) fn of_report(report: &SnpReport) -> Rows {
         ("smt", policy.has(GuestPolicy::SMT).into()),
         ("migration_agent", policy.has(GuestPolicy::MIGRATION_AGENT).into()),
         ("vmpl", report.vmpl().into()),
+        ("platform_info", platform_info(report.platform_info()).into()),
         ("chip_id", chip_id.to_string().into()),
     ]));
     found
+}
+
+/// All bits, and the names of those that policies can ask for.
+fn platform_info(bits: u64) -> String {
+    let names = PlatformInfoBit::ALL.into_iter().filter(|bit| bit.is_in(bits));
+    let names: Vec<_> = names.map(|bit| bit.to_string()).collect();
+    format!("{bits:#x} [{}]", names.join(", "))
 }
 
 fn of_claims(claims: &Claims) -> Rows {

@@ -74,6 +74,7 @@ fn policy() -> Policy {
     let milan = Some(SnpTcb { fmc: 0, bootloader: 3, tee: 0, snp: 8, microcode: 115 });
     let snp = SnpPolicy {
         smt: true,
+        platform_info_required: [].into(),
         revocations_required: false,
         ..SnpPolicy::for_firmware(TcbFloors { milan, ..TcbFloors::default() })
     };

@@ -86,6 +86,8 @@ impl Vendor {
         for at in [0x38, 0x180, 0x1e0, 0x1f0] {
             bytes[at..at + 8].copy_from_slice(&TCB);
         }
+        // The machine was looked at for memory at two addresses.
+        bytes[0x40] = 1 << 5;
         bytes[0x50..0x90].fill(0xda);
         bytes[0x90..0xc0].fill(0x3e);
         bytes[0x188..0x18b].copy_from_slice(&[0x19, 0x11, 1]);
