@@ -90,6 +90,28 @@ impl<T: Ord> Default for Allowed<T> {
     }
 }
 
+/// In an error, what is accepted.
+impl<T: Ord + fmt::Display> fmt::Display for Allowed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any(Any::Any) => f.write_str("any"),
+            Self::Only(values) => f.write_str(&one_of(values)),
+        }
+    }
+}
+
+/// A list in an error: all of it, if it is short.
+pub(crate) fn one_of(values: impl IntoIterator<Item = impl fmt::Display>) -> String {
+    const SHOWN_MAX: usize = 8;
+    let mut values = values.into_iter();
+    let mut shown: Vec<_> = values.by_ref().take(SHOWN_MAX).map(|value| value.to_string()).collect();
+    let others = values.count();
+    if others > 0 {
+        shown.push(format!("{others} more"));
+    }
+    format!("one of [{}]", shown.join(", "))
+}
+
 /// What the vendor says of a platform's firmware and microcode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum TcbStatus {
@@ -215,6 +237,15 @@ mod tests {
         let most = read(&most).unwrap();
         assert!(most.images.allows(&image.parse().unwrap()));
         assert_eq!((most.tees.len(), most.statuses.len(), most.evaluation_number_min), (2, 2, 17));
+    }
+
+    #[test]
+    fn an_error_says_what_is_accepted_and_not_a_whole_list() {
+        assert_eq!(Allowed::<u8>::default().to_string(), "any");
+        assert_eq!(Allowed::<u8>::only([]).to_string(), "one of []");
+        assert_eq!(Allowed::only([2, 1]).to_string(), "one of [1, 2]");
+        assert_eq!(Allowed::only(1..=8).to_string(), "one of [1, 2, 3, 4, 5, 6, 7, 8]");
+        assert_eq!(Allowed::only(1..=100).to_string(), "one of [1, 2, 3, 4, 5, 6, 7, 8, 92 more]");
     }
 
     #[test]

@@ -214,7 +214,10 @@ fn key(key: &SubjectPublicKeyInfo<'_>) -> Result<Vec<u8>, SnpRefusal> {
     let curve = key.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
     let is_p384 = key.algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY && curve == Some(OID_NIST_EC_P384);
     if !is_p384 {
-        return Err(SnpRefusal::Key);
+        let curve = curve.map_or_else(|| "no curve".to_owned(), |curve| curve.to_id_string());
+        return Err(SnpRefusal::Key {
+            found: format!("{} on {curve}", key.algorithm.algorithm.to_id_string()),
+        });
     }
     Ok(key.subject_public_key.data.to_vec())
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::report::GuestPolicy;
 use super::{PlatformInfoBit, SnpPlatform, SnpProduct, SnpRefusal, SnpTcb, SnpTcbs};
 use crate::measurements::{Hex, Measurements, Register};
-use crate::policy::Allowed;
+use crate::policy::{Allowed, one_of};
 use crate::quote::Claims;
 
 /// What is accepted of SEV-SNP guests.
@@ -133,12 +133,13 @@ impl SnpPolicy {
             return Err(SnpRefusal::Smt { bits });
         }
         if !self.vmpls.iter().any(|level| u32::from(*level) == platform.vmpl) {
-            return Err(SnpRefusal::Vmpl { found: platform.vmpl });
+            let expected = one_of(self.vmpls.iter().copied().map(u32::from));
+            return Err(SnpRefusal::Vmpl { expected, found: platform.vmpl });
         }
         if let Measurements::Snp(guest) = &claims.measurements {
             let found = Hex::new(guest.measurement);
             if !self.measurements.allows(&found) {
-                return Err(SnpRefusal::Measurement { found });
+                return Err(SnpRefusal::Measurement { expected: self.measurements.to_string(), found });
             }
         }
         let SnpPlatform { product, tcbs: SnpTcbs { reported, current, committed, launch }, .. } = *platform;

@@ -33,13 +33,13 @@ impl fmt::Display for SnpCertificate {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SnpRefusal {
     /// Not X.509.
-    #[error("the {which} cannot be read as X.509 in DER")]
+    #[error("the {which} cannot be read as X.509 in DER: fetch it anew from AMD's key service (KDS)")]
     Malformed {
         /// Which one.
         which: SnpCertificate,
     },
     /// A critical extension that nobody here knows.
-    #[error("the {which} has the unknown critical extension {oid}")]
+    #[error("the {which} has the unknown critical extension {oid}: a newer program may know it")]
     CriticalExtension {
         /// Which one.
         which: SnpCertificate,
@@ -55,16 +55,26 @@ pub enum SnpRefusal {
         oid: &'static str,
     },
     /// A processor of a kind that has no root here.
-    #[error("the processor's certificate (VCEK) is for {found:?}, and Milan, Genoa and Turin are known")]
+    #[error(
+        "the processor's certificate (VCEK) is for {found:?}, and Milan, Genoa and Turin are known: a newer program may know it"
+    )]
     Product {
         /// What it says.
         found: String,
     },
     /// Another key than processors have.
-    #[error("the processor's certificate (VCEK) is for no ECDSA key on P-384")]
-    Key,
+    #[error(
+        "the processor's certificate (VCEK) is for a key of kind {found}, and must be for ECDSA on P-384 (1.2.840.10045.2.1 on 1.3.132.0.34): \
+         fetch it anew from AMD's key service (KDS)"
+    )]
+    Key {
+        /// Dotted forms of algorithm and curve.
+        found: String,
+    },
     /// Somebody else signed it.
-    #[error("the {which} is not signed by the {issuer} of {product} that is trusted here")]
+    #[error(
+        "the {which} is not signed by the {issuer} of {product} that is trusted here: fetch both anew from AMD's key service (KDS)"
+    )]
     Signature {
         /// What is signed.
         which: SnpCertificate,
@@ -98,7 +108,10 @@ pub enum SnpRefusal {
         now: i64,
     },
     /// The root took the intermediate certificate back.
-    #[error("AMD has revoked the intermediate certificate (ASK) with serial number {serial}")]
+    #[error(
+        "AMD has revoked the intermediate certificate (ASK) with serial number {serial}: fetch the one that took its place, and the \
+         processor's certificate (VCEK) under it"
+    )]
     Revoked {
         /// Hexadecimal, with colons.
         serial: String,
@@ -117,10 +130,15 @@ pub enum SnpRefusal {
         found: u32,
     },
     /// The host hides which processor it is.
-    #[error("the report names no processor: its host masks the chip id, and must not")]
+    #[error(
+        "the report names no processor: have its host set MASK_CHIP_ID to 0 (SNP_CONFIG), since the key that signed it is found by that name"
+    )]
     ChipMasked,
     /// Report and certificate are of different processors.
-    #[error("the report is of processor {report}, its certificate (VCEK) of {certificate}")]
+    #[error(
+        "the report is of processor {report}, its certificate (VCEK) of {certificate}: fetch that of the report's processor from AMD's \
+         key service (KDS)"
+    )]
     Chip {
         /// What the report says.
         report: Box<ChipId>,
@@ -129,14 +147,22 @@ pub enum SnpRefusal {
     },
     /// Report and certificate are of different products.
     #[error(
-        "the report is of a processor that is no {certificate}, and its certificate (VCEK) of a {certificate}"
+        "the report is of a processor of family {family:#x}, model {model:#x}, which is no {certificate}, and its certificate (VCEK) of a \
+         {certificate}: fetch that of the report's processor from AMD's key service (KDS)"
     )]
     OtherProduct {
+        /// The processor's family, as the report has it.
+        family: u8,
+        /// The processor's model.
+        model: u8,
         /// What the certificate says.
         certificate: SnpProduct,
     },
     /// Report and certificate are of different firmware.
-    #[error("the report says firmware {report}, its certificate (VCEK) was made for {certificate}")]
+    #[error(
+        "the report says firmware {report}, its certificate (VCEK) was made for {certificate}: fetch that of the report's firmware from \
+         AMD's key service (KDS)"
+    )]
     OtherTcb {
         /// What the report says.
         report: SnpTcb,
@@ -144,7 +170,9 @@ pub enum SnpRefusal {
         certificate: SnpTcb,
     },
     /// The processor did not sign it.
-    #[error("the report's signature is not by the key of its certificate (VCEK)")]
+    #[error(
+        "the report's signature is not by the key of its certificate (VCEK): it was changed, or made by somebody else; ask for a new one"
+    )]
     ReportSignature,
     /// A policy that names SNP guests and does not say what they must be like.
     #[error(
@@ -206,15 +234,21 @@ pub enum SnpRefusal {
     },
     /// Asked for by software with other rights in the guest.
     #[error(
-        "the report was asked for at privilege level (VMPL) {found}, which is not among those of the policy: snp.vmpls"
+        "the report was asked for at privilege level (VMPL) {found}, and the policy accepts {expected} (snp.vmpls): ask for it at such a level"
     )]
     Vmpl {
+        /// What is accepted.
+        expected: String,
         /// The level.
         found: u32,
     },
     /// A launch that nobody allowed.
-    #[error("measurement {found} is not among those of the policy: snp.measurements")]
+    #[error(
+        "the launch measured {found}, and the policy accepts {expected} (snp.measurements): start the image that is accepted"
+    )]
     Measurement {
+        /// What is accepted.
+        expected: String,
         /// What was measured.
         found: Register,
     },

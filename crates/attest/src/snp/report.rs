@@ -149,9 +149,14 @@ impl SnpReport {
         self.number(0x48) >> 2 & 7
     }
 
-    /// Whether it can be of a `product`, by the processor's family and model, which reports have from version 3 on.
+    /// The processor's family and model, which reports have from version 3 on.
+    pub(super) fn family_and_model(&self) -> [u8; 2] {
+        self.field(0x188)
+    }
+
+    /// Whether it can be of a `product`, by those.
     pub(super) fn can_be_of(&self, product: SnpProduct) -> bool {
-        let [family, model] = self.field(0x188);
+        let [family, model] = self.family_and_model();
         self.version() < 3
             || match product {
                 SnpProduct::Milan => family == 0x19 && matches!(model, 0x00..=0x0f),

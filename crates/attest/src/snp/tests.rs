@@ -234,7 +234,9 @@ fn each_line_of_a_policy_refuses_and_accepts() {
         (with(&|policy| policy.platforms = Allowed::only([PlatformId::new([0; 16])])), "platforms"),
         (with(&|policy| policy.snp = None), "[snp]"),
         (snp(&|snp| snp.measurements = Allowed::only([none])), "snp.measurements"),
+        (snp(&|snp| snp.measurements = Allowed::only([none])), "accepts one of [000000"),
         (snp(&|snp| snp.vmpls = [Vmpl::ALL[1]].into()), "snp.vmpls"),
+        (snp(&|snp| snp.vmpls = Vmpl::ALL[1..].iter().copied().collect()), "accepts one of [1, 2, 3]"),
         (snp(&|snp| snp.smt = false), "snp.smt"),
         (snp(&|snp| snp.platform_info_required = alias_check.clone()), "alias_check_complete (bit 5"),
         (snp(&|snp| snp.revocations_required = true), "snp.revocations_required"),
@@ -341,8 +343,9 @@ fn what_a_host_may_do_to_a_guest_decides() {
     assert_eq!(snp(&|bytes| bytes[0x0a] |= 4), SnpRefusal::MigrationAgent { bits: 0x0006_0000 });
     assert_eq!(snp(&|bytes| bytes[0x0b] |= 4), SnpRefusal::UnknownPolicy { bits: 0x0400_0000 });
     assert_eq!(snp(&|bytes| bytes[0x0f] |= 0x80), SnpRefusal::UnknownPolicy { bits: 1 << 63 });
-    assert_eq!(snp(&|bytes| bytes[0x30] = 1), SnpRefusal::Vmpl { found: 1 });
-    assert_eq!(snp(&|bytes| bytes[0x30..0x34].fill(0xff)), SnpRefusal::Vmpl { found: u32::MAX });
+    let vmpl = |found| SnpRefusal::Vmpl { expected: "one of [0]".to_owned(), found };
+    assert_eq!(snp(&|bytes| bytes[0x30] = 1), vmpl(1));
+    assert_eq!(snp(&|bytes| bytes[0x30..0x34].fill(0xff)), vmpl(u32::MAX));
 }
 
 #[test]
@@ -352,7 +355,10 @@ fn a_report_is_of_the_processor_and_firmware_of_its_certificate() {
     };
     assert_eq!(snp(&|bytes| bytes[0x1a0..0x1e0].fill(0)), SnpRefusal::ChipMasked);
     assert!(matches!(snp(&|bytes| bytes[0x1a0] = 0), SnpRefusal::Chip { .. }));
-    assert_eq!(snp(&|bytes| bytes[0x189] = 1), SnpRefusal::OtherProduct { certificate: SnpProduct::Genoa });
+    assert_eq!(
+        snp(&|bytes| bytes[0x189] = 1),
+        SnpRefusal::OtherProduct { family: 0x19, model: 1, certificate: SnpProduct::Genoa }
+    );
     assert_eq!(snp(&|bytes| bytes[0x48] = 1 << 2), SnpRefusal::SigningKey { found: 1 });
     assert_eq!(snp(&|bytes| bytes[0x48] = 7 << 2), SnpRefusal::SigningKey { found: 7 });
     // Higher than what the key was made for is refused as lower is: the number must be the signer's.

@@ -107,7 +107,8 @@ fn check_signer(report: &SnpReport, vcek: &Vcek) -> Result<(), SnpRefusal> {
         return Err(SnpRefusal::Chip { report, certificate });
     }
     if !report.can_be_of(vcek.product) {
-        return Err(SnpRefusal::OtherProduct { certificate: vcek.product });
+        let [family, model] = report.family_and_model();
+        return Err(SnpRefusal::OtherProduct { family, model, certificate: vcek.product });
     }
     let reported = report.tcbs(vcek.product).reported;
     if reported != vcek.tcb {
