@@ -27,6 +27,10 @@ pub struct GpuPolicy {
     /// For how long a verdict holds in seconds: since a token was issued, or a report was verified. Default: 3600.
     #[serde(default = "hour")]
     pub age_max_s: u32,
+    /// Whether GPUs are accepted whose reports say that links between GPUs are not encrypted (protected PCIe). Default: no. Tokens do
+    /// not say it, nor do drivers without that mode.
+    #[serde(default)]
+    pub protected_pcie: bool,
     /// What reports may have measured. Default: no report is accepted. Tokens have been compared by the service.
     #[serde(default = "none")]
     pub golden: Allowed<GoldenMeasurements>,
@@ -162,6 +166,7 @@ impl GpuPolicy {
             vbioses: GpuVersions::Any(Any::Any),
             gpus_min: one(),
             age_max_s: hour(),
+            protected_pcie: true,
             golden: Allowed::default(),
         }
     }
@@ -179,6 +184,9 @@ impl GpuPolicy {
         if !self.vbioses.allows(&gpu.vbios) {
             let (expected, found) = (self.vbioses.to_string(), gpu.vbios.clone());
             return Err(GpuRefusal::Vbios { name: name(), expected, found });
+        }
+        if gpu.protected_pcie == Some(true) && !self.protected_pcie {
+            return Err(GpuRefusal::ProtectedPcie { name: name() });
         }
         match &gpu.measurements {
             Some(measured) => self.compare(gpu, measured),

@@ -196,6 +196,14 @@ pub enum GpuRefusal {
         /// Its version.
         found: GpuVersion,
     },
+    /// What goes from GPU to GPU can be read on the way.
+    #[error(
+        "{name} is in protected PCIe mode, in which links between GPUs are not encrypted: turn that mode off, or set nvidia.protected_pcie"
+    )]
+    ProtectedPcie {
+        /// Which GPU.
+        name: String,
+    },
     /// Not X.509.
     #[error(
         "certificate {at} of the GPU (0: of the report's key) cannot be read as X.509 in DER, or says no name"

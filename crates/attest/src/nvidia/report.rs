@@ -163,7 +163,8 @@ impl GpuReport {
         self.firmware_id
     }
 
-    /// Whether links between GPUs are protected by trust in the board alone (protected PCIe). `None` if it does not say.
+    /// Whether links between GPUs are not encrypted (protected PCIe): the board and what is on it is trusted with them. `None` if it does
+    /// not say, as drivers without that mode do.
     #[must_use]
     pub const fn protected_pcie(&self) -> Option<bool> {
         self.protected_pcie

@@ -72,6 +72,7 @@ fn recorded_evidence_is_genuine() {
         model: "GH100 A01 GSP BROM".to_owned(),
         driver: version("550.90.07"),
         vbios: version("96.00.9F.00.01"),
+        protected_pcie: None,
         measurements: None,
     };
     assert_eq!(token.gpus(), [gpu]);
@@ -83,14 +84,14 @@ fn recorded_evidence_is_genuine() {
     let [gpu] = hopper.gpus() else { panic!("{hopper:?}") };
     assert_eq!((gpu.model.as_str(), &gpu.driver), ("GH100 A01 GSP BROM", &version("580.159.03")));
     assert_eq!(gpu.vbios, version("96.00.74.00.20"));
-    assert_eq!(gpu.measurements.as_ref().unwrap().len(), 64);
+    assert_eq!((gpu.measurements.as_ref().unwrap().len(), gpu.protected_pcie), (64, Some(false)));
     assert_eq!((hopper.form(), hopper.is_simulated()), (GpuForm::Report, false));
     assert_eq!(hopper.valid_until(), JULY_2026 + Duration::from_hours(1));
 
     let blackwell = appraise(&report(BLACKWELL, BLACKWELL_PEM), nonce(), JULY_2026);
     let [gpu] = blackwell.gpus() else { panic!("{blackwell:?}") };
     assert_eq!((gpu.model.as_str(), &gpu.driver), ("GB100 A01 GSP BROM", &version("575.32")));
-    assert_eq!(gpu.vbios, version("97.00.88.00.0F"));
+    assert_eq!((&gpu.vbios, gpu.protected_pcie), (&version("97.00.88.00.0F"), None));
 }
 
 #[test]

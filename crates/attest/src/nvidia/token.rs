@@ -299,6 +299,7 @@ impl<'a> Claims<'a> {
             model: self.text("hwmodel")?.to_owned(),
             driver: self.version("x-nvidia-gpu-driver-version")?,
             vbios: self.version("x-nvidia-gpu-vbios-version")?,
+            protected_pcie: None,
             measurements: None,
         })
     }

@@ -43,6 +43,8 @@ pub struct Gpu {
     pub driver: GpuVersion,
     /// Version of the VBIOS.
     pub vbios: GpuVersion,
+    /// Whether links between GPUs are not encrypted (protected PCIe). `None` if nothing says it: no token does.
+    pub protected_pcie: Option<bool>,
     /// What it measured, by index. `None` if the service has compared it.
     pub measurements: Option<BTreeMap<u8, Register>>,
 }
@@ -197,6 +199,7 @@ impl GpuVerifier {
             model: device.model,
             driver: report.driver().clone(),
             vbios: report.vbios().clone(),
+            protected_pcie: report.protected_pcie(),
             measurements: Some(report.measurements().clone()),
         };
         Ok((gpu, valid_until))

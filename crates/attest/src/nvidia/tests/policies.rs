@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::reports::YEAR_2026;
+use super::vendor::VENDOR;
 use super::*;
 use crate::measurements::{Hex, Register};
 
@@ -82,6 +84,24 @@ fn a_policy_is_data_and_each_of_its_lines_decides() {
 }
 
 #[test]
+fn links_that_are_not_encrypted_are_accepted_if_the_policy_says_so() {
+    let appraise = |says: Option<u8>, protected_pcie| {
+        let evidence = VENDOR.evidence(|parts| {
+            parts.fields.retain(|(kind, _value)| *kind != 21);
+            parts.fields.extend(says.map(|says| (21, vec![says])));
+        });
+        let policy = super::policy(GpuPolicy { protected_pcie, ..any() });
+        VENDOR.verifier().appraise(&evidence, &nonce(), &policy, YEAR_2026)
+    };
+    for (says, found) in [(None, None), (Some(0x55), Some(false)), (Some(0xaa), Some(true))] {
+        assert_eq!(appraise(says, true).unwrap().gpus()[0].protected_pcie, found);
+    }
+    assert!(appraise(None, false).is_ok() && appraise(Some(0x55), false).is_ok());
+    let refused = GpuRefusal::ProtectedPcie { name: "GPU-0".to_owned() };
+    assert_eq!(appraise(Some(0xaa), false), Err(refused));
+}
+
+#[test]
 fn tokens_age() {
     let with = |age_max_s, now| {
         let mut policy = any();
@@ -104,7 +124,8 @@ fn a_policy_says_what_it_must_and_knows_no_other_keys() {
     let least = "forms = [\"token\"]\nmodels = \"any\"\ndrivers = \"any\"\nvbioses = \"any\"";
     let read = |table: &str| toml::from_str::<Policy>(&format!("images = \"any\"\n[nvidia]\n{table}"));
     let policy = read(least).unwrap().nvidia.unwrap();
-    assert_eq!(policy, GpuPolicy { golden: Allowed::only([]), ..GpuPolicy::for_any([GpuForm::Token]) });
+    let any = GpuPolicy::for_any([GpuForm::Token]);
+    assert_eq!(policy, GpuPolicy { protected_pcie: false, golden: Allowed::only([]), ..any });
     for missing in least.lines() {
         assert!(read(&least.replace(missing, "")).is_err(), "{missing}");
     }

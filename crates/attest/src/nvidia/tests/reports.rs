@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::vendor::{FIRMWARE, Parts, VENDOR, tcb_info};
 use super::*;
 
-const YEAR_2026: Duration = Duration::from_secs(1_780_000_000);
+pub(super) const YEAR_2026: Duration = Duration::from_secs(1_780_000_000);
 
 fn refusal(evidence: &GpuEvidence) -> GpuRefusal {
     VENDOR.verifier().appraise(evidence, &nonce(), &policy(any()), YEAR_2026).unwrap_err()
