@@ -25,6 +25,8 @@ pub(super) struct Device {
     pub(super) firmware_id: Register,
     /// A point on P-384, uncompressed.
     pub(super) key: Vec<u8>,
+    /// The GPU's own key, which signs those of its reports: the same under each firmware.
+    pub(super) own_key: Vec<u8>,
 }
 
 impl<'a> Chain<'a> {
@@ -46,6 +48,7 @@ impl<'a> Chain<'a> {
             model: model(gpu)?,
             firmware_id: firmware_id(leaf)?,
             key: point(0, leaf.public_key())?.to_vec(),
+            own_key: point(1, gpu.public_key())?.to_vec(),
         };
         Ok((Self(chain), device))
     }

@@ -160,13 +160,18 @@ impl GpuToken {
         let (mut issued, mut expires) = overall.verify(nonce, now)?;
         overall.expect("x-nvidia-ver", &VERSION.into())?;
         overall.expect("x-nvidia-overall-att-result", &true.into())?;
-        let mut gpus = Vec::new();
+        let (mut gpus, mut devices) = (Vec::new(), BTreeSet::new());
         for (name, token) in self.matched(&overall)? {
             token.verify(name, keys)?;
             let claims = Claims { name, members: &token.claims };
             let (its_issued, its_expires) = claims.verify(nonce, now)?;
             (issued, expires) = (issued.min(its_issued), expires.min(its_expires));
-            gpus.push(claims.gpu()?);
+            let gpu = claims.gpu()?;
+            // Tokens name a GPU by nothing that outlasts its firmware.
+            if !devices.insert(gpu.device.clone()) {
+                return Err(GpuRefusal::Twice { device: gpu.device });
+            }
+            gpus.push(gpu);
         }
         Ok((gpus, issued, expires))
     }
@@ -303,10 +308,4 @@ impl<'a> Claims<'a> {
             measurements: None,
         })
     }
-}
-
-/// The first device that is there twice: one GPU shown as two.
-pub(super) fn twin(gpus: &[Gpu]) -> Option<&str> {
-    let mut seen = BTreeSet::new();
-    gpus.iter().map(|gpu| gpu.device.as_str()).find(|device| !seen.insert(*device))
 }

@@ -1,6 +1,6 @@
 //! Whether NVIDIA vouches for what evidence says of GPUs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -35,7 +35,8 @@ pub struct GpuVerifier {
 pub struct Gpu {
     /// What it is called in the evidence, such as `GPU-0`.
     pub name: String,
-    /// Its number at NVIDIA, in decimal.
+    /// The serial number of its report key's certificate in decimal, by which NVIDIA's service calls it too. Under another firmware it has
+    /// another.
     pub device: String,
     /// Its model, as its certificate names it.
     pub model: String,
@@ -149,23 +150,25 @@ impl GpuVerifier {
             }
             GpuEvidence::Reports(reports) => {
                 let mut valid_until = Duration::MAX;
-                let mut gpus = Vec::new();
+                let (mut gpus, mut own_keys) = (Vec::new(), BTreeSet::new());
                 for (at, (report, certificates)) in reports.iter().enumerate() {
-                    let (gpu, until) =
+                    let (gpu, own_key, until) =
                         self.verify_report(format!("GPU-{at}"), report, certificates, nonce, now)?;
                     valid_until = valid_until.min(until);
+                    // Not by its number, which is the report key's: one GPU has others under other firmware.
+                    if !own_keys.insert(own_key) {
+                        return Err(GpuRefusal::Twice { device: gpu.device });
+                    }
                     gpus.push(gpu);
                 }
                 (gpus, GpuForm::Report, now, valid_until)
             }
         };
-        if let Some(device) = token::twin(&gpus) {
-            return Err(GpuRefusal::Twice { device: device.to_owned() });
-        }
         Ok(GpuVerified { gpus, form, verified, valid_until, is_simulated })
     }
 
-    /// Verifies what one GPU signed: nonce, certificates up to the root, signature, and that report and key are of one firmware.
+    /// Verifies what one GPU signed: nonce, certificates up to the root, signature, and that report and key are of one firmware. The GPU,
+    /// its own key, until when its certificates hold.
     fn verify_report(
         &self,
         name: String,
@@ -173,7 +176,7 @@ impl GpuVerifier {
         certificates: &GpuCertificates,
         nonce: &GpuNonce,
         now: Duration,
-    ) -> Result<(Gpu, Duration), GpuRefusal> {
+    ) -> Result<(Gpu, Vec<u8>, Duration), GpuRefusal> {
         if report.nonce() != *nonce {
             return Err(GpuRefusal::Nonce { name, expected: *nonce, found: report.nonce() });
         }
@@ -202,7 +205,7 @@ impl GpuVerifier {
             protected_pcie: report.protected_pcie(),
             measurements: Some(report.measurements().clone()),
         };
-        Ok((gpu, valid_until))
+        Ok((gpu, device.own_key, valid_until))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reports: whatever is not exactly what the GPU signed, under NVIDIA's root, is refused.
 
-use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyUsagePurpose, SerialNumber};
 use time::OffsetDateTime;
 
 use super::vendor::{FIRMWARE, Parts, VENDOR, tcb_info};
@@ -133,6 +133,26 @@ fn simulated_reports_are_accepted_as_recorded_ones_are() {
     assert_eq!(appraised.gpus()[0].device, "260");
     let refused = nvidia().appraise(&evidence, &nonce(), &policy(any()), YEAR_2026).unwrap_err();
     assert_eq!(refused, GpuRefusal::CertificateSignature { at: 3, is_by_root: true });
+}
+
+#[test]
+fn one_gpu_under_two_firmwares_is_one() {
+    let numbered = |serial| {
+        VENDOR.certificates(move |which, params| {
+            if which == 4 {
+                params.serial_number = Some(SerialNumber::from(vec![serial]));
+            }
+        })
+    };
+    let report = || VENDOR.report(|_parts| {});
+    let verify = |reports| VENDOR.verifier().verify(&GpuEvidence::Reports(reports), &nonce(), YEAR_2026);
+    let twice = verify(vec![(report(), numbered(1)), (report(), numbered(2))]);
+    assert_eq!(twice, Err(GpuRefusal::Twice { device: "2".to_owned() }));
+    // Two GPUs are two, though their numbers be one.
+    let other = VENDOR.with_other_gpu();
+    let others = (other.report(|_parts| {}), other.certificates(|_which, _params| {}));
+    let two = verify(vec![(report(), VENDOR.certificates(|_which, _params| {})), others]).unwrap();
+    assert_eq!(two.gpus().len(), 2);
 }
 
 #[test]

@@ -59,6 +59,16 @@ pub(super) fn tcb_info(member: &[u8], firmware: &[u8]) -> CustomExtension {
 }
 
 impl Vendor {
+    /// The same vendor with another GPU.
+    pub(super) fn with_other_gpu(&self) -> Self {
+        let old = |at: usize| KeyPair::try_from(self.keys[at].serialized_der()).unwrap();
+        let new = || KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
+        Self {
+            keys: [old(0), old(1), old(2), new(), new()],
+            service: EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap(),
+        }
+    }
+
     /// Trusts it.
     pub(super) fn verifier(&self) -> GpuVerifier {
         let root = certificate(0).self_signed(&self.keys[0]).unwrap();
