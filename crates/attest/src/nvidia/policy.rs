@@ -9,7 +9,8 @@ use super::{Gpu, GpuRefusal, GpuVersion};
 use crate::measurements::Register;
 use crate::policy::{Allowed, Any};
 
-/// What is accepted of GPUs. What shows debugging is never accepted.
+/// What is accepted of GPUs. A token that shows debugging is never accepted. A report shows it in its measurements alone: whether it is
+/// accepted is up to `golden`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GpuPolicy {

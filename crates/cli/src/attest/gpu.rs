@@ -1,7 +1,8 @@
 //! Evidence of GPUs, for people who look at it.
 
 use ::attest::{
-    GpuAppraised, GpuCertificates, GpuEvidence, GpuKeys, GpuReport, GpuRoot, GpuToken, GpuVerifier,
+    Allowed, GpuAppraised, GpuCertificates, GpuEvidence, GpuForm, GpuKeys, GpuReport, GpuRoot, GpuToken,
+    GpuVerifier, Policy,
 };
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -46,13 +47,36 @@ impl Inspect {
         let nonce = self.nonce.or_else(|| evidence.nonce());
         let nonce = nonce.context("the evidence has no nonce of 64 hexadecimal digits")?;
         let verifier = GpuVerifier::new(GpuRoot::Nvidia, keys);
-        let outcome = verifier.appraise(evidence, &nonce, &self.policy()?, self.now());
+        let policy = self.policy()?;
+        let outcome = verifier.appraise(evidence, &nonce, &policy, self.now());
         match &outcome {
-            Ok(appraised) => found.extend(of_appraised(appraised)?),
+            Ok(appraised) => {
+                found.extend(of_appraised(appraised)?);
+                found.extend(self.not_looked_at(&policy, appraised.form()));
+            }
             Err(refusal) => found.push(("verdict".to_owned(), format!("refused: {refusal}").into())),
         }
         outcome?;
         Ok(())
+    }
+}
+
+impl Inspect {
+    /// What a verdict does not rest on.
+    fn not_looked_at(&self, policy: &Policy, form: GpuForm) -> Rows {
+        let is_golden = policy.nvidia.as_ref().is_some_and(|gpus| matches!(gpus.golden, Allowed::Only(_)));
+        let measurements = match form {
+            GpuForm::Token => "compared by NVIDIA's service",
+            GpuForm::Report if is_golden => "compared",
+            GpuForm::Report => "not compared (nvidia.golden): a GPU in developer mode is accepted as well",
+        };
+        let freshness = match self.nonce {
+            Some(_) => "answers the --nonce",
+            None => "not checked: its nonce is its own word, without --nonce",
+        };
+        [("measurements", measurements), ("freshness", freshness)]
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .into()
     }
 }
 

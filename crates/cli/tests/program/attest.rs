@@ -78,6 +78,24 @@ fn evidence_of_gpus_is_shown_and_verified() {
         verdict["GPU-0"].as_str().unwrap().starts_with("GH100 A01 GSP BROM, driver 580.159.03"),
         "{verdict}"
     );
+    for (name, word) in [("measurements", "not compared"), ("freshness", "not checked")] {
+        assert!(verdict[name].as_str().unwrap().starts_with(word), "{verdict}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.toml");
+    let golden = format!(
+        "driver = \"580.159.03\"\nvbios = \"96.00.74.00.20\"\nmeasurements = {{ 2 = [{}] }}",
+        verdict["measurement2"]
+    );
+    let any = "forms = [\"report\"]\nmodels = \"any\"\ndrivers = \"any\"\nvbioses = \"any\"";
+    std::fs::write(&policy, format!("images = \"any\"\n[nvidia]\n{any}\n[[nvidia.golden]]\n{golden}"))
+        .unwrap();
+    let asked = ["--policy", policy.to_str().unwrap(), "--nonce", verdict["nonce"].as_str().unwrap()];
+    let (is_done, verdict, complaint) =
+        inspect(&[&[report.as_str(), "--collateral", &certificates], &at[..], &asked].concat());
+    let verdict: Value = serde_json::from_str(&verdict).unwrap();
+    assert!(is_done && verdict["measurements"] == "compared", "{verdict} {complaint}");
+    assert_eq!(verdict["freshness"], "answers the --nonce");
     let other = recorded("nvidia_blackwell.certificates.pem");
     let (is_done, _, complaint) = inspect(&[&[report.as_str(), "--collateral", &other], &at[..]].concat());
     assert!(!is_done && complaint.contains("another GPU's"), "{complaint}");
