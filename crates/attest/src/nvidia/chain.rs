@@ -64,7 +64,7 @@ impl<'a> Chain<'a> {
             let validity = certificate.validity();
             let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
             let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-            if !(from..=until).contains(&seconds) {
+            if !(from..until).contains(&seconds) {
                 return Err(GpuRefusal::CertificateTime { at, from, until, now: seconds });
             }
             valid_until = valid_until.min(until);

@@ -110,6 +110,15 @@ pub enum GpuRefusal {
         /// The time.
         now: Duration,
     },
+    /// What was verified holds no longer.
+    #[error("the evidence was verified with a token or certificates that lapsed at {}, it is {} (seconds since 1970): ask for it anew",
+        .until.as_secs(), .now.as_secs())]
+    Lapsed {
+        /// Until when it held, since 1970.
+        until: Duration,
+        /// The time.
+        now: Duration,
+    },
     /// Older than the policy wants it.
     #[error("the evidence was verified at {}, it is {} (seconds since 1970), and the policy accepts {age_max_s} s (nvidia.age_max_s): ask for it anew",
         .verified.as_secs(), .now.as_secs())]
@@ -244,14 +253,14 @@ pub enum GpuRefusal {
     },
     /// Outside its validity.
     #[error(
-        "certificate {at} of the GPU (0: of the report's key) is valid from {from} to {until}, it is {now} (seconds since 1970): compare the clocks, then ask NVIDIA"
+        "certificate {at} of the GPU (0: of the report's key) is valid from {from} until {until}, it is {now} (seconds since 1970): compare the clocks, then ask NVIDIA"
     )]
     CertificateTime {
         /// Which one.
         at: usize,
         /// First valid second.
         from: i64,
-        /// Last valid second.
+        /// First second that is refused, as it is of tokens and verdicts; X.509 would take that one still.
         until: i64,
         /// When it was checked.
         now: i64,

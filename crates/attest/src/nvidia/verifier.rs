@@ -73,7 +73,7 @@ impl GpuVerified {
         self.form
     }
 
-    /// Until when this holds, since 1970.
+    /// Until when this holds, since 1970: what is verified at that very second is refused.
     #[must_use]
     pub const fn valid_until(&self) -> Duration {
         self.valid_until
@@ -218,12 +218,15 @@ impl GpuPolicy {
         if !self.forms.contains(&verified.form) {
             return Err(GpuRefusal::Form { found: verified.form });
         }
-        let lapses = verified.verified.saturating_add(Duration::from_secs(self.age_max_s.into()));
-        verified.valid_until = verified.valid_until.min(lapses);
         if now >= verified.valid_until {
+            return Err(GpuRefusal::Lapsed { until: verified.valid_until, now });
+        }
+        let too_old = verified.verified.saturating_add(Duration::from_secs(self.age_max_s.into()));
+        if now >= too_old {
             let (verified, age_max_s) = (verified.verified, self.age_max_s);
             return Err(GpuRefusal::TooOld { verified, now, age_max_s });
         }
+        verified.valid_until = verified.valid_until.min(too_old);
         let (expected, found) = (self.gpus_min.max(1), verified.gpus.len());
         if found < expected {
             return Err(GpuRefusal::TooFew { expected, found });

@@ -221,6 +221,28 @@ fn each_certificate_is_for_one_use() {
 }
 
 #[test]
+fn certificates_and_what_was_verified_by_them_end_at_one_second() {
+    let until = Duration::from_secs(1_790_000_000);
+    let certificates = VENDOR.certificates(|which, params| {
+        if which == 2 {
+            params.not_after = OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap();
+        }
+    });
+    let evidence = GpuEvidence::Reports(vec![(VENDOR.report(|_parts| {}), certificates)]);
+    let last = until - Duration::from_secs(1);
+    let verified = VENDOR.verifier().verify(&evidence, &nonce(), last).unwrap();
+    assert_eq!(verified.valid_until(), until);
+    let late = VENDOR.verifier().verify(&evidence, &nonce(), until).unwrap_err();
+    assert!(matches!(late, GpuRefusal::CertificateTime { at: 2, until: 1_790_000_000, .. }), "{late:?}");
+    let patient = GpuPolicy { age_max_s: u32::MAX, ..any() };
+    assert_eq!(patient.appraise(verified.clone(), last).unwrap().valid_until(), until);
+    assert_eq!(patient.appraise(verified.clone(), until), Err(GpuRefusal::Lapsed { until, now: until }));
+    // What lapsed for both reasons is named by the one that no policy mends.
+    let late = GpuPolicy { age_max_s: 0, ..any() }.appraise(verified, until);
+    assert_eq!(late, Err(GpuRefusal::Lapsed { until, now: until }));
+}
+
+#[test]
 fn a_reports_key_is_of_the_firmware_that_the_report_names() {
     let of_leaf = |extensions: Vec<CustomExtension>| {
         of_certificates(move |which, params| {
