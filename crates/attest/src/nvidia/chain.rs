@@ -32,14 +32,10 @@ pub(super) struct Device {
 impl<'a> Chain<'a> {
     /// Reads certificates, and what they say of their GPU.
     pub(super) fn read(certificates: &'a GpuCertificates) -> Result<(Self, Device), GpuRefusal> {
-        let mut chain = Vec::new();
-        for (at, der) in certificates.0.iter().enumerate() {
-            let certificate = parse(at, der)?;
-            // A root that comes along is passed over: which one is trusted does not depend on the input.
-            if certificate.subject().as_raw() != certificate.issuer().as_raw() {
-                chain.push(certificate);
-            }
-        }
+        let parsed = certificates.0.iter().enumerate().map(|(at, der)| parse(at, der));
+        let mut chain = parsed.collect::<Result<Vec<_>, _>>()?;
+        // A root that comes along is passed over: which one is trusted does not depend on the input.
+        let _root = chain.pop_if(|last| last.subject().as_raw() == last.issuer().as_raw());
         let [leaf, gpu, ..] = chain.as_slice() else {
             return Err(GpuRefusal::NoDevice { found: chain.len() });
         };

@@ -92,6 +92,12 @@ fn certificates_come_in_their_order_and_lead_to_the_root() {
     };
     assert!(verify(&chain).is_ok() && verify(&chain[..4]).is_ok(), "with its root and without");
     assert_eq!(verify(&chain[..1]), Err(GpuRefusal::NoDevice { found: 1 }));
+    // A root is nowhere but at the end.
+    for at in 0..4 {
+        let mut chain = chain.clone();
+        chain.insert(at, chain[4].clone());
+        assert!(verify(&chain).is_err(), "root at {at}");
+    }
     for missing in 0..4 {
         let mut chain = chain.clone();
         chain.remove(missing);
