@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::NonZeroU8;
 
 use serde::{Deserialize, Serialize};
 
@@ -122,25 +123,41 @@ pub struct GoldenMeasurements {
 }
 
 /// The number of a measurement in a report, from 1: one more than in NVIDIA's manifests, which count from 0. As data it is a text, since
-/// it stands before a value.
+/// it stands before a value; each number has one, without zeros and signs before it, lest one line of a policy hide another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct MeasurementIndex(pub u8);
+pub struct MeasurementIndex(NonZeroU8);
+
+impl MeasurementIndex {
+    /// The one with this number.
+    #[must_use]
+    pub const fn new(number: NonZeroU8) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn get(self) -> u8 {
+        self.0.get()
+    }
+}
 
 impl TryFrom<String> for MeasurementIndex {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        match text.parse() {
-            Ok(index @ 1..) => Ok(Self(index)),
-            _ => Err("the index of a measurement is a number from 1 to 255".to_owned()),
+        match text.parse::<NonZeroU8>() {
+            Ok(number) if number.to_string() == text => Ok(Self(number)),
+            _ => Err(format!(
+                "the index of a measurement is a number from 1 to 255 as it is written, found {text:?}"
+            )),
         }
     }
 }
 
 impl From<MeasurementIndex> for String {
     fn from(index: MeasurementIndex) -> Self {
-        index.0.to_string()
+        index.get().to_string()
     }
 }
 
@@ -209,14 +226,14 @@ impl GpuPolicy {
                 continue;
             }
             let differs = one.measurements.iter().find(|(index, accepted)| {
-                measured.get(&index.0).is_none_or(|found| !accepted.contains(found))
+                measured.get(&index.get()).is_none_or(|found| !accepted.contains(found))
             });
             let Some((index, accepted)) = differs else { return Ok(()) };
             refusal = GpuRefusal::Measurement {
                 name: gpu.name.clone(),
-                index: index.0,
+                index: index.get(),
                 expected: accepted.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or "),
-                found: measured.get(&index.0).map_or_else(|| "nothing".to_owned(), ToString::to_string),
+                found: measured.get(&index.get()).map_or_else(|| "nothing".to_owned(), ToString::to_string),
             };
         }
         Err(refusal)

@@ -41,12 +41,13 @@ fn a_policy_is_data_and_each_of_its_lines_decides() {
         appraise(&policy, &evidence, JULY_2026)
     };
     assert!(with(&|_policy| {}).is_ok());
+    let measurement = |number: u8| MeasurementIndex::new(number.try_into().unwrap());
     let golden = |measurements: &[(u8, &[Register])]| GoldenMeasurements {
         driver: version("575.32"),
         vbios: version("97.00.88.00.0F"),
         measurements: measurements
             .iter()
-            .map(|(index, values)| (MeasurementIndex(*index), values.iter().copied().collect()))
+            .map(|(index, values)| (measurement(*index), values.iter().copied().collect()))
             .collect::<BTreeMap<_, _>>(),
     };
     let zeros: Register = Hex::new([0; 48]);
@@ -129,6 +130,8 @@ fn a_policy_says_what_it_must_and_knows_no_other_keys() {
     for missing in least.lines() {
         assert!(read(&least.replace(missing, "")).is_err(), "{missing}");
     }
+    let indices = "golden = [{ driver = \"1\", vbios = \"1\", measurements = { 1 = [], 255 = [] } }]";
+    assert!(read(&format!("{least}\n{indices}")).is_ok());
     for refused in [
         "debug = true",
         "gpus_min = -1",
@@ -137,6 +140,9 @@ fn a_policy_says_what_it_must_and_knows_no_other_keys() {
         "golden = [{ driver = \"1\", vbios = \"1\", measurements = {}, more = 1 }]",
         "golden = [{ driver = \"1\", vbios = \"1\", measurements = { 0 = [] } }]",
         "golden = [{ driver = \"1\", vbios = \"1\", measurements = { 256 = [] } }]",
+        "golden = [{ driver = \"1\", vbios = \"1\", measurements = { 01 = [] } }]",
+        "golden = [{ driver = \"1\", vbios = \"1\", measurements = { \"+1\" = [] } }]",
+        "golden = [{ driver = \"1\", vbios = \"1\", measurements = { \" 1\" = [] } }]",
         "golden = [{ driver = \"1\", vbios = \"1\", measurements = { 1 = [\"00\"] } }]",
     ] {
         assert!(read(&format!("{least}\n{refused}")).is_err(), "{refused}");
