@@ -14,7 +14,7 @@ use super::{
 use crate::measurements::Register;
 use crate::policy::Policy;
 
-/// Whose certificates GPUs have.
+/// Whose GPUs they are: who signs their certificates, and has a service that gives out tokens about them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GpuRoot {
     /// NVIDIA's.
@@ -79,7 +79,8 @@ impl GpuVerified {
         self.valid_until
     }
 
-    /// Whether the verifier trusts another root than NVIDIA's.
+    /// Whether whom the verifier trusts is a simulated vendor, by its root. Of a token too, which that root did not sign: whose keys those
+    /// of [`GpuVerifier::new`] are, nothing but who gave them says.
     #[must_use]
     pub const fn is_simulated(&self) -> bool {
         self.is_simulated
@@ -104,7 +105,8 @@ impl GpuVerifier {
     /// Where NVIDIA publishes its keys.
     pub const KEYS_URL: &str = "https://nras.attestation.nvidia.com/.well-known/jwks.json";
 
-    /// A verifier that trusts this root for reports, and these keys for tokens.
+    /// A verifier that trusts this root for reports, and for tokens these keys. Both have to be of one vendor: with [`GpuRoot::Nvidia`] go keys
+    /// that came from [`Self::KEYS_URL`], with another root that vendor's. Nobody signs sets of keys, so nothing here can see it.
     #[must_use]
     pub const fn new(root: GpuRoot, keys: GpuKeys) -> Self {
         Self { root, keys }
