@@ -13,12 +13,15 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use crate::collateral::{CollateralStore, StoreError};
+use crate::renewed::{RENEWED_AFTER, age};
 use crate::snp::{SnpStore, SnpStoreError};
 
 /// Verdicts that are remembered, about 2 KiB each.
 const VERDICTS_MAX: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
 /// Quotes that may wait in line to be verified, for each thread that verifies and each standing: about a second of work.
 const WAITING_MAX: usize = 512;
+/// For how many strangers a vendor is asked at the same time.
+const STRANGERS_FETCHES_MAX: usize = 2;
 
 /// What is known of whoever brings a quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,24 +45,68 @@ pub struct Appraiser {
 struct Shared {
     verifier: Verifier,
     collateral: CollateralStore,
-    verdicts: Mutex<LruCache<[u8; 32], Arc<Verified>>>,
+    verdicts: Mutex<LruCache<[u8; 32], Verdict>>,
     /// Threads that verify at the same time.
     pool: Arc<Semaphore>,
     known: Line,
     strangers: Line,
 }
 
+/// What was verified, and when, since 1970.
+#[derive(Clone, Debug)]
+struct Verdict {
+    verified: Arc<Verified>,
+    at: Duration,
+}
+
+impl Verdict {
+    /// Whether it rests on nothing that has lapsed, or that the vendor may have said anew.
+    fn holds(&self, now: Duration) -> bool {
+        now < self.verified.valid_until() && age(self.at, now).is_some_and(|age| age < RENEWED_AFTER)
+    }
+}
+
 /// Those of one standing who wait to be verified.
 #[derive(Debug)]
 struct Line {
     places: Semaphore,
-    /// How many of them may have a thread, or wait for collateral, at the same time.
-    share: Semaphore,
+    /// For how many of them a vendor is asked at the same time. Who has no thread yet waits for no vendor in the place of others.
+    fetches: Arc<Semaphore>,
+    /// How many of them may have a thread at the same time.
+    share: Arc<Semaphore>,
 }
 
 impl Line {
-    fn new(places: usize, share: usize) -> Self {
-        Self { places: Semaphore::new(places), share: Semaphore::new(share) }
+    fn new(places: usize, fetches: usize, share: usize) -> Self {
+        Self {
+            places: Semaphore::new(places),
+            fetches: Arc::new(Semaphore::new(fetches)),
+            share: Arc::new(Semaphore::new(share)),
+        }
+    }
+
+    /// Asks a vendor when it is this one's turn. It is asked to the end even if nobody waits for it any longer: whoever hangs up
+    /// leaves no failure behind.
+    async fn fetch<T, E>(
+        &self,
+        fetch: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, AppraiseError>
+    where
+        T: Send + 'static,
+        E: Into<AppraiseError> + Send + 'static,
+    {
+        let Ok(permit) = self.fetches.clone().acquire_owned().await else { return Err(AppraiseError::Busy) };
+        let fetch = tokio::spawn(async move {
+            let _permit = permit;
+            fetch.await
+        });
+        match fetch.await {
+            Ok(outcome) => outcome.map_err(Into::into),
+            Err(error) => {
+                tracing::error!(%error, "fetching collateral panicked");
+                Err(AppraiseError::Busy)
+            }
+        }
     }
 }
 
@@ -100,7 +147,7 @@ pub enum AppraiseError {
 }
 
 impl Appraiser {
-    /// Appraises with `threads` threads at most.
+    /// Appraises with `threads` threads at most, or with two where that is one: strangers never have all of them.
     #[must_use]
     pub fn new(
         verifier: Verifier,
@@ -113,9 +160,9 @@ impl Appraiser {
             verifier,
             collateral,
             verdicts: Mutex::new(LruCache::new(VERDICTS_MAX)),
-            pool: Arc::new(Semaphore::new(threads)),
-            known: Line::new(threads * WAITING_MAX, threads * WAITING_MAX),
-            strangers: Line::new(threads * WAITING_MAX, (threads - 1).max(1)),
+            pool: Arc::new(Semaphore::new(threads.max(2))),
+            known: Line::new(threads * WAITING_MAX, threads * WAITING_MAX, threads * WAITING_MAX),
+            strangers: Line::new(threads * WAITING_MAX, STRANGERS_FETCHES_MAX, (threads - 1).max(1)),
         };
         Self { policy, snp: None, shared: Arc::new(shared) }
     }
@@ -148,13 +195,13 @@ impl Appraiser {
         self.policy.screen(evidence.claims(), report_data)?;
         let digest = Sha256::digest(evidence.as_bytes()).into();
         let remembered = self.shared.verdicts().get(&digest).cloned();
-        // One that has lapsed is verified anew: the vendor may have said something since.
-        if let Some(verified) = remembered.filter(|verified| now < verified.valid_until()) {
-            return Ok(self.policy.appraise(Verified::clone(&verified), report_data, now)?);
+        if let Some(verdict) = remembered.filter(|verdict| verdict.holds(now)) {
+            return Ok(self.policy.appraise(Verified::clone(&verdict.verified), report_data, now)?);
         }
         let verified = self.shared.verify(evidence, self.snp.as_ref(), standing, now).await?;
         let appraised = self.policy.appraise(verified, report_data, now)?;
-        self.shared.verdicts().put(digest, Arc::new(Verified::clone(&appraised)));
+        let verdict = Verdict { verified: Arc::new(Verified::clone(&appraised)), at: now };
+        self.shared.verdicts().put(digest, verdict);
         Ok(appraised)
     }
 }
@@ -175,40 +222,47 @@ impl Shared {
         match evidence {
             PlatformEvidence::Quote(quote) => {
                 let kind = quote.collateral_kind().ok_or(AppraiseError::NoCertificate)?;
-                let Ok(_share) = line.share.acquire().await else { return Err(AppraiseError::Busy) };
                 let quote = Arc::new(quote);
-                if !self.collateral.holds(kind) {
-                    // Nothing is fetched, and no place kept, for platforms that somebody made up.
-                    let (verifier, quote) = (self.verifier.clone(), Arc::clone(&quote));
-                    self.on_thread(move || verifier.check_platform(&quote, now)).await?;
-                }
-                let collateral = self.collateral.get(kind, now).await?;
+                let collateral = match self.collateral.held(kind, now) {
+                    Some(collateral) => collateral,
+                    None => {
+                        // Nothing is fetched, and no place kept, for platforms that somebody made up.
+                        let (verifier, quote) = (self.verifier.clone(), Arc::clone(&quote));
+                        self.on_thread(line, move || verifier.check_platform(&quote, now)).await?;
+                        let store = self.collateral.clone();
+                        line.fetch(async move { store.get(kind, now).await }).await?
+                    }
+                };
                 let verifier = self.verifier.clone();
-                self.on_thread(move || verifier.verify(&quote, &collateral, now)).await
+                self.on_thread(line, move || verifier.verify(&quote, &collateral, now)).await
             }
             PlatformEvidence::Report(report) => {
-                let store = snp.ok_or(AppraiseError::NoSnp)?;
+                let store = snp.ok_or(AppraiseError::NoSnp)?.clone();
                 let id = report.vcek_id().ok_or(AppraiseError::NoProcessor)?;
-                let Ok(_share) = line.share.acquire().await else { return Err(AppraiseError::Busy) };
-                let held = store.get(id, now).await?;
+                let held = {
+                    let store = store.clone();
+                    line.fetch(async move { store.get(id, now).await }).await?
+                };
                 let certificates = held.certificates.clone();
                 let verify = move || SnpVerifier::new(SnpRoot::Amd).verify(&report, &certificates, now);
-                let verified = self.on_thread(verify).await?;
+                let verified = self.on_thread(line, verify).await?;
                 store.keep(id, &held);
                 Ok(verified)
             }
         }
     }
 
-    /// Verifies on a thread of the pool.
+    /// Verifies on a thread of the pool, when it is this one's turn in its line.
     async fn on_thread<T: Send + 'static>(
         &self,
+        line: &Line,
         verify: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, AppraiseError> {
+        let Ok(share) = line.share.clone().acquire_owned().await else { return Err(AppraiseError::Busy) };
         let Ok(permit) = self.pool.clone().acquire_owned().await else { return Err(AppraiseError::Busy) };
         let verification = tokio::task::spawn_blocking(move || {
-            // Ends with the work: nobody may wait for its outcome any longer.
-            let _permit = permit;
+            // They end with the work: nobody may wait for its outcome any longer.
+            let _taken = (share, permit);
             verify()
         });
         match verification.await {
@@ -220,7 +274,7 @@ impl Shared {
         }
     }
 
-    fn verdicts(&self) -> std::sync::MutexGuard<'_, LruCache<[u8; 32], Arc<Verified>>> {
+    fn verdicts(&self) -> std::sync::MutexGuard<'_, LruCache<[u8; 32], Verdict>> {
         // The table behind a poisoned lock is whole: entries come and go in one step each.
         self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -11,9 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::sync::Mutex;
 
 use crate::pccs::{Pccs, PccsError};
-
-/// A product's own certificates and revocations are asked for again after this long.
-const RENEWED_AFTER: Duration = Duration::from_secs(12 * 3600);
+use crate::renewed::{RENEWED_AFTER, age};
 
 /// A service that gives out certificates of AMD's processors. It need not be trusted, since AMD signs all of them: plain `http`
 /// will do. Clones share what is known of products.
@@ -81,7 +79,9 @@ impl Kds {
     async fn product(&self, product: SnpProduct, now: Duration) -> Result<Arc<str>, PccsError> {
         let mut products = self.products.lock().await;
         let known = products.get(&product);
-        if let Some(known) = known.filter(|known| now.saturating_sub(known.fetched_at) < RENEWED_AFTER) {
+        if let Some(known) =
+            known.filter(|known| age(known.fetched_at, now).is_some_and(|age| age < RENEWED_AFTER))
+        {
             return Ok(known.text.clone());
         }
         let (url, (_headers, chain)) = self.service.get(&format!("vcek/v1/{product}/cert_chain")).await?;

@@ -10,19 +10,24 @@
 //! Invariants:
 //! - What decides is [`attest`]; nothing here accepts anything.
 //! - Collateral is signed and so may come from anywhere; what is fetched is bounded in size, number and time.
-//! - Verification runs on threads of its own, so many at a time, and a quote that waits too long in line is refused: a flood of
-//!   quotes delays strangers, not peers that were verified before.
-//! - A verdict holds until the first thing that it rests on lapses, and is judged by the policy for every link.
+//! - Verification runs on threads of its own, so many at a time, and vendors are asked for so many strangers at a time, who have no
+//!   thread meanwhile; a quote for which there is no place in line is refused: a flood of quotes delays strangers, not peers that were
+//!   verified before.
+//! - A verdict holds for half a day at most, and not longer than the first thing that it rests on; it is judged by the policy for
+//!   every link.
+//! - The time is an argument, and may have been wrong: nothing rests, and nothing is new, because of a time that is ahead.
 //! - One module may do what the compiler cannot check: the call of `/dev/tdx_guest`. Elsewhere it is denied.
 #![deny(unsafe_code)]
 
 mod appraiser;
 mod collateral;
 mod enclave;
+mod folder;
 mod guest_kernel;
 mod kds;
 pub mod machine;
 mod pccs;
+mod renewed;
 mod sealer;
 mod simulated;
 mod snp;

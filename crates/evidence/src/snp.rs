@@ -1,5 +1,6 @@
 //! Certificates of AMD's processors in memory, in a folder, and from AMD's key service.
 
+use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,9 +10,9 @@ use attest::{SnpCertificates, VcekId};
 use lru::LruCache;
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::collateral::{PAUSE, RENEWED_AFTER, is_new, write};
 use crate::kds::Kds;
 use crate::pccs::PccsError;
+use crate::renewed::{PAUSE, RENEWED_AFTER, age};
 
 /// Keys whose certificates are kept, about 6 KiB each. A report names its own key before anything of it is verified, so that made-up
 /// ones push others out; those are in the folder.
@@ -93,7 +94,7 @@ impl SnpStore {
     pub(crate) async fn get(&self, id: VcekId, now: Duration) -> Result<Held, SnpStoreError> {
         let slot = self.slot(id);
         let mut slot = slot.lock().await;
-        let age = slot.looked_at.map(|looked_at| now.saturating_sub(looked_at));
+        let age = slot.looked_at.and_then(|looked_at| age(looked_at, now));
         let valid = slot.held.clone().filter(|held| now < held.next_update);
         match (valid, age) {
             (Some(held), Some(age)) if age < RENEWED_AFTER => Ok(held),
@@ -161,4 +162,20 @@ fn held(text: &str) -> Option<Held> {
 fn read(path: &Path) -> Option<Held> {
     let is_short = std::fs::metadata(path).ok()?.len() <= SnpCertificates::LEN_MAX as u64;
     held(&is_short.then(|| std::fs::read_to_string(path).ok())??)
+}
+
+/// Whether a file was written less than [`RENEWED_AFTER`] ago.
+fn is_new(path: &Path) -> bool {
+    let written = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age < RENEWED_AFTER))
+}
+
+/// Whole or not at all.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
 }

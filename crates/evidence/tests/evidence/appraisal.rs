@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use attest::{Allowed, PlatformEvidenceError, Policy, Refusal, Root, Tee, Verifier};
+use attest::{Allowed, Collateral, PlatformEvidenceError, Policy, Refusal, Root, Tee, Verifier};
 use cocoon_evidence::{AppraiseError, Appraiser, CollateralStore, Pccs, Standing};
 use tempfile::{TempDir, tempdir};
 use units::ImageHash;
@@ -26,7 +26,7 @@ fn only_tdx() -> Allowed<ImageHash> {
 
 fn with_collateral() -> TempDir {
     let folder = tempdir().unwrap();
-    std::fs::write(TDX.file(folder.path()), TDX.collateral).unwrap();
+    TDX.put(folder.path());
     folder
 }
 
@@ -102,6 +102,55 @@ async fn a_verdict_ends_with_what_it_rests_on() {
     assert!(appraise(until - Duration::from_secs(1)).await.is_ok());
     let lapsed = appraise(until).await;
     assert!(matches!(lapsed, Err(AppraiseError::Collateral(_) | AppraiseError::Refused(_))), "{lapsed:?}");
+}
+
+#[tokio::test]
+async fn a_verdict_does_not_outlast_what_the_vendor_may_say_anew() {
+    let folder = with_collateral();
+    let store = CollateralStore::new(folder.path().into(), None);
+    let policy = Policy::for_images(only_tdx());
+    let appraiser = Appraiser::new(Verifier::new(Root::Intel), policy, store.clone(), NonZeroUsize::MIN);
+    let data = TDX.report_data();
+    let appraise = |now| appraiser.appraise(TDX.quote, &data, Standing::Stranger, now);
+    appraise(TDX.at).await.unwrap();
+    // The vendor has said something since, by which the quote is not genuine.
+    let other = TDX.collateral.replace(r#""root_ca_crl": "30"#, r#""root_ca_crl": "31"#);
+    std::fs::write(TDX.file(folder.path()), &other).unwrap();
+    let other = Collateral::from_json(&other).unwrap();
+    let half_a_day = Duration::from_secs(12 * 3600);
+    while *store.get(TDX.kind(), TDX.at + half_a_day).await.unwrap() != other {
+        tokio::task::yield_now().await;
+    }
+    appraise(TDX.at + half_a_day - Duration::from_secs(1)).await.unwrap();
+    for now in [TDX.at + half_a_day, TDX.at - Duration::from_secs(1)] {
+        let refused = appraise(now).await;
+        assert!(matches!(refused, Err(AppraiseError::Refused(Refusal::Unverified { .. }))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn strangers_who_wait_for_a_vendor_stop_no_stranger_who_need_not() {
+    let folder = with_collateral();
+    let stub = Stub::serve(&SGX, |_unchanged| {}).await;
+    stub.fall_silent();
+    let appraiser = appraiser(Allowed::default(), folder.path(), Some(stub.pccs.clone()));
+    appraiser.appraise(TDX.quote, &TDX.report_data(), Standing::Stranger, TDX.at).await.unwrap();
+    let mut waiting = tokio::task::JoinSet::new();
+    for _stranger in 0..50 {
+        let appraiser = appraiser.clone();
+        waiting.spawn(async move {
+            appraiser.appraise(SGX.quote, &SGX.report_data(), Standing::Stranger, SGX.at).await
+        });
+    }
+    while stub.asked() == 0 {
+        tokio::task::yield_now().await;
+    }
+    // Another quote, which no verdict is remembered for.
+    let mut forged = TDX.quote.to_vec();
+    forged[30] ^= 1;
+    let verified = appraiser.appraise(&forged, &TDX.report_data(), Standing::Stranger, TDX.at).await;
+    assert!(matches!(verified, Err(AppraiseError::Refused(Refusal::Unverified { .. }))), "{verified:?}");
+    assert!(waiting.try_join_next().is_none(), "the others still wait");
 }
 
 #[tokio::test]

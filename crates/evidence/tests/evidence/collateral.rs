@@ -7,7 +7,7 @@ use cocoon_evidence::{CollateralStore, Pccs, PccsError, StoreError};
 use tempfile::tempdir;
 
 use crate::stub::Stub;
-use crate::{SGX, TDX};
+use crate::{SGX, TDX, written_at};
 
 #[tokio::test]
 async fn what_is_fetched_verifies_the_quote_and_is_kept_for_the_next_process() {
@@ -23,6 +23,26 @@ async fn what_is_fetched_verifies_the_quote_and_is_kept_for_the_next_process() {
     let next = CollateralStore::new(folder.path().into(), Some(stub.pccs.clone()));
     assert_eq!(next.get(TDX.kind(), TDX.at).await.unwrap(), fetched);
     assert_eq!(stub.asked(), 4, "and not by the next process");
+}
+
+#[tokio::test]
+async fn a_file_is_as_old_as_the_time_given_says() {
+    let folder = tempdir().unwrap();
+    let stub = Stub::serve(&TDX, |_unchanged| {}).await;
+    let half_a_day = Duration::from_secs(12 * 3600);
+    for (written, asked) in [
+        (TDX.at, 0),
+        (TDX.at - half_a_day + Duration::from_secs(1), 0),
+        (TDX.at - half_a_day, 4),
+        // By a clock that was ahead, or is behind now.
+        (TDX.at + Duration::from_secs(1), 8),
+    ] {
+        TDX.put(folder.path());
+        written_at(&TDX.file(folder.path()), written);
+        let store = CollateralStore::new(folder.path().into(), Some(stub.pccs.clone()));
+        store.get(TDX.kind(), TDX.at).await.unwrap();
+        assert_eq!(stub.asked(), asked, "{written:?}");
+    }
 }
 
 #[tokio::test]

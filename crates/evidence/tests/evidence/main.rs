@@ -6,7 +6,8 @@ mod collateral;
 mod snp;
 mod stub;
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use attest::{CollateralKind, Quote};
 
@@ -46,7 +47,19 @@ impl Recorded {
     }
 
     /// Where a store looks for the collateral.
-    fn file(&self, folder: &std::path::Path) -> std::path::PathBuf {
+    fn file(&self, folder: &Path) -> std::path::PathBuf {
         folder.join(format!("{}.json", self.kind()))
     }
+
+    /// Puts the collateral where a store looks, as of when it is needed.
+    fn put(&self, folder: &Path) {
+        std::fs::write(self.file(folder), self.collateral).unwrap();
+        written_at(&self.file(folder), self.at);
+    }
+}
+
+/// Has a file be written at a time since 1970.
+fn written_at(path: &Path, at: Duration) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH + at).unwrap();
 }
