@@ -9,7 +9,7 @@ use crate::measurements::{Measurements, PlatformId, Register};
 use crate::policy::{Policy, TcbStatus};
 use crate::quote::Claims;
 use crate::refusal::Refusal;
-use crate::snp::{SnpPlatform, SnpRefusal};
+use crate::snp::{SnpPlatform, SnpRefusal, SnpReport};
 
 /// The machine that signed a piece of evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,6 +167,15 @@ impl Policy {
             }
         }
         Ok(())
+    }
+
+    /// [`Policy::screen`] for a report of SEV-SNP, which by itself says more: who could have signed it, and with what firmware.
+    ///
+    /// # Errors
+    /// [`Refusal`] names the first thing that is not as the policy wants it.
+    pub fn screen_report(&self, report: &SnpReport, report_data: &[u8; 64]) -> Result<(), Refusal> {
+        self.screen(report.claims(), report_data)?;
+        Ok(self.snp.as_ref().ok_or(SnpRefusal::NoPolicy)?.screen(report)?)
     }
 
     fn check_platform(&self, Verified { claims, platform, .. }: &Verified) -> Result<(), Refusal> {

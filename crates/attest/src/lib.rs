@@ -56,9 +56,9 @@ pub use policy::{Allowed, Any, Policy, TcbStatus};
 pub use quote::{Claims, Quote, QuoteError, Tee};
 pub use refusal::Refusal;
 pub use snp::{
-    ChipId, GuestPolicy, PlatformInfoBit, SnpCertificate, SnpCertificates, SnpCertificatesError, SnpPlatform,
-    SnpPolicy, SnpProduct, SnpRefusal, SnpReport, SnpReportError, SnpRoot, SnpTcb, SnpTcbs, SnpVerifier,
-    TcbFloors, VcekId, Vmpl, VmplError,
+    ChipId, GuestPolicy, PlatformInfoBit, SnpAuthority, SnpCertificate, SnpCertificates,
+    SnpCertificatesError, SnpPlatform, SnpPolicy, SnpProduct, SnpRefusal, SnpReport, SnpReportError, SnpRoot,
+    SnpTcb, SnpTcbs, SnpVerifier, TcbFloors, VcekId, Vmpl, VmplError,
 };
 pub use td_report::{TdReport, TdReportError};
 pub use verifier::{Root, Verifier};

@@ -15,7 +15,7 @@ use crate::snp::SnpPolicy;
 
 /// What is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct Policy {
     /// Kinds of enclaves. Default: TDX.
     #[serde(default = "tdx")]
@@ -49,6 +49,28 @@ pub struct Policy {
     /// What GPUs of NVIDIA must be like. Default: none is accepted. It says nothing of guests: [`crate::GpuVerifier`] asks it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nvidia: Option<GpuPolicy>,
+}
+
+impl Serialize for Policy {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+/// Refuses what cannot have been meant: guests that are named in one place and in another are not.
+impl<'de> Deserialize<'de> for Policy {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let policy = Self::deserialize(deserializer)?;
+        match (policy.tees.contains(&Tee::Snp), &policy.snp) {
+            (true, None) => Err(serde::de::Error::custom(
+                "tees names \"snp\", and no table [snp] says what such guests must be like: add it, or take the name out",
+            )),
+            (false, Some(_)) => Err(serde::de::Error::custom(
+                "there is a table [snp], and tees does not name \"snp\": name it, or take the table out",
+            )),
+            _ => Ok(policy),
+        }
+    }
 }
 
 /// Which values are accepted. As data the word `"any"`, or a list.

@@ -18,6 +18,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use certificates::{SnpCertificates, SnpCertificatesError};
+pub use chain::SnpAuthority;
 pub use platform_info::PlatformInfoBit;
 pub use policy::{SnpPolicy, TcbFloors, Vmpl, VmplError};
 pub use refusal::{SnpCertificate, SnpRefusal};

@@ -122,11 +122,6 @@ pub enum AppraiseError {
     /// Nobody asks AMD here.
     #[error("the peer's evidence is of AMD SEV-SNP, and this link has no certificates of AMD's")]
     NoSnp,
-    /// It does not say which processor signed it.
-    #[error(
-        "the peer's report names no processor of AMD's that is known: its host must not mask the chip id"
-    )]
-    NoProcessor,
     /// Nobody certifies its processor.
     #[error("the peer's evidence cannot be verified")]
     Certificates(#[from] SnpStoreError),
@@ -192,7 +187,10 @@ impl Appraiser {
         now: Duration,
     ) -> Result<Appraised, AppraiseError> {
         let evidence = PlatformEvidence::parse(evidence)?;
-        self.policy.screen(evidence.claims(), report_data)?;
+        match &evidence {
+            PlatformEvidence::Quote(quote) => self.policy.screen(quote.claims(), report_data)?,
+            PlatformEvidence::Report(report) => self.policy.screen_report(report, report_data)?,
+        }
         let digest = Sha256::digest(evidence.as_bytes()).into();
         let remembered = self.shared.verdicts().get(&digest).cloned();
         if let Some(verdict) = remembered.filter(|verdict| verdict.holds(now)) {
@@ -238,7 +236,7 @@ impl Shared {
             }
             PlatformEvidence::Report(report) => {
                 let store = snp.ok_or(AppraiseError::NoSnp)?.clone();
-                let id = report.vcek_id().ok_or(AppraiseError::NoProcessor)?;
+                let id = report.vcek_id().map_err(Refusal::from)?;
                 let held = {
                     let store = store.clone();
                     line.fetch(async move { store.get(id, now).await }).await?

@@ -68,34 +68,11 @@ impl SnpCertificates {
     /// # Errors
     /// [`SnpCertificatesError`].
     pub fn from_pem(text: &[u8]) -> Result<Self, SnpCertificatesError> {
-        use SnpCertificate::{Ask, RevocationList, Vcek};
-        if text.len() > Self::LEN_MAX {
-            return Err(SnpCertificatesError::TooLong { found: text.len() });
-        }
-        let [mut vcek, mut ask, mut revocations] = [None, None, None];
-        for (at, section) in <(SectionKind, Vec<u8>)>::pem_slice_iter(text).enumerate() {
-            let at = at + 1;
-            let (kind, der) = section?;
-            let (place, which) = match kind {
-                SectionKind::Crl => (&mut revocations, RevocationList),
-                SectionKind::Certificate => {
-                    let (_rest, certificate) =
-                        X509Certificate::from_der(&der).or(Err(SnpCertificatesError::Malformed { at }))?;
-                    if certificate.subject().as_raw() == certificate.issuer().as_raw() {
-                        continue;
-                    }
-                    if certificate.is_ca() { (&mut ask, Ask) } else { (&mut vcek, Vcek) }
-                }
-                _ => return Err(SnpCertificatesError::Section { at }),
-            };
-            if place.replace(der).is_some() {
-                return Err(SnpCertificatesError::Twice { which });
-            }
-        }
+        let Sections { vcek, ask, revocations } = Sections::from_pem(text)?;
         let missing = |which| SnpCertificatesError::Missing { which };
         Ok(Self {
-            vcek: vcek.ok_or_else(|| missing(Vcek))?,
-            ask: ask.ok_or_else(|| missing(Ask))?,
+            vcek: vcek.ok_or_else(|| missing(SnpCertificate::Vcek))?,
+            ask: ask.ok_or_else(|| missing(SnpCertificate::Ask))?,
             revocations,
         })
     }
@@ -113,5 +90,52 @@ impl SnpCertificates {
             until.push(list.next_update()?.timestamp());
         }
         u64::try_from(until.into_iter().min()?).ok().map(Duration::from_secs)
+    }
+
+    /// The intermediate certificate alone, as DER, of PEM as AMD's key service has it for a product (`cert_chain`).
+    ///
+    /// # Errors
+    /// [`SnpCertificatesError`].
+    pub fn ask_from_pem(text: &[u8]) -> Result<Vec<u8>, SnpCertificatesError> {
+        let which = SnpCertificate::Ask;
+        Sections::from_pem(text)?.ask.ok_or(SnpCertificatesError::Missing { which })
+    }
+}
+
+#[derive(Default)]
+struct Sections {
+    vcek: Option<Vec<u8>>,
+    ask: Option<Vec<u8>>,
+    revocations: Option<Vec<u8>>,
+}
+
+impl Sections {
+    fn from_pem(text: &[u8]) -> Result<Self, SnpCertificatesError> {
+        use SnpCertificate::{Ask, RevocationList, Vcek};
+        if text.len() > SnpCertificates::LEN_MAX {
+            return Err(SnpCertificatesError::TooLong { found: text.len() });
+        }
+        let mut found = Self::default();
+        for (at, section) in <(SectionKind, Vec<u8>)>::pem_slice_iter(text).enumerate() {
+            let at = at + 1;
+            let (kind, der) = section?;
+            let (place, which) = match kind {
+                SectionKind::Crl => (&mut found.revocations, RevocationList),
+                SectionKind::Certificate => {
+                    let Ok(([], certificate)) = X509Certificate::from_der(&der) else {
+                        return Err(SnpCertificatesError::Malformed { at });
+                    };
+                    if certificate.subject().as_raw() == certificate.issuer().as_raw() {
+                        continue;
+                    }
+                    if certificate.is_ca() { (&mut found.ask, Ask) } else { (&mut found.vcek, Vcek) }
+                }
+                _ => return Err(SnpCertificatesError::Section { at }),
+            };
+            if place.replace(der).is_some() {
+                return Err(SnpCertificatesError::Twice { which });
+            }
+        }
+        Ok(found)
     }
 }

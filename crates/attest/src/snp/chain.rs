@@ -12,67 +12,110 @@ use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::verifier::SnpRoot;
-use super::{ChipId, SnpCertificate, SnpCertificates, SnpProduct, SnpRefusal, SnpTcb};
+use super::{ChipId, SnpCertificate, SnpProduct, SnpRefusal, SnpTcb};
 use crate::measurements::{Hex, Register};
 
-/// What the certificates say of a processor's key, up to a trusted root.
+/// What AMD says of a product, verified up to a trusted root: whose signature the certificates of its processors have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnpAuthority {
+    product: SnpProduct,
+    /// Of the intermediate certificate, in DER.
+    name: Vec<u8>,
+    key: Vec<u8>,
+    pub(super) root_key: Register,
+    pub(super) is_simulated: bool,
+    valid_until: Duration,
+    pub(super) has_revocations: bool,
+}
+
+/// What a certificate says of a processor's key.
 pub(super) struct Vcek {
     pub(super) product: SnpProduct,
     pub(super) tcb: SnpTcb,
     pub(super) chip_id: ChipId,
     /// A point on P-384, uncompressed.
     pub(super) key: Vec<u8>,
-    /// SHA-384 of the root's key.
-    pub(super) root_key: Register,
-    /// Since 1970.
+    /// Until when it holds itself, since 1970.
     pub(super) valid_until: Duration,
-    pub(super) has_revocations: bool,
 }
 
-/// Verifies the chain at `now` since 1970.
-pub(super) fn verify(
-    root: &SnpRoot,
-    certificates: &SnpCertificates,
-    now: Duration,
-) -> Result<Vcek, SnpRefusal> {
-    use SnpCertificate::{Ark, Ask, Vcek as Leaf};
-    let leaf = parse(Leaf, &certificates.vcek)?;
-    let product = product(&leaf)?;
-    let ark = parse(Ark, root.of(product))?;
-    let ask = parse(Ask, &certificates.ask)?;
-    let mut valid_until = i64::MAX;
-    for (which, certificate) in [(Ark, &ark), (Ask, &ask), (Leaf, &leaf)] {
-        check_critical(which, certificate.extensions())?;
-        let validity = certificate.validity();
-        let until = validity.not_after.timestamp();
-        check_time(which, validity.not_before.timestamp(), until, now)?;
-        valid_until = valid_until.min(until);
-    }
-    for (which, certificate, issuer, by) in [(Ask, &ask, Ark, &ark), (Leaf, &leaf, Ask, &ask)] {
-        let is_signed = by.is_ca()
-            && certificate.issuer().as_raw() == by.subject().as_raw()
-            && certificate.signature_algorithm == certificate.tbs_certificate.signature
-            && signed(
-                by.public_key(),
-                certificate.tbs_certificate.as_ref(),
-                &certificate.signature_value.data,
-            );
-        if !is_signed {
-            return Err(SnpRefusal::Signature { which, issuer, product });
+impl SnpAuthority {
+    /// Verifies the intermediate certificate, and the list of what the root took back where there is one, at `now` since 1970.
+    pub(super) fn under(
+        root: &SnpRoot,
+        product: SnpProduct,
+        ask: &[u8],
+        revocations: Option<&[u8]>,
+        now: Duration,
+    ) -> Result<Self, SnpRefusal> {
+        use SnpCertificate::{Ark, Ask};
+        let ark = parse(Ark, root.of(product))?;
+        let ask = parse(Ask, ask)?;
+        let mut valid_until = check_usable(Ark, &ark, now)?.min(check_usable(Ask, &ask, now)?);
+        let (name, key) = (ark.subject().as_raw(), &ark.public_key().subject_public_key.data);
+        if !ark.is_ca() || !is_issued(&ask, name, key) {
+            return Err(SnpRefusal::Signature { which: Ask, issuer: Ark, product });
         }
+        if !ask.is_ca() {
+            return Err(SnpRefusal::Signature { which: SnpCertificate::Vcek, issuer: Ask, product });
+        }
+        if let Some(der) = revocations {
+            valid_until = valid_until.min(check_revocations(der, &ark, &ask, product, now)?);
+        }
+        Ok(Self {
+            product,
+            name: ask.subject().as_raw().to_vec(),
+            key: ask.public_key().subject_public_key.data.to_vec(),
+            root_key: root_key(&ark),
+            is_simulated: *root != SnpRoot::Amd,
+            valid_until: since_1970(valid_until),
+            has_revocations: revocations.is_some(),
+        })
     }
-    if let Some(der) = &certificates.revocations {
-        valid_until = valid_until.min(check_revocations(der, &ark, &ask, product, now)?);
+
+    /// Verifies a processor's certificate at `now` since 1970.
+    pub(super) fn vcek(&self, der: &[u8], now: Duration) -> Result<Vcek, SnpRefusal> {
+        let which = SnpCertificate::Vcek;
+        let vcek = parse(which, der)?;
+        let until = check_usable(which, &vcek, now)?;
+        let product = product(&vcek)?;
+        if product != self.product || !is_issued(&vcek, &self.name, &self.key) {
+            return Err(SnpRefusal::Signature { which, issuer: SnpCertificate::Ask, product: self.product });
+        }
+        Ok(Vcek {
+            product,
+            tcb: tcb(&vcek, product)?,
+            chip_id: chip_id(&vcek, product)?,
+            key: key(vcek.public_key())?,
+            valid_until: since_1970(until),
+        })
     }
-    Ok(Vcek {
-        product,
-        tcb: tcb(&leaf, product)?,
-        chip_id: chip_id(&leaf, product)?,
-        key: key(leaf.public_key())?,
-        root_key: root_key(&ark),
-        valid_until: Duration::from_secs(u64::try_from(valid_until).unwrap_or(0)),
-        has_revocations: certificates.revocations.is_some(),
-    })
+
+    /// Until when all of it holds, since 1970.
+    #[must_use]
+    pub const fn valid_until(&self) -> Duration {
+        self.valid_until
+    }
+
+    /// Whether a list of what the root took back was at hand.
+    #[must_use]
+    pub const fn has_revocations(&self) -> bool {
+        self.has_revocations
+    }
+}
+
+impl SnpProduct {
+    /// Of which product a processor's certificate says to be. Nothing of it is verified.
+    ///
+    /// # Errors
+    /// [`SnpRefusal`], if it cannot be read, or the product is not known.
+    pub fn of_vcek(der: &[u8]) -> Result<Self, SnpRefusal> {
+        product(&parse(SnpCertificate::Vcek, der)?)
+    }
+}
+
+fn since_1970(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
 /// What roots are known by: the SHA-384 of their key as it stands in their certificate.
@@ -80,6 +123,26 @@ fn root_key(root: &X509Certificate<'_>) -> Register {
     let mut id = [0; 48];
     id.copy_from_slice(digest(&SHA384, &root.public_key().subject_public_key.data).as_ref());
     Hex::new(id)
+}
+
+/// Refuses what holds at another time, or has a meaning that is not known here. Until when it holds, since 1970.
+fn check_usable(
+    which: SnpCertificate,
+    certificate: &X509Certificate<'_>,
+    now: Duration,
+) -> Result<i64, SnpRefusal> {
+    check_critical(which, certificate.extensions())?;
+    let validity = certificate.validity();
+    let until = validity.not_after.timestamp();
+    check_time(which, validity.not_before.timestamp(), until, now)?;
+    Ok(until)
+}
+
+/// Whether the authority of a name and key signed a certificate.
+fn is_issued(certificate: &X509Certificate<'_>, name: &[u8], key: &[u8]) -> bool {
+    certificate.issuer().as_raw() == name
+        && certificate.signature_algorithm == certificate.tbs_certificate.signature
+        && is_signed(key, certificate.tbs_certificate.as_ref(), &certificate.signature_value.data)
 }
 
 fn parse(which: SnpCertificate, der: &[u8]) -> Result<X509Certificate<'_>, SnpRefusal> {
@@ -90,8 +153,8 @@ fn parse(which: SnpCertificate, der: &[u8]) -> Result<X509Certificate<'_>, SnpRe
 }
 
 /// AMD signs certificates by RSASSA-PSS with SHA-384 and nothing else.
-fn signed(key: &SubjectPublicKeyInfo<'_>, message: &[u8], signature: &[u8]) -> bool {
-    let key = UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA384, &key.subject_public_key.data);
+fn is_signed(key: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    let key = UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA384, key);
     key.verify(message, signature).is_ok()
 }
 
@@ -140,7 +203,11 @@ fn check_revocations(
     check_time(which, list.last_update().timestamp(), not_after, now)?;
     let is_signed = list.issuer().as_raw() == ark.subject().as_raw()
         && list.signature_algorithm == list.tbs_cert_list.signature
-        && signed(ark.public_key(), list.tbs_cert_list.as_ref(), &list.signature_value.data);
+        && is_signed(
+            &ark.public_key().subject_public_key.data,
+            list.tbs_cert_list.as_ref(),
+            &list.signature_value.data,
+        );
     if !is_signed {
         return Err(SnpRefusal::Signature { which, issuer: SnpCertificate::Ark, product });
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::report::GuestPolicy;
-use super::{PlatformInfoBit, SnpPlatform, SnpProduct, SnpRefusal, SnpTcb, SnpTcbs};
+use super::{PlatformInfoBit, SnpPlatform, SnpProduct, SnpRefusal, SnpReport, SnpTcb, SnpTcbs};
 use crate::measurements::{Hex, Measurements, Register};
 use crate::policy::{Allowed, one_of};
 use crate::quote::Claims;
@@ -116,11 +116,26 @@ impl SnpPolicy {
         }
     }
 
+    /// Refuses what a report's own words are enough to refuse, whoever signed it.
+    pub(crate) fn screen(&self, report: &SnpReport) -> Result<(), SnpRefusal> {
+        let id = report.vcek_id()?;
+        self.accepts_guest(report.claims(), report.vmpl(), report.platform_info())?;
+        // One that does not say its product is refused only if it would be as any that it can be of.
+        let outcomes = id.products().map(|product| self.accepts_firmware(product, &report.tcbs(product)));
+        outcomes.reduce(|first, other| if first.is_ok() { first } else { other.or(first) }).unwrap_or(Ok(()))
+    }
+
     /// What a guest and its platform must be like beside what all evidence must.
-    ///
-    /// Every version of firmware that the report names has to be new enough: what signed it, what runs, what the host can go
-    /// back to without the guest's knowing, and what the guest began under.
     pub(crate) fn accepts(&self, claims: &Claims, platform: &SnpPlatform) -> Result<(), SnpRefusal> {
+        self.accepts_guest(claims, platform.vmpl, platform.platform_info)?;
+        self.accepts_firmware(platform.product, &platform.tcbs)?;
+        if self.revocations_required && !platform.has_revocations {
+            return Err(SnpRefusal::NoRevocations);
+        }
+        Ok(())
+    }
+
+    fn accepts_guest(&self, claims: &Claims, vmpl: u32, platform_info: u64) -> Result<(), SnpRefusal> {
         let policy = GuestPolicy::new(claims.attributes);
         let bits = claims.attributes;
         if policy.unknown() != 0 {
@@ -132,9 +147,9 @@ impl SnpPolicy {
         if policy.has(GuestPolicy::SMT) && !self.smt {
             return Err(SnpRefusal::Smt { bits });
         }
-        if !self.vmpls.iter().any(|level| u32::from(*level) == platform.vmpl) {
+        if !self.vmpls.iter().any(|level| u32::from(*level) == vmpl) {
             let expected = one_of(self.vmpls.iter().copied().map(u32::from));
-            return Err(SnpRefusal::Vmpl { expected, found: platform.vmpl });
+            return Err(SnpRefusal::Vmpl { expected, found: vmpl });
         }
         if let Measurements::Snp(guest) = &claims.measurements {
             let found = Hex::new(guest.measurement);
@@ -142,19 +157,21 @@ impl SnpPolicy {
                 return Err(SnpRefusal::Measurement { expected: self.measurements.to_string(), found });
             }
         }
-        let SnpPlatform { product, tcbs: SnpTcbs { reported, current, committed, launch }, .. } = *platform;
+        if let Some(expected) = self.platform_info_required.iter().find(|bit| !bit.is_in(platform_info)) {
+            return Err(SnpRefusal::PlatformInfo { expected: *expected, found: platform_info });
+        }
+        Ok(())
+    }
+
+    /// Every version of firmware that the report names has to be new enough: what signed it, what runs, what the host can go
+    /// back to without the guest's knowing, and what the guest began under.
+    fn accepts_firmware(&self, product: SnpProduct, tcbs: &SnpTcbs) -> Result<(), SnpRefusal> {
+        let SnpTcbs { reported, current, committed, launch } = *tcbs;
         let floor = self.tcb_min.of(product).ok_or(SnpRefusal::NoFloor { product })?;
         let named =
             [("reported", reported), ("current", current), ("committed", committed), ("launch", launch)];
         if let Some((which, found)) = named.into_iter().find(|(_which, tcb)| !tcb.is_at_least(floor)) {
             return Err(SnpRefusal::Tcb { which, expected: *floor, found });
-        }
-        let found = platform.platform_info;
-        if let Some(expected) = self.platform_info_required.iter().find(|bit| !bit.is_in(found)) {
-            return Err(SnpRefusal::PlatformInfo { expected: *expected, found });
-        }
-        if self.revocations_required && !platform.has_revocations {
-            return Err(SnpRefusal::NoRevocations);
         }
         Ok(())
     }

@@ -145,16 +145,33 @@ pub enum SnpRefusal {
         /// What the certificate says.
         certificate: Box<ChipId>,
     },
-    /// Report and certificate are of different products.
+    /// A processor of a kind that has no root here.
     #[error(
-        "the report is of a processor of family {family:#x}, model {model:#x}, which is no {certificate}, and its certificate (VCEK) of a \
-         {certificate}: fetch that of the report's processor from AMD's key service (KDS)"
+        "the report is of a processor of family {family:#x}, model {model:#x}, and Milan, Genoa and Turin are known: a newer program may know it"
     )]
-    OtherProduct {
+    UnknownProduct {
         /// The processor's family, as the report has it.
         family: u8,
         /// The processor's model.
         model: u8,
+    },
+    /// What all processors of the product leave at zero is not.
+    #[error(
+        "the report has {found} in the reserved bytes of {field}, which are zero in all that processors make: it was made up"
+    )]
+    Reserved {
+        /// AMD's name of the field.
+        field: &'static str,
+        /// Those bytes.
+        found: String,
+    },
+    /// Report and certificate are of different products.
+    #[error(
+        "the report is of a {report}, its certificate (VCEK) of a {certificate}: fetch that of the report's processor from AMD's key service (KDS)"
+    )]
+    OtherProduct {
+        /// What the report says.
+        report: String,
         /// What the certificate says.
         certificate: SnpProduct,
     },

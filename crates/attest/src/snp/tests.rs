@@ -106,7 +106,9 @@ fn a_recorded_report_is_genuine_and_says_what_it_says() {
 
 #[test]
 fn recorded_certificates_of_turin_lead_to_its_root() {
-    let vcek = chain::verify(&SnpRoot::Amd, &turin(), JULY_2025).ok().unwrap();
+    let verifier = SnpVerifier::new(SnpRoot::Amd);
+    let authority = verifier.authority(SnpProduct::Turin, &turin().ask, None, JULY_2025).unwrap();
+    let vcek = authority.vcek(&turin().vcek, JULY_2025).ok().unwrap();
     assert_eq!(vcek.product, SnpProduct::Turin);
     assert_eq!(vcek.tcb, SnpTcb { fmc: 0, bootloader: 0, tee: 0, snp: 0, microcode: 9 });
     assert_eq!(vcek.chip_id.as_bytes()[..8], [0x1e, 0x55, 0x0a, 0x8e, 0xe5, 0xcf, 0x9f, 0x4d]);
@@ -293,25 +295,109 @@ fn a_report_names_the_key_that_signed_it() {
     assert_eq!(id.tcb(SnpProduct::Milan), report.tcbs(SnpProduct::Milan).reported);
     let genoa = VENDOR.report(|_bytes| {}).vcek_id().unwrap();
     assert_eq!(genoa.products().collect::<Vec<_>>(), [SnpProduct::Genoa]);
-    let turin = VENDOR.report(|bytes| bytes[0x188] = 0x1a).vcek_id().unwrap();
+    let of_turin = |change: &dyn Fn(&mut [u8; SnpReport::LEN])| {
+        let report = VENDOR.report(|bytes| {
+            bytes[0x188] = 0x1a;
+            bytes[0x1a8..0x1e0].fill(0);
+            bytes[0x180..0x188].copy_from_slice(&[1, 2, 3, 4, 0, 0, 0, 9]);
+            change(bytes);
+        });
+        report.vcek_id()
+    };
+    let turin = of_turin(&|_bytes| {}).unwrap();
     assert_eq!(turin.products().collect::<Vec<_>>(), [SnpProduct::Turin]);
     assert_eq!(turin.chip_id(SnpProduct::Turin), "c1".repeat(8));
+    // What AMD is not asked by tells no keys apart.
+    for at in [0x1a8, 0x1df] {
+        let reserved = of_turin(&|bytes| bytes[at] = 1);
+        assert!(matches!(reserved, Err(SnpRefusal::Reserved { field: "CHIP_ID", .. })), "{reserved:?}");
+    }
+    let reserved = [0x184, 0x186].map(|at| of_turin(&|bytes| bytes[at] = 1));
+    let of_genoa = [0x182, 0x185].map(|at| VENDOR.report(|bytes| bytes[at] = 1).vcek_id());
+    for reserved in reserved.into_iter().chain(of_genoa) {
+        assert!(matches!(reserved, Err(SnpRefusal::Reserved { field: "REPORTED_TCB", .. })), "{reserved:?}");
+    }
     let other_tcb = VENDOR.report(|bytes| bytes[0x187] += 1).vcek_id().unwrap();
     assert_ne!(other_tcb.to_string(), genoa.to_string());
-    let unknown = VENDOR.report(|bytes| bytes[0x188] = 0x17);
-    let masked = VENDOR.report(|bytes| bytes[0x1a0..0x1e0].fill(0));
-    assert_eq!((unknown.vcek_id(), masked.vcek_id()), (None, None));
+    let refused = |change: &dyn Fn(&mut [u8; SnpReport::LEN])| VENDOR.report(change).vcek_id().unwrap_err();
+    let (family, model) = (0x17, 0x11);
+    assert_eq!(refused(&|bytes| bytes[0x188] = family), SnpRefusal::UnknownProduct { family, model });
+    assert_eq!(refused(&|bytes| bytes[0x1a0..0x1e0].fill(0)), SnpRefusal::ChipMasked);
+    assert_eq!(refused(&|bytes| bytes[0x48] = 1 << 2), SnpRefusal::SigningKey { found: 1 });
 }
 
 #[test]
-fn certificates_say_until_when_they_hold() {
-    // 2030-04-03, when the recorded processor's certificate ends, and 2024-08-01, when the simulated list does.
-    assert_eq!(milan().next_update(), Some(Duration::from_secs(1_901_474_623)));
+fn what_a_report_says_itself_is_refused_before_anybody_is_asked() {
+    let all = policy(SnpPolicy { smt: false, ..lenient() });
+    let screen = |policy: &Policy, change: &dyn Fn(&mut [u8; SnpReport::LEN])| {
+        let report = VENDOR.report(change);
+        policy.screen_report(&report, report.claims().measurements.report_data())
+    };
+    assert_eq!(screen(&all, &|_bytes| {}), Ok(()));
+    assert_eq!(screen(&all, &|bytes| bytes[0] = 2), Ok(()), "of Milan or Genoa, and new enough for either");
+    let refused = |change: &dyn Fn(&mut [u8; SnpReport::LEN])| match screen(&all, change) {
+        Err(Refusal::Snp(refusal)) => refusal,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(refused(&|bytes| bytes[0x0a] |= 1), SnpRefusal::Smt { .. }));
+    assert!(matches!(refused(&|bytes| bytes[0x0a] |= 4), SnpRefusal::MigrationAgent { .. }));
+    assert!(matches!(refused(&|bytes| bytes[0x30] = 1), SnpRefusal::Vmpl { found: 1, .. }));
+    assert!(matches!(refused(&|bytes| bytes[0x48] = 1 << 2), SnpRefusal::SigningKey { found: 1 }));
+    assert!(matches!(refused(&|bytes| bytes[0x187] -= 1), SnpRefusal::Tcb { which: "reported", .. }));
+    // Too old for a Milan, and a Genoa that is older.
+    let old = refused(&|bytes| {
+        bytes[0] = 2;
+        bytes[0x187] = 0;
+    });
+    assert!(matches!(old, SnpRefusal::Tcb { which: "reported", .. }), "{old:?}");
+    let milan_only = TcbFloors { genoa: None, ..floors() };
+    let milan_only = policy(SnpPolicy { tcb_min: milan_only, ..lenient() });
+    let genoa = screen(&milan_only, &|_bytes| {});
+    assert_eq!(genoa, Err(Refusal::Snp(SnpRefusal::NoFloor { product: SnpProduct::Genoa })));
+    let none = Policy { snp: None, ..all.clone() };
+    assert_eq!(screen(&none, &|_bytes| {}), Err(Refusal::Snp(SnpRefusal::NoPolicy)));
+}
+
+#[test]
+fn a_policy_names_such_guests_in_both_places_or_in_none() {
+    let read = |text: &str| toml::from_str::<Policy>(&format!("images = \"any\"\n{text}"));
+    let table = "[snp]\ntcb_min = {}";
+    assert!(read(&format!("tees = [\"snp\"]\n{table}")).is_ok());
+    assert!(read("tees = [\"tdx\"]").is_ok());
+    let without_table = read("tees = [\"tdx\", \"snp\"]").unwrap_err().to_string();
+    assert!(without_table.contains("no table [snp]"), "{without_table}");
+    let without_name = read(&format!("tees = [\"tdx\"]\n{table}")).unwrap_err().to_string();
+    assert!(without_name.contains("does not name"), "{without_name}");
+}
+
+#[test]
+fn a_processors_certificate_is_verified_without_a_report() {
+    let verifier = SnpVerifier::new(VENDOR.root());
     let list = Revocations { serials: vec![], next_update: "240801", is_by_root: true };
-    let listed = VENDOR.certificates_with(|_extensions| {}, Some(&list));
-    assert_eq!(listed.next_update(), Some(Duration::from_secs(1_722_470_400)));
-    let garbage = SnpCertificates { vcek: vec![0], ..milan() };
-    assert_eq!(garbage.next_update(), None);
+    let certificates = VENDOR.certificates_with(|_extensions| {}, Some(&list));
+    let authority = |revocations: Option<&[u8]>| {
+        verifier.authority(SnpProduct::Genoa, &certificates.ask, revocations, JULY_2024).unwrap()
+    };
+    let (listed, unlisted) = (authority(certificates.revocations.as_deref()), authority(None));
+    assert!(listed.has_revocations() && !unlisted.has_revocations());
+    // 2024-08-01, when the simulated list ends, and 2025-01-01, when the certificates do.
+    let ends = [1_722_470_400, 1_735_689_600].map(Duration::from_secs);
+    assert_eq!([listed.valid_until(), unlisted.valid_until()], ends);
+    let id = VENDOR.report(|_bytes| {}).vcek_id().unwrap();
+    let check = |id: &VcekId| unlisted.check_vcek(&certificates.vcek, id, JULY_2024);
+    assert_eq!(check(&id), Ok(ends[1]));
+    let other_chip = VENDOR.report(|bytes| bytes[0x1a0] = 0).vcek_id().unwrap();
+    assert!(matches!(check(&other_chip), Err(SnpRefusal::Chip { .. })));
+    let other_tcb = VENDOR.report(|bytes| bytes[0x187] += 1).vcek_id().unwrap();
+    assert!(matches!(check(&other_tcb), Err(SnpRefusal::OtherTcb { .. })));
+    let other_product = VENDOR.report(|bytes| bytes[0x189] = 1).vcek_id().unwrap();
+    assert!(matches!(check(&other_product), Err(SnpRefusal::OtherProduct { .. })));
+    let other_root =
+        SnpVerifier::new(SnpRoot::Amd).authority(SnpProduct::Genoa, &certificates.ask, None, JULY_2024);
+    assert!(matches!(other_root, Err(SnpRefusal::Signature { .. })), "{other_root:?}");
+    let as_milan = verifier.authority(SnpProduct::Milan, &certificates.ask, None, JULY_2024).unwrap();
+    let as_milan = as_milan.check_vcek(&certificates.vcek, &id, JULY_2024);
+    assert!(matches!(as_milan, Err(SnpRefusal::Signature { .. })), "{as_milan:?}");
 }
 
 #[test]
@@ -357,13 +443,15 @@ fn a_report_is_of_the_processor_and_firmware_of_its_certificate() {
     assert!(matches!(snp(&|bytes| bytes[0x1a0] = 0), SnpRefusal::Chip { .. }));
     assert_eq!(
         snp(&|bytes| bytes[0x189] = 1),
-        SnpRefusal::OtherProduct { family: 0x19, model: 1, certificate: SnpProduct::Genoa }
+        SnpRefusal::OtherProduct { report: "Milan".to_owned(), certificate: SnpProduct::Genoa }
     );
     assert_eq!(snp(&|bytes| bytes[0x48] = 1 << 2), SnpRefusal::SigningKey { found: 1 });
     assert_eq!(snp(&|bytes| bytes[0x48] = 7 << 2), SnpRefusal::SigningKey { found: 7 });
     // Higher than what the key was made for is refused as lower is: the number must be the signer's.
     for microcode in [212, 214] {
-        assert!(matches!(snp(&|bytes| bytes[0x187] = microcode), SnpRefusal::OtherTcb { .. }));
+        let report = VENDOR.report(|bytes| bytes[0x187] = microcode);
+        let refusal = refused(&report, VENDOR.root(), &VENDOR.certificates(), JULY_2024);
+        assert!(matches!(refusal, SnpRefusal::OtherTcb { .. }), "{refusal:?}");
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 
-use super::chain::{self, Vcek};
-use super::{SnpCertificates, SnpPlatform, SnpProduct, SnpRefusal, SnpReport};
+use super::chain::{SnpAuthority, Vcek};
+use super::{SnpCertificates, SnpPlatform, SnpProduct, SnpRefusal, SnpReport, VcekId};
 use crate::appraise::{Appraised, Firmware, Platform, Verified};
 use crate::measurements::PlatformId;
 use crate::policy::Policy;
@@ -57,7 +57,7 @@ impl SnpVerifier {
         policy: &Policy,
         now: Duration,
     ) -> Result<Appraised, Refusal> {
-        policy.screen(report.claims(), report_data)?;
+        policy.screen_report(report, report_data)?;
         policy.appraise(self.verify(report, certificates, now)?, report_data, now)
     }
 
@@ -72,48 +72,80 @@ impl SnpVerifier {
         certificates: &SnpCertificates,
         now: Duration,
     ) -> Result<Verified, Refusal> {
-        let vcek = chain::verify(&self.root, certificates, now)?;
-        check_signer(report, &vcek)?;
-        let Vcek { product, root_key, valid_until, has_revocations, .. } = vcek;
+        let SnpCertificates { vcek, ask, revocations } = certificates;
+        let product = SnpProduct::of_vcek(vcek)?;
+        self.authority(product, ask, revocations.as_deref(), now)?.verify(report, vcek, now)
+    }
+
+    /// Verifies at `now` since 1970 what AMD publishes of a product, as DER: its intermediate certificate, and the list of what the
+    /// root took back where there is one.
+    ///
+    /// # Errors
+    /// [`SnpRefusal`].
+    pub fn authority(
+        &self,
+        product: SnpProduct,
+        ask: &[u8],
+        revocations: Option<&[u8]>,
+        now: Duration,
+    ) -> Result<SnpAuthority, SnpRefusal> {
+        SnpAuthority::under(&self.root, product, ask, revocations, now)
+    }
+}
+
+impl SnpAuthority {
+    /// Verifies a report at `now` since 1970, while this is valid: the processor's certificate (DER), that it is of the very processor
+    /// and firmware that the report names, and the report's signature.
+    ///
+    /// # Errors
+    /// [`Refusal::Snp`].
+    pub fn verify(&self, report: &SnpReport, vcek: &[u8], now: Duration) -> Result<Verified, Refusal> {
+        let vcek = self.vcek(vcek, now)?;
+        check_named(&report.vcek_id()?, &vcek)?;
+        let key = UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, &vcek.key);
+        key.verify(report.signed(), &report.signature()).or(Err(SnpRefusal::ReportSignature))?;
         let platform = SnpPlatform {
-            product,
-            tcbs: report.tcbs(product),
+            product: vcek.product,
+            tcbs: report.tcbs(vcek.product),
             vmpl: report.vmpl(),
             platform_info: report.platform_info(),
-            has_revocations,
+            has_revocations: self.has_revocations,
         };
         let id = PlatformId::of_chip(&report.chip_id());
         Ok(Verified {
             claims: report.claims().clone(),
-            platform: Platform { id, firmware: Firmware::Amd(Box::new(platform)), root_key },
-            valid_until,
-            is_simulated: self.root != SnpRoot::Amd,
+            platform: Platform { id, firmware: Firmware::Amd(Box::new(platform)), root_key: self.root_key },
+            valid_until: self.valid_until().min(vcek.valid_until),
+            is_simulated: self.is_simulated,
         })
+    }
+
+    /// Verifies at `now` since 1970, while this is valid, that a processor's certificate (DER) is that of a key. Until when the
+    /// certificate itself holds, since 1970.
+    ///
+    /// # Errors
+    /// [`SnpRefusal`].
+    pub fn check_vcek(&self, vcek: &[u8], id: &VcekId, now: Duration) -> Result<Duration, SnpRefusal> {
+        let vcek = self.vcek(vcek, now)?;
+        check_named(id, &vcek)?;
+        Ok(vcek.valid_until)
     }
 }
 
-/// Whether the key of a certificate signed a report, and is the one that the report says it was signed with.
-fn check_signer(report: &SnpReport, vcek: &Vcek) -> Result<(), SnpRefusal> {
-    let found = report.signing_key();
-    if found != 0 {
-        return Err(SnpRefusal::SigningKey { found });
-    }
-    let chip_id = report.chip_id();
-    if chip_id.as_bytes() == &[0; 64] {
-        return Err(SnpRefusal::ChipMasked);
-    }
-    if chip_id != vcek.chip_id {
-        let (report, certificate) = (Box::new(chip_id), Box::new(vcek.chip_id));
+/// Whether a certificate is that of the key that a report names.
+fn check_named(id: &VcekId, vcek: &Vcek) -> Result<(), SnpRefusal> {
+    if id.chip_id != vcek.chip_id {
+        let (report, certificate) = (Box::new(id.chip_id), Box::new(vcek.chip_id));
         return Err(SnpRefusal::Chip { report, certificate });
     }
-    if !report.can_be_of(vcek.product) {
-        let [family, model] = report.family_and_model();
-        return Err(SnpRefusal::OtherProduct { family, model, certificate: vcek.product });
+    let certificate = vcek.product;
+    if !id.products().any(|product| product == certificate) {
+        let products: Vec<_> = id.products().map(|product| product.to_string()).collect();
+        return Err(SnpRefusal::OtherProduct { report: products.join(" or "), certificate });
     }
-    let reported = report.tcbs(vcek.product).reported;
+    let reported = id.tcb(certificate);
     if reported != vcek.tcb {
         return Err(SnpRefusal::OtherTcb { report: reported, certificate: vcek.tcb });
     }
-    let key = UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, &vcek.key);
-    key.verify(report.signed(), &report.signature()).or(Err(SnpRefusal::ReportSignature))
+    Ok(())
 }

@@ -143,7 +143,8 @@ async fn reports_are_refused_as_quotes_are() {
     let mut masked = MILAN.to_vec();
     masked[0x1a0..0x1e0].fill(0);
     let refused = appraise(&with(policy()), &masked, NOW).await.unwrap_err();
-    assert!(matches!(refused, AppraiseError::NoProcessor), "{refused:?}");
+    let is_masked = matches!(refused, AppraiseError::Refused(Refusal::Snp(SnpRefusal::ChipMasked)));
+    assert!(is_masked, "{refused:?}");
     let refused = appraise(&with(policy()), &[0; 208], NOW).await.unwrap_err();
     assert!(matches!(refused, AppraiseError::Unreadable(PlatformEvidenceError::Report(_))), "{refused:?}");
     let store = CollateralStore::new(folder.path().into(), None);

@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{
     ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PSS_SHA384, RsaKeyPair,
 };
 
-use super::super::{SnpCertificates, SnpReport, SnpRoot};
+use super::{SnpCertificates, SnpReport, SnpRoot};
 
 /// The chip id of the simulated processor.
 pub(super) const CHIP: [u8; 64] = [0xc1; 64];
