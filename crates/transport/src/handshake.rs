@@ -3,9 +3,7 @@
 
 use std::future::Future;
 use std::io;
-use std::num::NonZeroUsize;
-use std::sync::{Arc, LazyLock};
-use std::thread::available_parallelism;
+use std::sync::Arc;
 use std::time::Duration;
 
 use attest::Appraised;
@@ -13,8 +11,6 @@ use evidence::{AppraiseError, Appraiser, Standing};
 use rand::Rng as _;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::clock;
@@ -25,6 +21,7 @@ use crate::peer::VerifiedPeer;
 use crate::peer_header::PeerHeader;
 use crate::pow::{Challenge, PowError, Solution};
 use crate::tls::{self, Peer, TlsStream};
+use crate::turns;
 
 /// Runs one phase, or names it when it takes too long.
 pub(crate) async fn within<T>(
@@ -77,22 +74,12 @@ where
 /// Nonces that a search tries before the next one gets its turn: about a hundredth of a second.
 const NONCES_PER_TURN: i64 = 1 << 16;
 
-/// Turns at the same time, for all searches of the process: one for each core. Peers say how much work there is, and threads
-/// that only search would be missing elsewhere.
-static TURNS: LazyLock<Semaphore> =
-    LazyLock::new(|| Semaphore::new(available_parallelism().map_or(1, NonZeroUsize::get)));
-
 /// Searches turn by turn, so that little work is soon done beside much. Ends with its turn when this future is dropped.
 async fn solve(challenge: Challenge) -> Result<Solution, PowError> {
     let mut nonces = 0..NONCES_PER_TURN;
     while !nonces.is_empty() {
-        let turn = TURNS.acquire().await.expect("nobody closes it");
         let tried = nonces.clone();
-        let search = spawn_blocking(move || {
-            let _turn = turn;
-            challenge.search(tried)
-        });
-        match search.await {
+        match turns::of_searches(move || challenge.search(tried)).await {
             Ok(Some(solution)) => return Ok(solution),
             Ok(None) => nonces = nonces.end..nonces.end.saturating_add(NONCES_PER_TURN),
             Err(_stopping) => break,

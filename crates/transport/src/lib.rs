@@ -38,6 +38,7 @@ mod socks;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tls;
+mod turns;
 
 pub use acceptor::Acceptor;
 pub use connector::{ConnectConfig, ConnectDeadlines, Via, connect};

@@ -201,7 +201,7 @@ async fn workers_back(common: &Common, platforms: &Platforms, report: &mut Repor
         rows.push(row);
     }
     report.say(&format!(
-        "{workers} workers on one host join a proxy that has just started, {} at a time, each with the quote of a platform of its own; then all links break and they come again. Workers and proxy share the cores, so that it takes longer than the proxy alone would:",
+        "{workers} workers on one host join a proxy that has just started, {} at a time, each with the quote of a platform of its own; then all links break and they come again. Workers and proxy share the cores; with two cores of its own, a proxy takes half of its processor time:",
         crate::idle_workers::HANDSHAKES_MAX
     ));
     report.table(&rows);

@@ -1,12 +1,14 @@
 //! Slow peers, with the clock of tokio: it moves when everybody waits.
 
 use tokio::io::{DuplexStream, duplex};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::identity::IdentitySource;
 use crate::pow;
 use crate::socks;
+use crate::turns::{HANDSHAKES, SEARCHES};
 use crate::{clock, testing};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -130,7 +132,7 @@ async fn work_of_several_turns_finds_the_smallest_nonce() {
 }
 
 fn cores() -> u32 {
-    u32::try_from(available_parallelism().unwrap().get()).unwrap()
+    u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap()
 }
 
 /// One thread for everything: whatever is queued before runs before.
@@ -142,8 +144,8 @@ fn with_one_thread_to_block(test: impl Future<Output = ()>) {
 #[test]
 fn nobody_searches_without_a_turn() {
     with_one_thread_to_block(async {
-        let all = TURNS.acquire_many(cores()).await.unwrap();
-        assert_eq!(TURNS.available_permits(), 0, "one turn for each core");
+        let all = SEARCHES.acquire_many(cores()).await.unwrap();
+        assert_eq!(SEARCHES.available_permits(), 0, "one turn for each core");
         let search = tokio::spawn(solve(challenge(12)));
         tokio::task::yield_now().await;
         assert_eq!(spawn_blocking(|| "verified").await.unwrap(), "verified");
@@ -151,6 +153,26 @@ fn nobody_searches_without_a_turn() {
         assert!(!search.is_finished());
         drop(all);
         assert_eq!(search.await.unwrap(), Ok(Solution { nonce: 7012 }));
+    });
+}
+
+#[test]
+fn handshakes_are_computed_in_turns_off_the_thread_of_messages() {
+    with_one_thread_to_block(async {
+        let configs = IdentitySource::generated().configs(clock::unix_now()).await.unwrap();
+        let all = HANDSHAKES.acquire_many(cores()).await.unwrap();
+        let (left, right) = duplex(16 * 1024);
+        let mut handshake = tokio::spawn(async move {
+            tokio::join!(accept_tls(left, &configs.server), connect_tls(right, &configs.client))
+        });
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(spawn_blocking(|| "verified").await.unwrap(), "verified");
+        assert!(!handshake.is_finished());
+        drop(all);
+        let (accepted, connected) = (&mut handshake).await.unwrap();
+        assert_eq!(accepted.unwrap().1.tls_exporter, connected.unwrap().1.tls_exporter);
     });
 }
 
@@ -166,7 +188,7 @@ fn endless_work_leaves_turns_to_others_and_ends_with_who_asked_for_it() {
         assert_eq!(solve(challenge(12)).await, Ok(Solution { nonce: 7012 }));
         assert!(endless.try_join_next().is_none());
         endless.shutdown().await;
-        drop(TURNS.acquire_many(cores()).await.unwrap());
+        drop(SEARCHES.acquire_many(cores()).await.unwrap());
     });
 }
 

@@ -1,25 +1,26 @@
-//! The handshake of a session, which the TLS library does.
+//! The handshake of a session, which the TLS library does. Its steps take hundreds of microseconds each; they are done off the
+//! threads of messages, so that thousands of peers that come at once delay nobody's tokens and have all cores.
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{ClientConfig, CommonState, Error, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::records::{End, HEADER_LEN, Records};
 use super::sealed::Sealed;
 use super::secrets::{SecretsOfHandshake, Suite};
 use super::stream::{SEALED_LEN_MAX, TlsStream, broken};
 use super::{Peer, server_name};
+use crate::turns;
 
-/// Bytes that are read at one go.
-const READ_LEN: usize = 4096;
+/// Bytes that are read at one go: a certificate with a quote, and what comes with it.
+const READ_LEN: usize = 16 * 1024;
 
 /// Does the handshake of the connecting side.
 ///
@@ -33,14 +34,14 @@ where
     let mut config = config.clone();
     config.key_log = secrets.clone();
     let session = UnbufferedClientConnection::new(Arc::new(config), server_name()).map_err(broken)?;
-    Handshake::new(stream, Session::Client(Box::new(session)), secrets).run().await
+    run(stream, Handshake::new(Session::Client(Box::new(session)), secrets)).await
 }
 
 /// Does the handshake of the accepting side.
 ///
 /// # Errors
 /// As [`TlsStream`] says.
-pub(crate) async fn accept<S>(stream: S, config: &ServerConfig) -> io::Result<(TlsStream<S>, Peer)>
+pub(crate) async fn accept<S>(mut stream: S, config: &ServerConfig) -> io::Result<(TlsStream<S>, Peer)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -48,7 +49,10 @@ where
     let mut config = config.clone();
     config.key_log = secrets.clone();
     let session = UnbufferedServerConnection::new(Arc::new(config)).map_err(broken)?;
-    Handshake::new(stream, Session::Server(Box::new(session)), secrets).run().await
+    let mut handshake = Handshake::new(Session::Server(Box::new(session)), secrets);
+    // The peer begins.
+    handshake.receive(&mut stream).await?;
+    run(stream, handshake).await
 }
 
 /// Either side. Boxed, since it is several times the size of all else.
@@ -123,8 +127,44 @@ fn encode<D>(mut data: EncodeTlsData<'_, D>, out: &mut Sealed) -> Result<Progres
     }
 }
 
-struct Handshake<S> {
-    stream: S,
+/// Runs a handshake over `stream`: its steps in turns, what they say and need in between.
+async fn run<S>(mut stream: S, mut handshake: Handshake) -> io::Result<(TlsStream<S>, Peer)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        let worked;
+        (handshake, worked) = turns::of_handshakes(move || {
+            let worked = handshake.work();
+            (handshake, worked)
+        })
+        .await?;
+        let sealed = &mut handshake.sealed_out;
+        match worked {
+            Ok(is_complete) => {
+                poll_fn(|context| sealed.poll_write(&mut stream, context)).await?;
+                *sealed = Sealed::default();
+                stream.flush().await?;
+                if is_complete {
+                    return handshake.done(stream);
+                }
+            }
+            Err(error) => {
+                // The peer learns why, if there is room.
+                poll_fn(|context| {
+                    let _lost = sealed.poll_write(&mut stream, context);
+                    Poll::Ready(())
+                })
+                .await;
+                return Err(broken(error));
+            }
+        }
+        handshake.receive(&mut stream).await?;
+    }
+}
+
+/// Everything of a handshake but the stream.
+struct Handshake {
     session: Session,
     secrets: Arc<SecretsOfHandshake>,
     /// Came, and the session is not done with it.
@@ -137,39 +177,9 @@ struct Handshake<S> {
     sealed_out: Sealed,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
-    fn new(stream: S, session: Session, secrets: Arc<SecretsOfHandshake>) -> Self {
-        Self {
-            stream,
-            session,
-            secrets,
-            sealed_in: Vec::new(),
-            shown: 0,
-            next: 0,
-            sealed_out: Sealed::default(),
-        }
-    }
-
-    async fn run(mut self) -> io::Result<(TlsStream<S>, Peer)> {
-        poll_fn(|context| self.poll(context)).await?;
-        self.done()
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            let worked = self.work();
-            if worked.is_err() {
-                // The peer learns why, if there is room.
-                let _lost = self.poll_send(context);
-            }
-            let is_complete = worked.map_err(broken)?;
-            ready!(self.poll_send(context))?;
-            ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-            if is_complete {
-                return Poll::Ready(Ok(()));
-            }
-            ready!(self.poll_receive(context))?;
-        }
+impl Handshake {
+    fn new(session: Session, secrets: Arc<SecretsOfHandshake>) -> Self {
+        Self { session, secrets, sealed_in: Vec::new(), shown: 0, next: 0, sealed_out: Sealed::default() }
     }
 
     /// Goes on as far as the bytes that have come allow. Returns whether the handshake is complete.
@@ -210,32 +220,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
         self.shown > shown_before
     }
 
-    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.sealed_out.poll_write(&mut self.stream, context))?;
-        self.sealed_out = Sealed::default();
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.sealed_in.len() >= SEALED_LEN_MAX {
-            return Poll::Ready(Err(broken(Error::PeerSentOversizedRecord)));
-        }
+    /// Waits for more bytes.
+    async fn receive(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
         let begun = self.sealed_in.len();
-        self.sealed_in.resize(begun + READ_LEN, 0);
-        let mut read = ReadBuf::new(&mut self.sealed_in[begun..]);
-        let polled = Pin::new(&mut self.stream).poll_read(context, &mut read);
-        let came = read.filled().len();
-        self.sealed_in.truncate(begun + came);
-        ready!(polled)?;
-        match came {
-            0 => Poll::Ready(Err(ErrorKind::UnexpectedEof.into())),
-            _ => Poll::Ready(Ok(())),
+        if begun >= SEALED_LEN_MAX {
+            return Err(broken(Error::PeerSentOversizedRecord));
         }
+        self.sealed_in.resize(begun + READ_LEN, 0);
+        let came = stream.read(&mut self.sealed_in[begun..]).await?;
+        self.sealed_in.truncate(begun + came);
+        if came == 0 { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
     /// Leaves the library's session behind.
-    fn done(self) -> io::Result<(TlsStream<S>, Peer)> {
-        let Self { stream, session, secrets, sealed_in, .. } = self;
+    fn done<S>(self, stream: S) -> io::Result<(TlsStream<S>, Peer)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Self { session, secrets, sealed_in, .. } = self;
         let common = session.common();
         let suite = common.negotiated_cipher_suite().and_then(Suite::of);
         let secrets =
