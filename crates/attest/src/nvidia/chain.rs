@@ -131,7 +131,12 @@ fn is_signed(certificate: &X509Certificate<'_>, key: &[u8]) -> bool {
 fn point<'a>(at: usize, key: &'a SubjectPublicKeyInfo<'_>) -> Result<&'a [u8], GpuRefusal> {
     let curve = key.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
     let is_p384 = key.algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY && curve == Some(OID_NIST_EC_P384);
-    if is_p384 { Ok(&key.subject_public_key.data) } else { Err(GpuRefusal::CertificateKey { at }) }
+    if is_p384 {
+        return Ok(&key.subject_public_key.data);
+    }
+    let curve = curve.map_or_else(|| "no curve".to_owned(), |curve| curve.to_id_string());
+    let found = format!("{} on {curve}", key.algorithm.algorithm.to_id_string());
+    Err(GpuRefusal::CertificateKey { at, found })
 }
 
 /// The only name of the second certificate, which is of the GPU's own key.

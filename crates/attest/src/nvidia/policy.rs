@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Gpu, GpuRefusal, GpuVersion};
 use crate::measurements::Register;
-use crate::policy::{Allowed, Any};
+use crate::policy::{Allowed, Any, one_of};
 
 /// What is accepted of GPUs. A token that shows debugging is never accepted. A report shows it in its measurements alone: whether it is
 /// accepted is up to `golden`.
@@ -99,10 +99,7 @@ impl fmt::Display for GpuVersions {
         match self {
             Self::Any(Any::Any) => f.write_str("any"),
             Self::From(Floor { min }) => write!(f, "{min} or later"),
-            Self::Only(versions) => {
-                let versions: Vec<_> = versions.iter().map(ToString::to_string).collect();
-                write!(f, "one of [{}]", versions.join(", "))
-            }
+            Self::Only(versions) => f.write_str(&one_of(versions)),
         }
     }
 }
@@ -189,11 +186,20 @@ impl GpuPolicy {
         }
     }
 
+    /// Whether evidence may have this form.
+    pub(super) fn accepts_form(&self, found: GpuForm) -> Result<(), GpuRefusal> {
+        if self.forms.contains(&found) {
+            return Ok(());
+        }
+        Err(GpuRefusal::Form { expected: one_of(&self.forms), found })
+    }
+
     /// What a GPU must be like beside what all must.
     pub(super) fn accepts(&self, gpu: &Gpu) -> Result<(), GpuRefusal> {
         let name = || gpu.name.clone();
         if !self.models.allows(&gpu.model) {
-            return Err(GpuRefusal::Model { name: name(), found: gpu.model.clone() });
+            let (expected, found) = (self.models.to_string(), gpu.model.clone());
+            return Err(GpuRefusal::Model { name: name(), expected, found });
         }
         if !self.drivers.allows(&gpu.driver) {
             let (expected, found) = (self.drivers.to_string(), gpu.driver.clone());

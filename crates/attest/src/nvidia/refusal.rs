@@ -9,11 +9,15 @@ use crate::measurements::Register;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GpuRefusal {
     /// The policy says nothing of GPUs.
-    #[error("the policy accepts no GPU: it has no table [nvidia]")]
+    #[error("the policy accepts no GPU: it has no table [nvidia], which says what GPUs must be like")]
     NoPolicy,
     /// Another form of evidence.
-    #[error("the evidence is a {found}, which the policy does not name: nvidia.forms")]
+    #[error(
+        "the evidence is a {found}, and the policy accepts {expected} (nvidia.forms): ask for it in such a form"
+    )]
     Form {
+        /// What is accepted.
+        expected: String,
         /// Which one.
         found: GpuForm,
     },
@@ -157,7 +161,7 @@ pub enum GpuRefusal {
         found: String,
     },
     /// About no GPU at all.
-    #[error("the evidence is of no GPU")]
+    #[error("the evidence is of no GPU: ask for it on the machine that has them")]
     NoGpu,
     /// One GPU, shown as more.
     #[error("GPU {device} is in the evidence twice: each has to be there once")]
@@ -174,10 +178,14 @@ pub enum GpuRefusal {
         found: usize,
     },
     /// A model that nobody allowed.
-    #[error("{name} is a {found:?}, which is not among those of the policy: nvidia.models")]
+    #[error(
+        "{name} is a {found:?}, and the policy accepts {expected} (nvidia.models): use one of those, or name it there"
+    )]
     Model {
         /// Which GPU.
         name: String,
+        /// What is accepted.
+        expected: String,
         /// Its model.
         found: String,
     },
@@ -215,7 +223,8 @@ pub enum GpuRefusal {
     },
     /// Not X.509.
     #[error(
-        "certificate {at} of the GPU (0: of the report's key) cannot be read as X.509 in DER, or says no name"
+        "certificate {at} of the GPU (0: of the report's key) cannot be read as X.509 in DER, or says no name: give the certificates as \
+         the GPU's driver does"
     )]
     Malformed {
         /// Which one.
@@ -223,14 +232,16 @@ pub enum GpuRefusal {
     },
     /// Too few certificates below the root.
     #[error(
-        "the GPU has {found} certificates below its root, and must have that of the report's key and its own"
+        "the GPU has {found} certificates below its root, and must have that of the report's key and its own: give all that its driver does"
     )]
     NoDevice {
         /// Their number.
         found: usize,
     },
     /// A critical extension that nobody here knows.
-    #[error("certificate {at} of the GPU (0: of the report's key) has the unknown critical extension {oid}")]
+    #[error(
+        "certificate {at} of the GPU (0: of the report's key) has the unknown critical extension {oid}: a newer program may know it"
+    )]
     CriticalExtension {
         /// Which one.
         at: usize,
@@ -239,17 +250,23 @@ pub enum GpuRefusal {
     },
     /// A certificate in the place of another.
     #[error(
-        "certificate {at} of the GPU (0: of the report's key) is not for what it is used for: reports are signed with the first alone, certificates with the others"
+        "certificate {at} of the GPU (0: of the report's key) is not for what it is used for: reports are signed with the first alone, certificates with the others; \
+         give the GPU's own in their order"
     )]
     CertificateUse {
         /// Which one.
         at: usize,
     },
     /// Another key than GPUs have.
-    #[error("certificate {at} of the GPU (0: of the report's key) is for no ECDSA key on P-384")]
+    #[error(
+        "certificate {at} of the GPU (0: of the report's key) is for a key of kind {found}, and must be for ECDSA on P-384 (1.2.840.10045.2.1 on 1.3.132.0.34): give the \
+         GPU's own certificates"
+    )]
     CertificateKey {
         /// Which one.
         at: usize,
+        /// Dotted forms of algorithm and curve.
+        found: String,
     },
     /// Outside its validity.
     #[error(
@@ -289,7 +306,9 @@ pub enum GpuRefusal {
         name: String,
     },
     /// Neither does the certificate.
-    #[error("the certificate of the report's key does not say for which firmware it is, or says it twice")]
+    #[error(
+        "the certificate of the report's key does not say for which firmware it is, or says it twice: a newer program may read it"
+    )]
     NoCertificateFirmware,
     /// The report is of other firmware than its key.
     #[error("the report of {name} is of firmware {found}, and its key of {expected}: start the GPU anew")]

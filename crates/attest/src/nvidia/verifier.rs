@@ -128,9 +128,7 @@ impl GpuVerifier {
             GpuEvidence::Token(_) => GpuForm::Token,
             GpuEvidence::Reports(_) => GpuForm::Report,
         };
-        if !policy.forms.contains(&form) {
-            return Err(GpuRefusal::Form { found: form });
-        }
+        policy.accepts_form(form)?;
         policy.appraise(self.verify(evidence, nonce, now)?, now)
     }
 
@@ -217,9 +215,7 @@ impl GpuPolicy {
     /// # Errors
     /// [`GpuRefusal`] names the first thing that is not as the policy wants it.
     pub fn appraise(&self, mut verified: GpuVerified, now: Duration) -> Result<GpuAppraised, GpuRefusal> {
-        if !self.forms.contains(&verified.form) {
-            return Err(GpuRefusal::Form { found: verified.form });
-        }
+        self.accepts_form(verified.form)?;
         if now >= verified.valid_until {
             return Err(GpuRefusal::Lapsed { until: verified.valid_until, now });
         }

@@ -54,9 +54,12 @@ fn a_policy_is_data_and_each_of_its_lines_decides() {
     let ones: Register = Hex::new([1; 48]);
     let of_others = GoldenMeasurements { driver: version("575.33"), ..golden(&[(1, &[zeros])]) };
     let refused: [(&str, Result<_, _>); 12] = [
-        ("forms", with(&|policy| policy.forms = [GpuForm::Token].into())),
+        ("accepts one of [token] (nvidia.forms)", with(&|policy| policy.forms = [GpuForm::Token].into())),
         ("forms", with(&|policy| policy.forms.clear())),
-        ("models", with(&|policy| policy.models = Allowed::only(["GH100 A01 GSP BROM".to_owned()]))),
+        (
+            "accepts one of [GH100 A01 GSP BROM]",
+            with(&|policy| policy.models = Allowed::only(["GH100 A01 GSP BROM".to_owned()])),
+        ),
         ("575.32.1 or later", with(&|policy| policy.drivers = GpuVersions::from(version("575.32.1")))),
         ("one of [575.31]", with(&|policy| policy.drivers = GpuVersions::Only([version("575.31")].into()))),
         ("vbioses", with(&|policy| policy.vbioses = GpuVersions::Only([].into()))),

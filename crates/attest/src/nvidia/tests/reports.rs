@@ -1,6 +1,9 @@
 //! Reports: whatever is not exactly what the GPU signed, under NVIDIA's root, is refused.
 
-use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyUsagePurpose, SerialNumber};
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, SerialNumber,
+};
 use time::OffsetDateTime;
 
 use super::vendor::{FIRMWARE, Parts, VENDOR, tcb_info};
@@ -224,6 +227,15 @@ fn each_certificate_is_for_one_use() {
         matches!(expired, GpuRefusal::CertificateTime { at: 2, until: 1_700_000_000, .. }),
         "{expired:?}"
     );
+}
+
+#[test]
+fn keys_are_on_p384() {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let certificates = VENDOR.certificates_of(&key);
+    let evidence = GpuEvidence::Reports(vec![(VENDOR.report(|_parts| {}), certificates)]);
+    let found = "1.2.840.10045.2.1 on 1.2.840.10045.3.1.7".to_owned();
+    assert_eq!(refusal(&evidence), GpuRefusal::CertificateKey { at: 0, found });
 }
 
 #[test]

@@ -91,6 +91,15 @@ impl Vendor {
         GpuCertificates(signed.collect())
     }
 
+    /// Certificates of a GPU whose reports are signed with this key.
+    pub(super) fn certificates_of(&self, key: &KeyPair) -> GpuCertificates {
+        let GpuCertificates(mut chain) = self.certificates(|_at, _params| {});
+        let gpu = certificate(3);
+        let issuer = Issuer::from_params(&gpu, &self.keys[3]);
+        chain[0] = certificate(4).signed_by(key, &issuer).unwrap().der().to_vec();
+        GpuCertificates(chain)
+    }
+
     /// A report, changed before it is signed.
     pub(super) fn report(&self, change: impl FnOnce(&mut Parts)) -> GpuReport {
         let bytes = self.report_bytes(change);
