@@ -36,6 +36,7 @@ mod signatures;
 mod snp;
 mod td_report;
 mod verifier;
+mod x509;
 
 pub use appraise::{Appraised, Attestation, Firmware, Platform, Verified};
 pub use certificate::{Certificate, CertificateError};

@@ -5,12 +5,12 @@ use std::time::Duration;
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_ASN1, UnparsedPublicKey};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::asn1_rs::{Any, Class, FromDer as _, OctetString, Oid, Sequence, Tag, oid};
-use x509_parser::extensions::{KeyUsage, ParsedExtension};
-use x509_parser::oid_registry::{OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384};
+use x509_parser::extensions::KeyUsage;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::{GpuCertificates, GpuRefusal};
 use crate::measurements::{Hex, Register};
+use crate::x509;
 
 /// The certificates of one GPU below its root, read and not verified: that of the report's key first.
 pub(super) struct Chain<'a>(Vec<X509Certificate<'a>>);
@@ -96,12 +96,8 @@ fn is_exact(der: &[u8], certificate: &X509Certificate<'_>) -> bool {
 
 /// Whether the first of a chain may sign reports and the others certificates, and none has rules that nobody here knows.
 fn check_use(at: usize, certificate: &X509Certificate<'_>) -> Result<(), GpuRefusal> {
-    let is_known = |extension: &ParsedExtension<'_>| {
-        matches!(extension, ParsedExtension::BasicConstraints(_) | ParsedExtension::KeyUsage(_))
-    };
-    let mut critical = certificate.extensions().iter().filter(|extension| extension.critical);
-    if let Some(extension) = critical.find(|extension| !is_known(extension.parsed_extension())) {
-        return Err(GpuRefusal::CriticalExtension { at, oid: extension.oid.to_id_string() });
+    if let Some(oid) = x509::unknown_critical(certificate.extensions()) {
+        return Err(GpuRefusal::CriticalExtension { at, oid });
     }
     // An error says that there are two of one kind.
     let usage = certificate.key_usage().ok().flatten();
@@ -129,14 +125,7 @@ fn is_signed(certificate: &X509Certificate<'_>, key: &[u8]) -> bool {
 }
 
 fn point<'a>(at: usize, key: &'a SubjectPublicKeyInfo<'_>) -> Result<&'a [u8], GpuRefusal> {
-    let curve = key.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
-    let is_p384 = key.algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY && curve == Some(OID_NIST_EC_P384);
-    if is_p384 {
-        return Ok(&key.subject_public_key.data);
-    }
-    let curve = curve.map_or_else(|| "no curve".to_owned(), |curve| curve.to_id_string());
-    let found = format!("{} on {curve}", key.algorithm.algorithm.to_id_string());
-    Err(GpuRefusal::CertificateKey { at, found })
+    x509::p384(key).map_err(|found| GpuRefusal::CertificateKey { at, found })
 }
 
 /// The only name of the second certificate, which is of the GPU's own key.

@@ -5,15 +5,14 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA384, digest};
 use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA384, UnparsedPublicKey};
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::{ParsedExtension, X509Extension};
-use x509_parser::oid_registry::{OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384};
+use x509_parser::extensions::X509Extension;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
-use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::verifier::SnpRoot;
 use super::{ChipId, SnpCertificate, SnpProduct, SnpRefusal, SnpTcb};
 use crate::measurements::{Hex, Register};
+use crate::x509;
 
 /// What AMD says of a product, verified up to a trusted root: whose signature the certificates of its processors have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +85,7 @@ impl SnpAuthority {
             product,
             tcb: tcb(&vcek, product)?,
             chip_id: chip_id(&vcek, product)?,
-            key: key(vcek.public_key())?,
+            key: x509::p384(vcek.public_key()).map_err(|found| SnpRefusal::Key { found })?.to_vec(),
             valid_until: since_1970(until),
         })
     }
@@ -159,16 +158,7 @@ fn is_signed(key: &[u8], message: &[u8], signature: &[u8]) -> bool {
 }
 
 fn check_critical(which: SnpCertificate, extensions: &[X509Extension<'_>]) -> Result<(), SnpRefusal> {
-    let unknown = |extension: &&X509Extension<'_>| {
-        let is_known = matches!(
-            extension.parsed_extension(),
-            ParsedExtension::BasicConstraints(_) | ParsedExtension::KeyUsage(_)
-        );
-        extension.critical && !is_known
-    };
-    extensions.iter().find(unknown).map_or(Ok(()), |extension| {
-        Err(SnpRefusal::CriticalExtension { which, oid: extension.oid.to_id_string() })
-    })
+    x509::unknown_critical(extensions).map_or(Ok(()), |oid| Err(SnpRefusal::CriticalExtension { which, oid }))
 }
 
 fn check_time(
@@ -275,16 +265,4 @@ fn extension<'a>(certificate: &X509Certificate<'a>, oid: &'static str) -> Result
         (Some(extension), None) => Ok(extension.value),
         _ => Err(SnpRefusal::Extension { oid }),
     }
-}
-
-fn key(key: &SubjectPublicKeyInfo<'_>) -> Result<Vec<u8>, SnpRefusal> {
-    let curve = key.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
-    let is_p384 = key.algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY && curve == Some(OID_NIST_EC_P384);
-    if !is_p384 {
-        let curve = curve.map_or_else(|| "no curve".to_owned(), |curve| curve.to_id_string());
-        return Err(SnpRefusal::Key {
-            found: format!("{} on {curve}", key.algorithm.algorithm.to_id_string()),
-        });
-    }
-    Ok(key.subject_public_key.data.to_vec())
 }
