@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ::attest::{Certificate, Collateral, Root, Verifier};
 use anyhow::{Context, Result, ensure};
 use clap::{ArgGroup, Args};
-use evidence::{Appraiser, CollateralStore, Pccs, SnpStore};
+use evidence::{Appraiser, CollateralStore, Kds, Pccs, SnpStore};
 use transport::clock::unix_now;
 use transport::{SecureConnectConfig, SecureStream};
 
@@ -14,7 +14,7 @@ use super::rows::{self, Rows};
 
 /// Whom to connect to, and what to ask of it.
 #[derive(Args)]
-#[command(group(ArgGroup::new("source").args(["collateral", "pccs"]).multiple(true)))]
+#[command(group(ArgGroup::new("source").args(["collateral", "pccs", "kds"]).multiple(true)))]
 pub(crate) struct Connect {
     /// The peer, HOST:PORT: a proxy's port, or any that a router serves.
     peer: String,
@@ -22,12 +22,15 @@ pub(crate) struct Connect {
     /// any status but a revoked one will do.
     #[arg(long, value_name = "POLICY", requires = "source")]
     policy: Option<String>,
-    /// Folder with what the vendor publishes of platforms, or with --pccs a cache of it.
+    /// Folder with what the vendor publishes of platforms, or with --pccs and --kds a cache of it.
     #[arg(long, value_name = "FOLDER")]
     collateral: Option<PathBuf>,
-    /// Where that is fetched, such as https://localhost:8081. Without either nothing is verified.
+    /// Where that is fetched for Intel's platforms, such as https://localhost:8081. Without any of the three nothing is verified.
     #[arg(long, value_name = "URL")]
     pccs: Option<String>,
+    /// Where certificates of AMD's processors are fetched, such as https://kdsintf.amd.com.
+    #[arg(long, value_name = "URL")]
+    kds: Option<String>,
     /// The certificate (DER) of a simulated vendor, which is believed in the place of Intel.
     #[arg(long, value_name = "FILE", requires = "source")]
     simulated_root: Option<PathBuf>,
@@ -42,6 +45,7 @@ pub(crate) struct Connect {
 impl Connect {
     /// Adds what is found; an error says what is wrong with it.
     pub(super) async fn look(&self, found: &mut Rows) -> Result<()> {
+        let appraiser = self.appraiser()?;
         let config = SecureConnectConfig {
             pow_difficulty_max: self.max_pow_difficulty,
             ..SecureConnectConfig::default()
@@ -53,12 +57,12 @@ impl Connect {
         found.push(("peer".to_owned(), peer.peer_addr().to_string().into()));
         found.extend(super::certificate_rows(&certificate, unix_now())?);
         let Some(signed) = super::evidence_of(&certificate, found)? else {
-            ensure!(self.appraiser()?.is_none(), "the peer shows no evidence of an enclave");
+            ensure!(appraiser.is_none(), "the peer shows no evidence of an enclave");
             return Ok(());
         };
         found.extend(super::rows_of(&signed));
-        let Some(appraiser) = self.appraiser()? else {
-            found.push(("verdict".to_owned(), "not verified: name the --collateral or --pccs".into()));
+        let Some(appraiser) = appraiser else {
+            found.push(("verdict".to_owned(), "not verified: name the --collateral, --pccs or --kds".into()));
             return Ok(());
         };
         let deadline = config.deadlines.evidence;
@@ -81,11 +85,18 @@ impl Connect {
 
     /// What appraises, if there is something to verify with.
     fn appraiser(&self) -> Result<Option<Appraiser>> {
-        if self.collateral.is_none() && self.pccs.is_none() {
+        if self.collateral.is_none() && self.pccs.is_none() && self.kds.is_none() {
             return Ok(None);
         }
         let policy = match &self.policy {
-            Some(asked) => super::policy(asked)?,
+            Some(asked) => {
+                let policy = super::policy(asked)?;
+                ensure!(
+                    policy.nvidia.is_none(),
+                    "{asked} has a table [nvidia], and links carry no evidence of GPUs: take the table out, nobody would look at it"
+                );
+                policy
+            }
             None => super::any_genuine(),
         };
         let root = match &self.simulated_root {
@@ -94,7 +105,8 @@ impl Connect {
         };
         let folder = self.collateral.clone().unwrap_or_else(|| "collateral".into());
         let pccs = self.pccs.as_deref().map(Pccs::new).transpose()?;
-        let snp = SnpStore::new(folder.clone(), None);
+        let kds = self.kds.as_deref().map(Kds::new).transpose()?;
+        let snp = SnpStore::new(folder.clone(), kds);
         let store = CollateralStore::new(folder, pccs);
         Ok(Some(Appraiser::new(Verifier::new(root), policy, store, NonZeroUsize::MIN).with_snp(snp)))
     }

@@ -89,6 +89,22 @@ fn a_peer_is_shown_and_its_evidence_verified() {
     let (is_done, _, complaint) = connect(&attested, &[&believes[..], &["--policy", "any"]].concat());
     assert!(!is_done && complaint.contains("no evidence is appraised"), "{complaint}");
 
+    // What nobody would look at is refused before anybody is asked.
+    let gpus = folder.path().join("gpus.toml");
+    let table = "forms = [\"token\"]\nmodels = \"any\"\ndrivers = \"any\"\nvbioses = \"any\"";
+    std::fs::write(&gpus, format!("images = \"any\"\n[nvidia]\n{table}")).unwrap();
+    let gpus = ["--policy", gpus.to_str().unwrap()];
+    let (is_done, _, complaint) = connect("127.0.0.1:1", &[&believes[..], &gpus].concat());
+    assert!(!is_done && complaint.contains("[nvidia]"), "{complaint}");
+    // AMD's key service is one of the sources, and says nothing of a platform of TDX.
+    let (is_done, _, complaint) = connect("127.0.0.1:1", &["--kds", "kds"]);
+    assert!(!is_done && complaint.contains("no address"), "{complaint}");
+    let kds = ["--kds", "http://127.0.0.1:1", "--simulated-root", root.to_str().unwrap()];
+    let (is_done, shown, complaint) = connect(&attested, &kds);
+    assert!(!is_done && shown.contains("refused: "), "{shown} {complaint}");
+    let (is_done, shown, complaint) = connect(&attested, &[&believes[..], &kds[..2]].concat());
+    assert!(is_done && shown.contains("genuine"), "{shown} {complaint}");
+
     let (is_done, shown, _) = connect(&bare, &[]);
     assert!(is_done && shown.contains("none: it vouches for its key alone"), "{shown}");
     let (is_done, _, complaint) = connect(&bare, &believes);
