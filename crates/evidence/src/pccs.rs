@@ -49,8 +49,8 @@ pub enum PccsError {
         /// What was asked for.
         url: String,
     },
-    /// The service does not have it.
-    #[error("{url} answered with status {status}")]
+    /// The service does not have it, or does not give it.
+    #[error("{url} answered with status {status}: {}", next_step(*.status))]
     Status {
         /// What was asked for.
         url: String,
@@ -68,6 +68,19 @@ pub enum PccsError {
     /// The parts do not make collateral.
     #[error("what the PCCS gave is no collateral")]
     Collateral(#[from] CollateralError),
+}
+
+/// What to do about a status of HTTP.
+const fn next_step(status: u16) -> &'static str {
+    match status {
+        404 => {
+            "it does not know this platform; see that the platform is registered with its vendor, or ask another service"
+        }
+        401 | 403 => "it does not answer us; see what it asks for, or ask another service",
+        429 => "it was asked too often; ask a cache of your own in its place",
+        500.. => "it has a trouble of its own; see its log, or wait",
+        _ => "is its address that of such a service?",
+    }
 }
 
 /// An answer's body and the certificates that sign it, which travel in a header.

@@ -117,6 +117,7 @@ async fn answers_that_are_no_collateral_are_refused() {
     assert!(stub.pccs.fetch(SGX.kind()).await.is_ok());
     let other = stub.pccs.fetch(TDX.kind()).await.unwrap_err();
     assert!(matches!(other, PccsError::Status { status: 404, .. }), "{other:?}");
+    assert!(other.to_string().contains("404: it does not know this platform"), "{other}");
     for refused in ["", "pccs", "ftp://pccs", "https://pccs/?a=b"] {
         assert!(matches!(Pccs::new(refused), Err(PccsError::Address { .. })), "{refused:?}");
     }
