@@ -78,10 +78,16 @@ impl Cert {
         let pem = identity.to_pem();
         // The certificate last: whoever sees a new one finds its key.
         write(&key, pem.private_key.as_bytes(), 0o600)?;
-        if let Some(image) = image_of(identity.certificate())? {
-            let text = STANDARD.encode(image.as_bytes());
-            write(&beside(&self.base, "_image_hash.b64"), text.as_bytes(), 0o644)?;
-            println!("image {image}");
+        let image_hash = beside(&self.base, "_image_hash.b64");
+        match image_of(identity.certificate())? {
+            Some(image) => {
+                write(&image_hash, STANDARD.encode(image.as_bytes()).as_bytes(), 0o644)?;
+                println!("image {image}");
+            }
+            // Of an older certificate, it would pass for this one's.
+            None => {
+                remove(&image_hash).with_context(|| format!("cannot remove {}", image_hash.display()))?;
+            }
         }
         write(&certificate, pem.certificate.as_bytes(), 0o644)?;
         println!("{} of the key {}", certificate.display(), identity.public_key());
@@ -126,14 +132,19 @@ fn image_of(certificate: &[u8]) -> Result<Option<ImageHash>> {
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let beginning = beside(path, ".new");
     let written = || {
-        match fs::remove_file(&beginning) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove(&beginning)?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beginning)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&beginning, path)
     };
     written().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Removes what may not be there.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }

@@ -196,4 +196,5 @@ fn a_certificate_is_made_in_files_that_only_its_owner_reads() {
     assert!(!is_done && complaint.contains("ahead of the clock"), "{complaint}");
     let ahead = (unix_now().as_secs() + 30).to_string();
     assert!(attest(&["cert", "-t", "none", "-n", name, "-f", "-c", &ahead]).0);
+    assert!(!folder.path().join("tdx_image_hash.b64").exists(), "no image is left of the certificate before");
 }
