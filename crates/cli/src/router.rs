@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::attest::{Allowed, Policy, Register};
-use ::router::{Limits, Options, PolicyOption, PortOption, Router, RouterConfig, RouterFile};
+use ::router::{INTEL_ROOT_KEY, Limits, Options, PolicyOption, PortOption, Router, RouterConfig, RouterFile};
 use anyhow::{Context, Result, ensure};
 use clap::{ArgGroup, Args};
 use node::{Evidence, EvidenceConfig};
@@ -219,7 +219,17 @@ impl RouterArguments {
             idle: Duration::from_secs(self.idle),
             ..Limits::default()
         };
-        Ok(RouterConfig { limits, ..RouterConfig::new(options, file)? })
+        let config = RouterConfig { limits, ..RouterConfig::new(options, file)? };
+        // Simulated platforms have another root.
+        if !self.insecure_simulated {
+            for (policy, _) in config.policies.iter().filter(|(_, policy)| policy.lacks_intels_root()) {
+                tracing::warn!(
+                    policy,
+                    "the policy accepts nobody: Intel's root, {INTEL_ROOT_KEY}, is not among the roots that it lists: add it, or leave the list out"
+                );
+            }
+        }
+        Ok(config)
     }
 }
 

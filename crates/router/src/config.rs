@@ -9,7 +9,7 @@ use transport::{ConnectDeadlines, ListenDeadlines};
 
 use crate::file::{FilePolicy, FilePort, RouterFile};
 use crate::options::{Destination, Mode, OptionError, PolicyOption, PolicyRef, PortOption, listening};
-use crate::policy::{GuestLists, INTEL_ROOT_KEY, PeerPolicy, PolicyError, PolicyKind};
+use crate::policy::{GuestLists, PeerPolicy, PolicyError, PolicyKind, intel_root_key};
 
 /// Bits of proof of work that are asked for, as by the deployed router.
 const POW_DIFFICULTY: u8 = 20;
@@ -311,8 +311,7 @@ struct Policies {
 impl Policies {
     /// The policies that have the names of their kinds.
     fn new(root_keys: Option<Allowed<Register>>, accepts_fake: bool) -> Result<Self, ConfigError> {
-        let intel = || INTEL_ROOT_KEY.parse().expect("the text is 96 digits");
-        let root_keys = root_keys.unwrap_or_else(|| Allowed::only([intel()]));
+        let root_keys = root_keys.unwrap_or_else(|| Allowed::only([intel_root_key()]));
         let mut known = Self { policies: BTreeMap::new(), root_keys, accepts_fake };
         for kind in PolicyKind::ALL {
             if kind != PolicyKind::FakeTdx || accepts_fake {

@@ -99,6 +99,11 @@ pub enum PeerPolicy {
 pub const INTEL_ROOT_KEY: &str =
     "46e403bd34f05a3f2817ab9badcaacc7ffc98e0f261008cd30dae936cace18d5dcf58eef31463613de1570d516200993";
 
+/// The same as a value.
+pub(crate) fn intel_root_key() -> Register {
+    INTEL_ROOT_KEY.parse().expect("the text is 96 digits")
+}
+
 /// Why a policy cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
@@ -121,6 +126,12 @@ pub enum PolicyError {
 }
 
 impl PeerPolicy {
+    /// Whether it asks for evidence, and lists roots that Intel's is not among: no genuine platform of today has another.
+    #[must_use]
+    pub fn lacks_intels_root(&self) -> bool {
+        matches!(self, Self::Tdx(policy) if !policy.root_keys.allows(&intel_root_key()))
+    }
+
     /// A policy of a kind. Where `lists` has no roots, those of `root_keys` are accepted.
     ///
     /// # Errors
@@ -164,7 +175,7 @@ mod tests {
     use super::*;
 
     fn intel() -> Allowed<Register> {
-        Allowed::only([INTEL_ROOT_KEY.parse().unwrap()])
+        Allowed::only([intel_root_key()])
     }
 
     fn image() -> ImageHash {
@@ -187,6 +198,21 @@ mod tests {
         };
         assert_eq!(policy.root_keys, Allowed::Only(other), "a list of its own is the list");
         assert!(policy.images.allows(&image()) && !policy.images.allows(&ImageHash::new([8; 32])));
+    }
+
+    #[test]
+    fn a_list_of_roots_without_intels_is_noticed() {
+        let under = |kind, root_keys: Allowed<Register>| {
+            PeerPolicy::new(kind, GuestLists::default(), &root_keys, true).unwrap().lacks_intels_root()
+        };
+        let other = || Allowed::only([Register::new([1; 48])]);
+        let both = Allowed::only([intel_root_key(), Register::new([1; 48])]);
+        assert!(under(PolicyKind::Tdx, other()));
+        for root_keys in [intel(), both, Allowed::default()] {
+            assert!(!under(PolicyKind::Tdx, root_keys));
+        }
+        assert!(!under(PolicyKind::Any, other()), "it asks for no evidence");
+        assert!(!under(PolicyKind::FakeTdx, other()), "what nobody signed has no root");
     }
 
     #[test]

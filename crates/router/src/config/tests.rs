@@ -27,7 +27,7 @@ fn the_lines_of_the_deployed_guests_are_understood() {
     assert!(port.serialize_info && !port.takes_user_names);
     assert_eq!((port.pow_difficulty, port.pow_difficulty_max), (20, 28));
     let PeerPolicy::Tdx(policy) = &worker.policies["tdx"] else { panic!() };
-    assert!(policy.root_keys.allows(&INTEL_ROOT_KEY.parse().unwrap()));
+    assert!(policy.root_keys.allows(&intel_root_key()));
     assert!(!policy.root_keys.allows(&Register::new([0; 48])));
 
     let reverse = ["11001:localhost:11101@tdx", "11002:localhost:11102@any"];
