@@ -32,10 +32,10 @@ pub enum Standing {
     Stranger,
 }
 
-/// Appraises quotes under one policy.
-#[derive(Debug)]
+/// Appraises quotes under one policy. Clones share all.
+#[derive(Clone, Debug)]
 pub struct Appraiser {
-    policy: Policy,
+    policy: Arc<Policy>,
     snp: Option<SnpStore>,
     shared: Arc<Shared>,
 }
@@ -159,13 +159,13 @@ impl Appraiser {
             known: Line::new(threads * WAITING_MAX, threads * WAITING_MAX, threads * WAITING_MAX),
             strangers: Line::new(threads * WAITING_MAX, STRANGERS_FETCHES_MAX, (threads - 1).max(1)),
         };
-        Self { policy, snp: None, shared: Arc::new(shared) }
+        Self { policy: Arc::new(policy), snp: None, shared: Arc::new(shared) }
     }
 
     /// One with another policy that shares all else: threads, lines, collateral, and the verdicts, which no policy is part of.
     #[must_use]
     pub fn with_policy(&self, policy: Policy) -> Self {
-        Self { policy, snp: self.snp.clone(), shared: Arc::clone(&self.shared) }
+        Self { policy: Arc::new(policy), snp: self.snp.clone(), shared: Arc::clone(&self.shared) }
     }
 
     /// Takes reports of AMD SEV-SNP as well, if the policy does: with these certificates, and under AMD's roots alone.

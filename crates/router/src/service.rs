@@ -59,7 +59,7 @@ impl Router {
         let judge = |policy| match policy {
             PeerPolicy::Any => Judge::Any,
             PeerPolicy::Tdx(policy) => Judge::Tdx(appraiser.with_policy(policy)),
-            PeerPolicy::FakeTdx(policy) => Judge::FakeTdx(policy),
+            PeerPolicy::FakeTdx(policy) => Judge::FakeTdx(Box::new(policy)),
         };
         let judges: BTreeMap<_, _> =
             policies.into_iter().map(|(name, policy)| (name, judge(policy))).collect();

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use transport::peer_header::PeerHeader;
-use transport::{ConnectError, Phase, SecureConnectConfig, SecureStream};
+use transport::{ConnectError, Phase, SecureConnectConfig, SecureStream, Vouched};
 
 use crate::config::{Limits, PortConfig};
 use crate::error::{AtPort, TunnelError};
@@ -26,7 +26,7 @@ pub(crate) enum Judge {
     /// Our appraisal.
     Tdx(Appraiser),
     /// A comparison: nobody signed anything.
-    FakeTdx(Policy),
+    FakeTdx(Box<Policy>),
 }
 
 /// What a peer showed, as far as somebody looked.
@@ -34,26 +34,26 @@ pub(crate) enum Judge {
 struct Shown {
     measurements: Option<Measurements>,
     root_key: [u8; 48],
-    /// Whether somebody signed it.
-    is_attested: bool,
+    /// What was accepted, if somebody signed it.
+    vouched: Option<Vouched>,
 }
 
 impl Judge {
     async fn judge(&self, peer: &SecureStream) -> Result<Shown, TunnelError> {
         match self {
-            Self::Any => Ok(Shown { measurements: None, root_key: [0; 48], is_attested: false }),
+            Self::Any => Ok(Shown { measurements: None, root_key: [0; 48], vouched: None }),
             Self::Tdx(appraiser) => {
-                let appraised = peer.appraise(appraiser).await?;
+                let vouched = peer.appraise(appraiser).await?;
                 Ok(Shown {
-                    measurements: Some(appraised.claims().measurements.clone()),
-                    root_key: *appraised.platform().root_key.as_bytes(),
-                    is_attested: true,
+                    measurements: Some(vouched.claims().measurements.clone()),
+                    root_key: *vouched.platform().root_key.as_bytes(),
+                    vouched: Some(vouched),
                 })
             }
             Self::FakeTdx(policy) => {
                 let shown = peer.evidence().ok_or(ConnectError::Evidence(AppraiseError::NoEvidence))?;
                 let measurements = fake(policy, &shown, &report_data_of_key(&peer.public_key()))?;
-                Ok(Shown { measurements: Some(measurements), root_key: [0; 48], is_attested: false })
+                Ok(Shown { measurements: Some(measurements), root_key: [0; 48], vouched: None })
             }
         }
     }
@@ -160,7 +160,7 @@ impl Port {
     pub(crate) async fn reverse(&self, mut peer: SecureStream, to: &Destination) -> Result<(), TunnelError> {
         let shown = self.judge(&peer, &self.config.policy).await?;
         // Whoever shows nothing that was signed works for each connection: nothing tells such peers from a flood.
-        peer.admit(shown.is_attested);
+        peer.admit(shown.vouched.is_some());
         let limit = self.limits.destination;
         let connect = TcpStream::connect(to.to_string());
         let local =
@@ -186,7 +186,7 @@ impl Port {
         timeout(limit, judge.judge(peer)).await.unwrap_or(Err(late.into()))
     }
 
-    /// Tells the local side about the peer, if it is to know, and carries the bytes.
+    /// Tells the local side about the peer, if it is to know, and carries the bytes for as long as its evidence is accepted.
     async fn carry(
         &self,
         mut local: TcpStream,
@@ -206,7 +206,16 @@ impl Port {
             // It fits what the system holds for a connection without a reader.
             local.write_all(&header.encode()).await.map_err(TunnelError::Local)?;
         }
-        Ok(relay(local, peer, self.limits.idle).await?)
+        let refused = async {
+            match shown.vouched {
+                Some(vouched) => vouched.until_refused().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = relay(local, peer, self.limits.idle) => Ok(ended?),
+            refused = refused => Err(ConnectError::from(refused).into()),
+        }
     }
 }
 

@@ -106,9 +106,9 @@ pub async fn connect(target: &str, config: &ConnectConfig) -> Result<(Link, Link
                 open(target, identity, config.pow_difficulty_max, deadlines).await?;
             // We chose whom to connect to.
             let appraisal = appraise(&peer, appraiser.as_deref(), Standing::Known);
-            let appraised = within(Phase::Evidence, deadlines.evidence, appraisal).await?;
-            let peer = VerifiedPeer::from_tls(&peer, appraised.as_ref(), address);
-            start(stream, Side::Connecting, peer, config.limits, deadlines.hello, ()).await
+            let vouched = within(Phase::Evidence, deadlines.evidence, appraisal).await?;
+            let peer = VerifiedPeer::from_tls(&peer, vouched.as_deref(), address);
+            start(stream, Side::Connecting, peer, vouched, config.limits, deadlines.hello, ()).await
         }
         Via::Socks5Router(router) => {
             let tcp = async {
@@ -121,7 +121,7 @@ pub async fn connect(target: &str, config: &ConnectConfig) -> Result<(Link, Link
             let header = read_peer_header(&mut stream);
             let header = within(Phase::PeerHeader, deadlines.peer_header, header).await?;
             let peer = VerifiedPeer::from_outbound_router(&header);
-            start(stream, Side::Connecting, peer, config.limits, deadlines.hello, ()).await
+            start(stream, Side::Connecting, peer, None, config.limits, deadlines.hello, ()).await
         }
     }
 }

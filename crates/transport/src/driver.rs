@@ -144,7 +144,8 @@ where
         if self.side == Side::Accepting {
             ended::closed(&reason);
         }
-        let is_ours = matches!(reason, CloseReason::Local(_) | CloseReason::Expelled(_));
+        let is_ours =
+            matches!(reason, CloseReason::Local(_) | CloseReason::Expelled(_) | CloseReason::Evidence(_));
         self.shared.finish(reason);
         if is_ours {
             let _too_late = timeout(LAST_BYTES_DEADLINE, self.last_bytes()).await;

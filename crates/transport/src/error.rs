@@ -1,5 +1,6 @@
 //! How sending, asking, connecting and links themselves end.
 
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -63,6 +64,9 @@ pub enum CloseReason {
     /// We closed it for what the peer did.
     #[error("the peer was sent away: {0}")]
     Expelled(&'static str),
+    /// We closed it, since the peer's evidence is accepted no longer.
+    #[error("the peer's evidence is accepted no longer")]
+    Evidence(#[source] NoLongerAccepted),
     /// The peer closed it.
     #[error("closed by the peer")]
     Peer,
@@ -127,6 +131,23 @@ pub enum CloseReason {
         /// For how long.
         limit: Duration,
     },
+}
+
+/// Why evidence that was accepted is so no longer. Equal are only clones of one.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct NoLongerAccepted(Arc<AppraiseError>);
+
+impl From<AppraiseError> for NoLongerAccepted {
+    fn from(error: AppraiseError) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl PartialEq for NoLongerAccepted {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// A phase on the way to a link. Each has its own deadline.
@@ -218,6 +239,7 @@ impl CloseReason {
     pub(crate) const fn cause(&self) -> &'static str {
         match self {
             Self::Local(reason) | Self::Expelled(reason) => reason,
+            Self::Evidence(_) => "evidence",
             Self::Peer => "closed by the peer",
             Self::Lost(_) => "connection lost",
             Self::Tls(_) => "TLS",

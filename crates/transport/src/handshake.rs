@@ -6,7 +6,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use attest::Appraised;
 use evidence::{AppraiseError, Appraiser, Standing};
 use rand::Rng as _;
 use rustls::{ClientConfig, ServerConfig};
@@ -15,13 +14,14 @@ use tokio::time::timeout;
 
 use crate::clock;
 use crate::driver::{Driver, Side, Tenure};
-use crate::error::{ConnectError, Phase};
+use crate::error::{CloseReason, ConnectError, Phase};
 use crate::link::{Link, LinkEvents, LinkLimits, Shared};
 use crate::peer::VerifiedPeer;
 use crate::peer_header::PeerHeader;
 use crate::pow::{Challenge, PowError, Solution};
 use crate::tls::{self, Peer, TlsStream};
 use crate::turns;
+use crate::vouched::Vouched;
 
 /// Runs one phase, or names it when it takes too long.
 pub(crate) async fn within<T>(
@@ -115,11 +115,10 @@ pub(crate) async fn appraise(
     peer: &Peer,
     appraiser: Option<&Appraiser>,
     standing: Standing,
-) -> Result<Option<Appraised>, ConnectError> {
+) -> Result<Option<Vouched>, ConnectError> {
     let Some(appraiser) = appraiser else { return Ok(None) };
     let quote = peer.quote().ok_or(AppraiseError::NoEvidence)?;
-    let report_data = attest::report_data_of_key(&peer.key);
-    Ok(Some(appraiser.appraise(&quote, &report_data, standing, clock::certificate_now()).await?))
+    Ok(Some(Vouched::by(quote, &peer.key, appraiser, standing, clock::certificate_now()).await?))
 }
 
 fn tls_failed(error: io::Error) -> ConnectError {
@@ -144,11 +143,13 @@ where
     Ok(PeerHeader::decode(&body)?)
 }
 
-/// Exchanges the hello and leaves the link to its task. `tenure` is dropped when the link has ended.
+/// Exchanges the hello and leaves the link to its task, which ends it when the peer is `vouched` for no longer. `tenure` is
+/// dropped when the link has ended.
 pub(crate) async fn start<S, T>(
     stream: S,
     side: Side,
     peer: VerifiedPeer,
+    vouched: Option<Vouched>,
     limits: LinkLimits,
     hello_deadline: Duration,
     tenure: T,
@@ -161,8 +162,19 @@ where
     let mut driver = Box::new(Driver::new(stream, side, shared.clone(), tenure));
     let hello = async { driver.ready().await.map_err(ConnectError::Hello) };
     within(Phase::Hello, hello_deadline, hello).await?;
-    tokio::spawn(driver.run());
+    let watching = vouched.map(|vouched| tokio::spawn(watch(shared.clone(), vouched)));
+    tokio::spawn(async move {
+        driver.run().await;
+        if let Some(watching) = watching {
+            watching.abort();
+        }
+    });
     Ok((Link::new(shared.clone()), LinkEvents::new(shared)))
+}
+
+async fn watch(link: Arc<Shared>, vouched: Vouched) {
+    let refused = vouched.until_refused().await;
+    link.close(CloseReason::Evidence(refused.into()));
 }
 
 #[cfg(test)]

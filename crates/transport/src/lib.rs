@@ -39,15 +39,17 @@ mod socks;
 pub mod testing;
 mod tls;
 mod turns;
+mod vouched;
 
 pub use acceptor::Acceptor;
 pub use connector::{ConnectConfig, ConnectDeadlines, Via, connect};
-pub use error::{CloseReason, ConnectError, Phase, QueryError, SendError};
+pub use error::{CloseReason, ConnectError, NoLongerAccepted, Phase, QueryError, SendError};
 pub use link::{IncomingQuery, Link, LinkEvent, LinkEvents, LinkLimits, Responder};
 pub use listener::{ListenConfig, ListenDeadlines, ListenMode, Listener};
 pub use peer::{TlsExporter, VerifiedPeer};
 pub use secure::{SecureConnectConfig, SecureListenConfig, SecureListener, SecureStream};
 pub use socks::SocksError;
+pub use vouched::Vouched;
 
 /// Reads what a peer says inside of its records, and beside them: for the fuzz target `tls_records`.
 #[cfg(fuzzing)]

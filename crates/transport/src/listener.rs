@@ -219,14 +219,14 @@ async fn handshake(
             let (stream, peer) = accept_session(stream, identity, difficulty, &config.deadlines).await?;
             let standing = counted_until_ready.standing();
             let appraisal = appraise(&peer, appraiser.as_deref(), standing);
-            let appraised = within(Phase::Evidence, evidence, appraisal).await?;
-            let peer = VerifiedPeer::from_tls(&peer, appraised.as_ref(), address);
-            start(stream, Side::Accepting, peer, config.limits, hello, tenure).await
+            let vouched = within(Phase::Evidence, evidence, appraisal).await?;
+            let peer = VerifiedPeer::from_tls(&peer, vouched.as_deref(), address);
+            start(stream, Side::Accepting, peer, vouched, config.limits, hello, tenure).await
         }
         ListenMode::BehindRouter => {
             let header = within(Phase::PeerHeader, peer_header, read_peer_header(&mut stream)).await?;
             let peer = VerifiedPeer::from_inbound_router(&header);
-            start(stream, Side::Accepting, peer, config.limits, hello, tenure).await
+            start(stream, Side::Accepting, peer, None, config.limits, hello, tenure).await
         }
     }
 }

@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use attest::Appraised;
 use evidence::{AppraiseError, Appraiser, Standing};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,6 +28,7 @@ use crate::listener::{
     accept_all, accept_session,
 };
 use crate::tls::{Peer, TlsStream};
+use crate::vouched::Vouched;
 
 /// How to open secure streams.
 #[derive(Clone, Debug, Default)]
@@ -121,17 +121,18 @@ impl SecureStream {
         self.peer.as_ref().and_then(Peer::quote)
     }
 
-    /// What the peer's evidence comes to. It has to vouch for the peer's key.
+    /// What the peer's evidence comes to. It has to vouch for the peer's key. Whoever relies on it for as long as the stream lives
+    /// closes it at [`Vouched::until_refused`].
     ///
     /// # Errors
     /// [`ConnectError::Evidence`], also where there is none ([`AppraiseError::NoEvidence`]), as after [`SecureStream::admit`].
-    pub async fn appraise(&self, appraiser: &Appraiser) -> Result<Appraised, ConnectError> {
+    pub async fn appraise(&self, appraiser: &Appraiser) -> Result<Vouched, ConnectError> {
         let standing = self.handshake.as_ref().map_or(Standing::Known, HandshakePermit::standing);
-        let appraised = match &self.peer {
+        let vouched = match &self.peer {
             Some(peer) => appraise(peer, Some(appraiser), standing).await?,
             None => None,
         };
-        appraised.ok_or(ConnectError::Evidence(AppraiseError::NoEvidence))
+        vouched.ok_or(ConnectError::Evidence(AppraiseError::NoEvidence))
     }
 
     /// The owner takes the peer, whose certificate is dropped: of an accepted stream, this ends the handshake. If it is `vouched_for`, the next

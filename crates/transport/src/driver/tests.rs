@@ -56,7 +56,7 @@ async fn with_puppet<T: Tenure + Send + 'static>(
 ) -> (Link, LinkEvents, Puppet) {
     let (ours, stream) = duplex(pipe_len);
     let mut puppet = Puppet { stream, writer: FrameWriter::new() };
-    let link = start(ours, side, testing::peer(None, None), limits, seconds(1), tenure);
+    let link = start(ours, side, testing::peer(None, None), None, limits, seconds(1), tenure);
     let hello = async {
         match side {
             Side::Accepting => {
@@ -227,8 +227,9 @@ async fn nothing_is_read_while_the_application_lags() {
 #[tokio::test(start_paused = true)]
 async fn peers_that_both_write_do_not_block_each_other() {
     let (left_stream, right_stream) = duplex(1024);
-    let begin =
-        |stream, side| start(stream, side, testing::peer(None, None), LinkLimits::default(), seconds(1), ());
+    let begin = |stream, side| {
+        start(stream, side, testing::peer(None, None), None, LinkLimits::default(), seconds(1), ())
+    };
     let (left, right) =
         tokio::join!(begin(left_stream, Side::Connecting), begin(right_stream, Side::Accepting));
     let (mut links, message) = ([left.unwrap(), right.unwrap()], Bytes::from(vec![8; 50_000]));
@@ -288,8 +289,8 @@ async fn all_frames_of_a_wake_up_go_out_in_one_write() {
     let peer = || testing::peer(None, None);
     let limits = LinkLimits::default();
     let (ours, theirs) = tokio::join!(
-        start(counted, Side::Connecting, peer(), limits, seconds(1), ()),
-        start(right, Side::Accepting, peer(), limits, seconds(1), ()),
+        start(counted, Side::Connecting, peer(), None, limits, seconds(1), ()),
+        start(right, Side::Accepting, peer(), None, limits, seconds(1), ()),
     );
     let ((ours, mut our_events), (theirs, mut their_events)) = (ours.unwrap(), theirs.unwrap());
     assert_eq!(writes.swap(0, Ordering::Relaxed), 1, "the hello");

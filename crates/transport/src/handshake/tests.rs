@@ -54,8 +54,9 @@ async fn whoever_drips_is_late_in_every_phase() {
     assert_late(&error, Phase::ProofOfWork);
 
     let peer = testing::peer(None, None);
-    let hello =
-        async |stream| start(stream, Side::Accepting, peer, LinkLimits::default(), Duration::MAX, ()).await;
+    let hello = async |stream| {
+        start(stream, Side::Accepting, peer, None, LinkLimits::default(), Duration::MAX, ()).await
+    };
     let error = against_dripping(Phase::Hello, hello).await;
     // Four bytes are a length, and zero is none.
     assert!(matches!(error, ConnectError::Hello(_)), "{error:?}");
@@ -98,7 +99,7 @@ async fn whoever_falls_silent_is_late_in_every_phase() {
     for side in [Side::Accepting, Side::Connecting] {
         let (stream, _peer) = duplex(64);
         let peer = testing::peer(None, None);
-        let link = start(stream, side, peer, LinkLimits::default(), LIMIT, ()).await;
+        let link = start(stream, side, peer, None, LinkLimits::default(), LIMIT, ()).await;
         assert_late(&link.unwrap_err(), Phase::Hello);
     }
 }
