@@ -50,7 +50,7 @@ pub(crate) async fn judge(stage: &Stage, attack: &Attack) -> Verdict {
         Target::Clients | Target::Workers => Some(&stage.proxy),
         Target::Api => Some(&stage.client),
         // The victim is a process of the attack's own.
-        Target::Worker | Target::Client => None,
+        Target::Worker | Target::Client | Target::Router => None,
     };
     let resident = || target.and_then(|role| role.resident_kib().ok()).unwrap_or(0);
     let marker = "connection ended";

@@ -1,6 +1,7 @@
 //! A role of the program in a process of its own: its addresses, its memory, its log.
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -32,42 +33,59 @@ impl Role {
         name: &str,
         settings: &[String],
     ) -> Result<Self> {
+        let state = folder.join(name).display().to_string();
+        let mut arguments = vec![role.to_owned(), "--state".to_owned(), state];
+        for setting in settings {
+            arguments.extend(["--set".to_owned(), setting.clone()]);
+        }
+        Self::run(program, folder, name, &arguments, (&format!("{role} runs"), 1)).await
+    }
+
+    /// Starts the program with these arguments and waits until its log holds a text so many times.
+    pub(crate) async fn run(
+        program: &Path,
+        folder: &Path,
+        name: &str,
+        arguments: &[String],
+        (runs, times): (&str, usize),
+    ) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let mut command = Command::new(program);
         // The lines about ended connections and links are what is counted; some are for debugging only.
         command.args(["--log", "info,cocoon_transport=debug,cocoon_client=debug,cocoon_worker=debug"]);
-        command.arg(role).arg("--state").arg(folder.join(name));
-        for setting in settings {
-            command.arg("--set").arg(setting);
-        }
         let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
-        let child = command.stdout(Stdio::null()).stderr(file).kill_on_drop(true).spawn();
+        let child = command.args(arguments).stdout(Stdio::null()).stderr(file).kill_on_drop(true).spawn();
         let child = child.with_context(|| format!("cannot start {}", program.display()))?;
-        let mut role_process = Self { child, log, started: String::new(), resident_at_start: 0 };
-        let runs = format!("{role} runs");
+        let mut role = Self { child, log, started: String::new(), resident_at_start: 0 };
         let begin = Instant::now();
-        while role_process.started.is_empty() {
-            if let Some(ended) = role_process.child.try_wait()? {
-                bail!("the {role} ended with {ended}:\n{}", role_process.log_text());
+        while role.started.is_empty() {
+            if let Some(ended) = role.child.try_wait()? {
+                bail!("{name} ended with {ended}:\n{}", role.log_text());
             }
             if begin.elapsed() > START_MAX {
-                bail!("the {role} does not start:\n{}", role_process.log_text());
+                bail!("{name} does not start:\n{}", role.log_text());
             }
-            let text = role_process.log_text();
-            if let Some(line) = text.lines().find(|line| line.contains(&runs)) {
-                line.clone_into(&mut role_process.started);
+            let text = role.log_text();
+            let lines: Vec<&str> = text.lines().filter(|line| line.contains(runs)).collect();
+            if lines.len() >= times {
+                role.started = lines.join("\n");
             }
             sleep(LOOK_AGAIN).await;
         }
-        role_process.resident_at_start = role_process.resident_kib()?;
-        Ok(role_process)
+        role.resident_at_start = role.resident_kib()?;
+        Ok(role)
     }
 
     /// An address that it said it listens on.
-    pub(crate) fn address(&self, key: &str) -> Result<std::net::SocketAddr> {
+    pub(crate) fn address(&self, key: &str) -> Result<SocketAddr> {
+        self.addresses(key)?.first().copied().context("the role names no such address")
+    }
+
+    /// All of that name, in their order.
+    pub(crate) fn addresses(&self, key: &str) -> Result<Vec<SocketAddr>> {
         let key = format!("{key}=");
-        let word = self.started.split_whitespace().find_map(|word| word.strip_prefix(&key));
-        word.context("the role names no such address")?.parse().context("no address")
+        let words = self.started.split_whitespace().filter_map(|word| word.strip_prefix(&key));
+        words.map(|word| word.parse().context("no address")).collect()
     }
 
     /// Memory that is resident, in KiB.

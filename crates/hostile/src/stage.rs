@@ -80,6 +80,12 @@ impl Stage {
         Role::start(&self.program, self.folder.path(), role, name, &settings).await
     }
 
+    /// A router with these options.
+    pub(crate) async fn router(&self, name: &str, options: &[String], ports: usize) -> Result<Role> {
+        let arguments = [&["router".to_owned()], options].concat();
+        Role::run(&self.program, self.folder.path(), name, &arguments, ("listening", ports)).await
+    }
+
     /// The ends of all logs, for whoever has to find out why.
     pub(crate) fn last_words(&self) -> String {
         let mut text = String::new();

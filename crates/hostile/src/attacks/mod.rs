@@ -4,6 +4,7 @@ mod answers;
 mod application;
 mod listeners;
 mod proxies;
+mod router;
 mod sessions;
 mod strangers;
 mod tls;
@@ -35,6 +36,8 @@ pub(crate) enum Target {
     Worker,
     /// A client, by a proxy.
     Client,
+    /// A router, by programs and by peers.
+    Router,
 }
 
 /// What an attack leaves for the judge to look at.
@@ -95,6 +98,7 @@ pub(crate) fn catalogue() -> Vec<Attack> {
     attacks.extend(answers::catalogue());
     attacks.extend(application::catalogue());
     attacks.extend(proxies::catalogue());
+    attacks.extend(router::catalogue());
     attacks.extend(strangers::floods());
     attacks
 }
