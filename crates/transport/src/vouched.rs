@@ -56,13 +56,17 @@ impl Vouched {
     ) -> impl Future<Output = AppraiseError> + Send {
         let Self { appraised, evidence, report_data, appraiser } = self;
         let mut valid_until = appraised.valid_until();
+        // What 10,000 workers hold all the time.
+        let evidence = evidence.into_boxed_slice();
         async move {
             let mut lapsed_at: Option<Instant> = None;
             loop {
                 let left = valid_until.saturating_sub(now()).clamp(RETRY_AFTER, LOOK_EVERY);
                 let spread = rand::rng().random_range(Duration::ZERO..SPREAD);
                 sleep(left + spread).await;
-                match appraiser.appraise(&evidence, &report_data, Standing::Known, now()).await {
+                // In memory of its own, since it is under way for a moment in an hour.
+                let appraisal = Box::pin(appraiser.appraise(&evidence, &report_data, Standing::Known, now()));
+                match appraisal.await {
                     Ok(appraised) => (valid_until, lapsed_at) = (appraised.valid_until(), None),
                     Err(error) if !may_pass(&error) => return error,
                     Err(_) if now() < valid_until => {}
