@@ -4,10 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use attest::{
-    Appraised, PlatformEvidence, PlatformEvidenceError, Policy, Refusal, SnpRoot, SnpVerifier, Verified,
-    Verifier,
-};
+use attest::{Appraised, PlatformEvidence, PlatformEvidenceError, Policy, Refusal, Verified, Verifier};
 use lru::LruCache;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
@@ -120,7 +117,9 @@ pub enum AppraiseError {
     #[error("the peer's evidence cannot be read")]
     Unreadable(#[from] PlatformEvidenceError),
     /// Nobody asks AMD here.
-    #[error("the peer's evidence is of AMD SEV-SNP, and this link has no certificates of AMD's")]
+    #[error(
+        "the peer's evidence is of AMD SEV-SNP, and nothing here looks for certificates of AMD's: take \"snp\" out of the policy's tees"
+    )]
     NoSnp,
     /// Nobody certifies its processor.
     #[error("the peer's evidence cannot be verified")]
@@ -168,7 +167,7 @@ impl Appraiser {
         Self { policy: Arc::new(policy), snp: self.snp.clone(), shared: Arc::clone(&self.shared) }
     }
 
-    /// Takes reports of AMD SEV-SNP as well, if the policy does: with these certificates, and under AMD's roots alone.
+    /// Takes reports of AMD SEV-SNP as well, if the policy does: with these certificates.
     #[must_use]
     pub fn with_snp(self, certificates: SnpStore) -> Self {
         Self { snp: Some(certificates), ..self }
@@ -196,8 +195,15 @@ impl Appraiser {
         if let Some(verdict) = remembered.filter(|verdict| verdict.holds(now)) {
             return Ok(self.policy.appraise(Verified::clone(&verdict.verified), report_data, now)?);
         }
+        let key = match &evidence {
+            PlatformEvidence::Report(report) => report.vcek_id().ok(),
+            PlatformEvidence::Quote(_) => None,
+        };
         let verified = self.shared.verify(evidence, self.snp.as_ref(), standing, now).await?;
         let appraised = self.policy.appraise(verified, report_data, now)?;
+        if let (Some(key), Some(store)) = (key, &self.snp) {
+            store.keep(key, now).await;
+        }
         let verdict = Verdict { verified: Arc::new(Verified::clone(&appraised)), at: now };
         self.shared.verdicts().put(digest, verdict);
         Ok(appraised)
@@ -235,17 +241,17 @@ impl Shared {
                 self.on_thread(line, move || verifier.verify(&quote, &collateral, now)).await
             }
             PlatformEvidence::Report(report) => {
-                let store = snp.ok_or(AppraiseError::NoSnp)?.clone();
+                let store = snp.ok_or(AppraiseError::NoSnp)?;
                 let id = report.vcek_id().map_err(Refusal::from)?;
-                let held = {
-                    let store = store.clone();
-                    line.fetch(async move { store.get(id, now).await }).await?
+                let certified = match store.held(id, now).await? {
+                    Some(certified) => certified,
+                    None => {
+                        let store = store.clone();
+                        line.fetch(async move { store.get(id, now).await }).await?
+                    }
                 };
-                let certificates = held.certificates.clone();
-                let verify = move || SnpVerifier::new(SnpRoot::Amd).verify(&report, &certificates, now);
-                let verified = self.on_thread(line, verify).await?;
-                store.keep(id, &held);
-                Ok(verified)
+                let verify = move || certified.authority.verify(&report, &certified.vcek, now);
+                self.on_thread(line, verify).await
             }
         }
     }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use attest::{Collateral, CollateralKind};
 
 use crate::folder::{Folder, blocking};
-use crate::pccs::{Pccs, PccsError};
+use crate::pccs::Pccs;
 use crate::renewed::{Held, PAUSE, RENEWED_AFTER, Renewed, Unfound};
+use crate::service::ServiceError;
 
 /// Kinds of platforms that are kept. Those of real platforms only, as [`crate::Appraiser`] asks; there are some dozens.
 const KINDS_MAX: usize = 256;
@@ -49,7 +50,7 @@ pub enum StoreError {
         /// The kind.
         kind: CollateralKind,
         /// Why.
-        source: PccsError,
+        source: ServiceError,
     },
     /// It was asked for in vain a moment ago.
     #[error("there is no valid collateral for platforms {kind}; it is asked for again {} s after the last attempt", PAUSE.as_secs())]

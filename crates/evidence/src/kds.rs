@@ -1,60 +1,55 @@
-//! Asking AMD's key service (KDS), or whatever answers in its place, for the certificates of processors: version 1 of its HTTP
-//! interface (*Versioned Chip Endorsement Key (VCEK) Certificate and KDS Interface Specification*, 57230).
+//! Asking AMD's key service (KDS), or whatever answers in its place, for certificates: version 1 of its HTTP interface
+//! (*Versioned Chip Endorsement Key (VCEK) Certificate and KDS Interface Specification*, 57230).
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use attest::{SnpCertificates, SnpProduct, VcekId};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use tokio::sync::Mutex;
+use attest::{SnpProduct, VcekId};
+use bytes::Bytes;
 
-use crate::pccs::{Pccs, PccsError};
-use crate::renewed::{RENEWED_AFTER, age};
+use crate::renewed::{PAUSE, age};
+use crate::service::{Service, ServiceError};
 
-/// A service that gives out certificates of AMD's processors. It need not be trusted, since AMD signs all of them: plain `http`
-/// will do. Clones share what is known of products.
+/// Longest accepted certificate of a processor in DER; they have 1,400 bytes.
+pub(crate) const VCEK_LEN_MAX: usize = 4096;
+/// Longest accepted certificates of a product in PEM; they have 5,000 bytes.
+pub(crate) const CHAIN_LEN_MAX: usize = 16_384;
+/// Longest accepted list of revocations in DER; they have 800 bytes and some for each entry.
+pub(crate) const LIST_LEN_MAX: usize = 65_536;
+
+/// A service that gives out certificates of AMD's processors. Clones share what is known of it.
 #[derive(Clone, Debug)]
 pub struct Kds {
-    service: Pccs,
-    products: Arc<Mutex<HashMap<SnpProduct, Product>>>,
+    service: Service,
+    /// Since 1970: when it could not answer. It counts how often it is asked, so that more questions would make it worse.
+    failed_at: Arc<Mutex<Option<Duration>>>,
 }
 
-/// What is the same for all processors of a product, as PEM: the intermediate certificate, and what its root took back.
-#[derive(Clone, Debug)]
-struct Product {
-    text: Arc<str>,
-    /// Since 1970.
-    fetched_at: Duration,
+/// What is the same for all processors of a product, as the service has it.
+#[derive(Debug)]
+pub(crate) struct Published {
+    /// Intermediate certificate and root, as PEM.
+    pub(crate) chain: Vec<u8>,
+    /// What the root took back, as DER.
+    pub(crate) revocations: Option<Vec<u8>>,
 }
 
 impl Kds {
     /// A service at an address such as `https://kdsintf.amd.com`. Asks nothing yet.
     ///
     /// # Errors
-    /// [`PccsError::Address`].
-    pub fn new(address: &str) -> Result<Self, PccsError> {
-        Ok(Self { service: Pccs::new(address)?, products: Arc::default() })
+    /// [`ServiceError::Address`].
+    pub fn new(address: &str) -> Result<Self, ServiceError> {
+        Ok(Self { service: Service::new(address)?, failed_at: Arc::default() })
     }
 
-    /// Fetches what is needed to verify reports that a key signed, at `now` since 1970: PEM, as [`SnpCertificates::from_pem`] reads it.
-    ///
-    /// # Errors
-    /// [`PccsError`], for the last of the products that the processor can be of.
-    pub async fn fetch(&self, id: VcekId, now: Duration) -> Result<String, PccsError> {
-        let mut outcome = Err(PccsError::Malformed { url: id.to_string(), what: "a product" });
-        for product in id.products() {
-            outcome = self.fetch_as(id, product, now).await;
-            // Only who does not know a processor may say that it is of another product.
-            if !matches!(outcome, Err(PccsError::Status { .. })) {
-                break;
-            }
-        }
-        outcome
-    }
-
-    async fn fetch_as(&self, id: VcekId, product: SnpProduct, now: Duration) -> Result<String, PccsError> {
+    /// The certificate of a key, as DER, if it is of a `product`.
+    pub(crate) async fn vcek(
+        &self,
+        id: &VcekId,
+        product: SnpProduct,
+        now: Duration,
+    ) -> Result<Vec<u8>, ServiceError> {
         let tcb = id.tcb(product);
         let fmc =
             if product == SnpProduct::Turin { format!("fmcSPL={:02}&", tcb.fmc) } else { String::new() };
@@ -66,43 +61,39 @@ impl Kds {
             tcb.snp,
             tcb.microcode
         );
-        let (url, (_headers, vcek)) = self.service.get(&path).await?;
-        let text = format!("{}{}", pem("CERTIFICATE", &vcek), self.product(product, now).await?);
-        let found = SnpCertificates::from_pem(text.as_bytes()).ok().and_then(|found| found.next_update());
-        match found {
-            Some(_until) => Ok(text),
-            None => Err(PccsError::Malformed { url, what: "a processor's certificate that can be read" }),
-        }
+        Ok(self.get(&path, VCEK_LEN_MAX, now).await?.into())
     }
 
-    /// Those who ask for the same meanwhile wait for one answer.
-    async fn product(&self, product: SnpProduct, now: Duration) -> Result<Arc<str>, PccsError> {
-        let mut products = self.products.lock().await;
-        let known = products.get(&product);
-        if let Some(known) =
-            known.filter(|known| age(known.fetched_at, now).is_some_and(|age| age < RENEWED_AFTER))
-        {
-            return Ok(known.text.clone());
-        }
-        let (url, (_headers, chain)) = self.service.get(&format!("vcek/v1/{product}/cert_chain")).await?;
-        let revoked = match self.service.get(&format!("vcek/v1/{product}/crl")).await {
-            Ok((_url, (_headers, der))) => pem("X509 CRL", &der),
-            // Whoever is in the middle can leave it out: policies say whether it is needed.
-            Err(PccsError::Status { .. }) => String::new(),
+    /// What is published of a product.
+    pub(crate) async fn product(
+        &self,
+        product: SnpProduct,
+        now: Duration,
+    ) -> Result<Published, ServiceError> {
+        let chain = self.get(&format!("vcek/v1/{product}/cert_chain"), CHAIN_LEN_MAX, now).await?.into();
+        let revocations = match self.get(&format!("vcek/v1/{product}/crl"), LIST_LEN_MAX, now).await {
+            Ok(der) => Some(der.into()),
+            // Whoever is in the middle can say so: policies say whether a list is needed.
+            Err(error) if error.is_unknown() => None,
             Err(error) => return Err(error),
         };
-        let chain = str::from_utf8(&chain)
-            .map_err(|_binary| PccsError::Malformed { url, what: "certificates as PEM" })?;
-        let text: Arc<str> = format!("{chain}\n{revoked}").into();
-        products.insert(product, Product { text: text.clone(), fetched_at: now });
-        Ok(text)
+        Ok(Published { chain, revocations })
     }
-}
 
-/// DER as text (RFC 7468).
-fn pem(label: &str, der: &[u8]) -> String {
-    let encoded = STANDARD.encode(der);
-    let lines = encoded.as_bytes().chunks(64).map(|line| [line, b"\n"].concat());
-    let lines = lines.map(|line| line.into_iter().map(char::from).collect::<String>()).collect::<String>();
-    format!("-----BEGIN {label}-----\n{lines}-----END {label}-----\n")
+    async fn get(&self, path: &str, len_max: usize, now: Duration) -> Result<Bytes, ServiceError> {
+        let failed_at = *self.failed_at();
+        if failed_at.and_then(|at| age(at, now)).is_some_and(|age| age < PAUSE) {
+            return Err(ServiceError::Resting { base: self.service.base().to_owned() });
+        }
+        let outcome = self.service.get(path, len_max).await;
+        if outcome.as_ref().is_err_and(ServiceError::is_of_service) {
+            *self.failed_at() = Some(now);
+        }
+        outcome.map(|(_url, (_headers, body))| body)
+    }
+
+    fn failed_at(&self) -> MutexGuard<'_, Option<Duration>> {
+        // A time is whole behind a poisoned lock, too.
+        self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

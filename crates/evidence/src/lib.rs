@@ -9,7 +9,8 @@
 //!
 //! Invariants:
 //! - What decides is [`attest`]; nothing here accepts anything.
-//! - Collateral is signed and so may come from anywhere; what is fetched is bounded in size, number and time.
+//! - Collateral is signed and so may come from anywhere; what is fetched is bounded in size, number and time. Of AMD's nothing is held
+//!   that was not verified, and nobody is asked for a while after a service had enough.
 //! - Verification runs on threads of its own, so many at a time, and vendors are asked for so many strangers at a time, who have no
 //!   thread meanwhile; a quote for which there is no place in line is refused: a flood of quotes delays strangers, not peers that were
 //!   verified before.
@@ -29,6 +30,7 @@ pub mod machine;
 mod pccs;
 mod renewed;
 mod sealer;
+mod service;
 mod simulated;
 mod snp;
 mod tdx_guest;
@@ -40,9 +42,10 @@ pub use collateral::{CollateralStore, StoreError};
 pub use enclave::{Enclave, ProduceError};
 pub use guest_kernel::{GuestKernel, GuestKernelError};
 pub use kds::Kds;
-pub use pccs::{Pccs, PccsError};
+pub use pccs::Pccs;
 pub use sealer::{LocalReports, Sealer, SealerAddress, SealerAddressError, SealerError, serve_simulated};
+pub use service::ServiceError;
 pub use simulated::Simulated;
-pub use snp::{SnpStore, SnpStoreError};
+pub use snp::{SnpFault, SnpStore, SnpStoreError, SnpSubject};
 pub use tdx_guest::{TDX_GUEST_DEVICE, TdxGuest, TdxGuestError};
 pub use tsm::{Provider, TSM_FOLDER, Tsm, TsmError, TsmReport};

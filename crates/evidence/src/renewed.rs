@@ -106,6 +106,16 @@ impl<T: Clone + Send + 'static> Renewed<T> {
         Ok(found.value)
     }
 
+    /// What is held and valid at `now` since 1970. Nothing comes of its being due.
+    pub(crate) fn valid(&self, now: Duration) -> Option<T> {
+        self.state().valid(now)
+    }
+
+    /// Holds what was found in another way.
+    pub(crate) fn put(&self, found: Held<T>) {
+        self.state().put(found);
+    }
+
     /// Whether anything was ever found.
     pub(crate) fn is_found(&self) -> bool {
         self.state().held.is_some()

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use attest::{Policy, Root, Verifier};
+use attest::{Policy, Root, SnpRoot, SnpVerifier, Verifier};
 use evidence::{
-    Appraiser, CollateralStore, Enclave, GuestKernel, Kds, LocalReports, Pccs, PccsError, ProduceError,
+    Appraiser, CollateralStore, Enclave, GuestKernel, Kds, LocalReports, Pccs, ProduceError, ServiceError,
     Simulated, SnpStore, TdxGuest,
 };
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub struct EvidenceConfig {
     /// Which images are allowed is checked against the root contract as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
-    /// Folder with collateral, a file for each kind of platform, or for each processor of AMD's. Default: `collateral`.
+    /// Folder with collateral, a file for each kind of platform, or for each product and processor of AMD's. Default: `collateral`.
     pub collateral: PathBuf,
     /// Where collateral is fetched, such as `https://localhost:8081`; the folder is a cache then. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,10 +79,10 @@ impl Default for EvidenceConfig {
 pub enum EvidenceConfigError {
     /// The service.
     #[error("evidence: pccs")]
-    Pccs(#[from] PccsError),
+    Pccs(#[from] ServiceError),
     /// That of AMD.
     #[error("evidence: kds")]
-    Kds(#[source] PccsError),
+    Kds(#[source] ServiceError),
     /// A file.
     #[error("evidence: {key}: cannot read {}", path.display())]
     Read {
@@ -165,7 +165,7 @@ impl Evidence {
             // One thread is left to those who wait for tokens.
             let threads = available_parallelism().map_or(1, |threads| threads.get() - 1);
             let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
-            let snp = SnpStore::new(config.collateral.clone(), kds);
+            let snp = SnpStore::new(SnpVerifier::new(SnpRoot::Amd), config.collateral.clone(), kds);
             Arc::new(Appraiser::new(Verifier::new(root), policy, store, threads).with_snp(snp))
         });
         Ok(Self { identity, appraiser })

@@ -1,11 +1,8 @@
 //! The certificates that come with a report.
 
-use std::time::Duration;
-
 use rustls_pki_types::pem::{self, PemObject as _, SectionKind};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
-use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::SnpCertificate;
 
@@ -75,21 +72,6 @@ impl SnpCertificates {
             ask: ask.ok_or_else(|| missing(SnpCertificate::Ask))?,
             revocations,
         })
-    }
-
-    /// Until when all of it is valid, since 1970, by its own word. `None` if it cannot be read.
-    #[must_use]
-    pub fn next_update(&self) -> Option<Duration> {
-        let mut until = Vec::new();
-        for der in [&self.vcek, &self.ask] {
-            let (_rest, certificate) = X509Certificate::from_der(der).ok()?;
-            until.push(certificate.validity().not_after.timestamp());
-        }
-        if let Some(der) = &self.revocations {
-            let (_rest, list) = CertificateRevocationList::from_der(der).ok()?;
-            until.push(list.next_update()?.timestamp());
-        }
-        u64::try_from(until.into_iter().min()?).ok().map(Duration::from_secs)
     }
 
     /// The intermediate certificate alone, as DER, of PEM as AMD's key service has it for a product (`cert_chain`).

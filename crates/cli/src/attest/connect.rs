@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use ::attest::{Certificate, Collateral, Root, Verifier};
+use ::attest::{Certificate, Collateral, Root, SnpRoot, SnpVerifier, Verifier};
 use anyhow::{Context, Result, ensure};
 use clap::{ArgGroup, Args};
 use evidence::{Appraiser, CollateralStore, Kds, Pccs, SnpStore};
@@ -106,7 +106,7 @@ impl Connect {
         let folder = self.collateral.clone().unwrap_or_else(|| "collateral".into());
         let pccs = self.pccs.as_deref().map(Pccs::new).transpose()?;
         let kds = self.kds.as_deref().map(Kds::new).transpose()?;
-        let snp = SnpStore::new(folder.clone(), kds);
+        let snp = SnpStore::new(SnpVerifier::new(SnpRoot::Amd), folder.clone(), kds);
         let store = CollateralStore::new(folder, pccs);
         Ok(Some(Appraiser::new(Verifier::new(root), policy, store, NonZeroUsize::MIN).with_snp(snp)))
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use attest::{Collateral, Root, Verifier};
-use cocoon_evidence::{CollateralStore, Pccs, PccsError, StoreError};
+use cocoon_evidence::{CollateralStore, Pccs, ServiceError, StoreError};
 use tempfile::tempdir;
 
 use crate::stub::Stub;
@@ -95,7 +95,10 @@ async fn a_service_that_fails_is_named_and_the_folder_used_while_it_is_valid() {
     let nobody = Pccs::new("http://127.0.0.1:9").unwrap();
     let store = CollateralStore::new(folder.path().into(), Some(nobody.clone()));
     let failed = store.get(TDX.kind(), TDX.at).await.unwrap_err();
-    assert!(matches!(failed, StoreError::Fetch { source: PccsError::Unreachable { .. }, .. }), "{failed:?}");
+    assert!(
+        matches!(failed, StoreError::Fetch { source: ServiceError::Unreachable { .. }, .. }),
+        "{failed:?}"
+    );
     let again = store.get(TDX.kind(), TDX.at + Duration::from_secs(29)).await;
     assert!(matches!(again, Err(StoreError::Paused { .. })), "{again:?}");
 
@@ -116,10 +119,10 @@ async fn answers_that_are_no_collateral_are_refused() {
     let stub = Stub::serve(&SGX, |_unchanged| {}).await;
     assert!(stub.pccs.fetch(SGX.kind()).await.is_ok());
     let other = stub.pccs.fetch(TDX.kind()).await.unwrap_err();
-    assert!(matches!(other, PccsError::Status { status: 404, .. }), "{other:?}");
+    assert!(matches!(other, ServiceError::Status { status: 404, .. }), "{other:?}");
     assert!(other.to_string().contains("404: it does not know this platform"), "{other}");
     for refused in ["", "pccs", "ftp://pccs", "https://pccs/?a=b"] {
-        assert!(matches!(Pccs::new(refused), Err(PccsError::Address { .. })), "{refused:?}");
+        assert!(matches!(Pccs::new(refused), Err(ServiceError::Address { .. })), "{refused:?}");
     }
 }
 
