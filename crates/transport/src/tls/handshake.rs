@@ -160,6 +160,9 @@ where
             }
         }
         handshake.receive(&mut stream).await?;
+        while !handshake.has_news() {
+            handshake.receive(&mut stream).await?;
+        }
     }
 }
 
@@ -218,6 +221,12 @@ impl Handshake {
         }
         self.shown = end.min(self.sealed_in.len());
         self.shown > shown_before
+    }
+
+    /// Whether the session could go on with what has come: by a whole record, or by a header that it may refuse.
+    fn has_news(&self) -> bool {
+        let begun = self.sealed_in.len() - self.next;
+        begun >= record_len(&self.sealed_in[self.next..]) || self.shown < self.next + HEADER_LEN
     }
 
     /// Waits for more bytes.
