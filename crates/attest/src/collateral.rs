@@ -1,5 +1,7 @@
 //! What the vendor publishes about platforms.
 
+mod genuine;
+
 use std::fmt;
 use std::time::Duration;
 

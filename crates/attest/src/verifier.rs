@@ -7,7 +7,7 @@ use dcap_qvl::verify::QuoteVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::appraise::{Appraised, Firmware, Platform, Verified};
-use crate::collateral::Collateral;
+use crate::collateral::{Collateral, CollateralKind};
 use crate::crypto::AwsLc;
 use crate::measurements::Hex;
 use crate::policy::Policy;
@@ -91,6 +91,20 @@ impl Verifier {
             Ok::<_, webpki::Error>(())
         };
         check().map_err(|error| unverified(&error.to_string()))
+    }
+
+    /// Checks at `now` since 1970 that collateral is the vendor's, valid, and about a kind of platforms, before it takes the place of other
+    /// collateral. [`Verifier::verify`] does not rely on it.
+    ///
+    /// # Errors
+    /// [`Refusal::Unverified`].
+    pub fn check_collateral(
+        &self,
+        kind: CollateralKind,
+        collateral: &Collateral,
+        now: Duration,
+    ) -> Result<(), Refusal> {
+        collateral.check(self.root_der(), kind, now)
     }
 
     fn root_der(&self) -> &[u8] {

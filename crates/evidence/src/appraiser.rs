@@ -227,14 +227,14 @@ impl Shared {
             PlatformEvidence::Quote(quote) => {
                 let kind = quote.collateral_kind().ok_or(AppraiseError::NoCertificate)?;
                 let quote = Arc::new(quote);
-                let collateral = match self.collateral.held(kind, now) {
+                let collateral = match self.collateral.held(&self.verifier, kind, now) {
                     Some(collateral) => collateral,
                     None => {
                         // Nothing is fetched, and no place kept, for platforms that somebody made up.
                         let (verifier, quote) = (self.verifier.clone(), Arc::clone(&quote));
                         self.on_thread(line, move || verifier.check_platform(&quote, now)).await?;
-                        let store = self.collateral.clone();
-                        line.fetch(async move { store.get(kind, now).await }).await?
+                        let (store, verifier) = (self.collateral.clone(), self.verifier.clone());
+                        line.fetch(async move { store.get(&verifier, kind, now).await }).await?
                     }
                 };
                 let verifier = self.verifier.clone();

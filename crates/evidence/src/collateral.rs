@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use attest::{Collateral, CollateralKind};
+use attest::{Collateral, CollateralKind, Refusal, Verifier};
 
 use crate::folder::{Folder, blocking};
 use crate::pccs::Pccs;
@@ -52,6 +52,16 @@ pub enum StoreError {
         /// Why.
         source: ServiceError,
     },
+    /// The PCCS gave something else.
+    #[error(
+        "what the PCCS gave for platforms {kind} is not taken: is its address (pccs) right, and is it up to date?"
+    )]
+    Refused {
+        /// The kind.
+        kind: CollateralKind,
+        /// Why.
+        source: Refusal,
+    },
     /// It was asked for in vain a moment ago.
     #[error("there is no valid collateral for platforms {kind}; it is asked for again {} s after the last attempt", PAUSE.as_secs())]
     Paused {
@@ -73,14 +83,20 @@ impl CollateralStore {
         Self { shared: Arc::new(Shared { folder: Folder::new(folder), pccs, known: Mutex::default() }) }
     }
 
-    /// What is needed at `now` since 1970 to verify quotes of one kind of platform. Those who ask for the same kind share one
-    /// fetch; what is due for renewal and still valid is returned at once and renewed meanwhile.
+    /// What is needed at `now` since 1970 for a verifier to verify quotes of one kind of platform. Those who ask for the same kind share
+    /// one fetch; what is due for renewal and still valid is returned at once and renewed meanwhile, by what the verifier finds to be
+    /// the vendor's.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn get(&self, kind: CollateralKind, now: Duration) -> Result<Arc<Collateral>, StoreError> {
+    pub async fn get(
+        &self,
+        verifier: &Verifier,
+        kind: CollateralKind,
+        now: Duration,
+    ) -> Result<Arc<Collateral>, StoreError> {
         let kept = self.kept(kind)?;
-        let outcome = kept.get(now, || self.clone().look(kind, now)).await;
+        let outcome = kept.get(now, || self.clone().look(verifier.clone(), kind, now)).await;
         outcome.map_err(|unfound| match unfound {
             Unfound::Paused => StoreError::Paused { kind },
             Unfound::Now(error) => error,
@@ -88,9 +104,14 @@ impl CollateralStore {
     }
 
     /// What [`CollateralStore::get`] gives without waiting, if it does.
-    pub(crate) fn held(&self, kind: CollateralKind, now: Duration) -> Option<Arc<Collateral>> {
+    pub(crate) fn held(
+        &self,
+        verifier: &Verifier,
+        kind: CollateralKind,
+        now: Duration,
+    ) -> Option<Arc<Collateral>> {
         let kept = self.known().get(&kind).cloned();
-        kept?.held(now, || self.clone().look(kind, now))
+        kept?.held(now, || self.clone().look(verifier.clone(), kind, now))
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<CollateralKind, Renewed<Arc<Collateral>>>> {
@@ -110,38 +131,59 @@ impl CollateralStore {
         Ok(known.entry(kind).or_default().clone())
     }
 
-    /// From the service if there is one, else from the folder; and from the folder if the service has nothing.
-    async fn look(self, kind: CollateralKind, now: Duration) -> Result<Held<Arc<Collateral>>, StoreError> {
+    /// From the service if there is one, else from the folder; and what there was if the service has nothing that is the vendor's.
+    async fn look(
+        self,
+        verifier: Verifier,
+        kind: CollateralKind,
+        now: Duration,
+    ) -> Result<Held<Arc<Collateral>>, StoreError> {
         let Shared { folder, pccs, .. } = &*self.shared;
         let name = format!("{kind}.json");
         let missing = || StoreError::Missing { kind, path: folder.path(&name) };
         let file = folder.read(&name, Collateral::LEN_MAX).await.ok();
         let is_new = file.as_ref().is_some_and(|file| file.is_new(now));
+        let parse = |text| parse(verifier.clone(), kind, text, now);
         let kept = match file {
-            Some(file) => parse(file.bytes).await.filter(|held| now < held.until),
+            Some(file) => parse(file.bytes).await.and_then(Result::ok),
             None => None,
         };
         // A process that starts anew asks nobody for what is in its folder and new enough.
         let (Some(pccs), false) = (pccs, is_new && kept.is_some()) else { return kept.ok_or_else(missing) };
-        match pccs.fetch(kind).await {
-            Ok(text) => {
-                let found = parse(text.clone().into_bytes()).await.ok_or_else(missing)?;
+        let fetched = match pccs.fetch(kind).await {
+            Ok(text) => match parse(text.clone().into_bytes()).await {
+                Some(Ok(found)) => Ok((text, found)),
+                Some(Err(source)) => Err(StoreError::Refused { kind, source }),
+                None => Err(missing()),
+            },
+            Err(source) => Err(StoreError::Fetch { kind, source }),
+        };
+        match (fetched, kept) {
+            (Ok((text, found)), _) => {
                 folder.write(&name, text.into_bytes(), now).await;
                 Ok(found)
             }
-            Err(source) => match kept {
-                Some(held) => Ok(Held { renewed_after: Some(PAUSE), ..held }),
-                None => Err(StoreError::Fetch { kind, source }),
-            },
+            (Err(error), Some(held)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "collateral is not renewed");
+                Ok(Held { renewed_after: Some(PAUSE), ..held })
+            }
+            (Err(error), None) => Err(error),
         }
     }
 }
 
-async fn parse(text: Vec<u8>) -> Option<Held<Arc<Collateral>>> {
+/// `None` if it cannot be read.
+async fn parse(
+    verifier: Verifier,
+    kind: CollateralKind,
+    text: Vec<u8>,
+    now: Duration,
+) -> Option<Result<Held<Arc<Collateral>>, Refusal>> {
     let parse = move || {
         let collateral = Collateral::from_json(str::from_utf8(&text).ok()?).ok()?;
         let until = collateral.next_update()?;
-        Some(Held { value: Arc::new(collateral), until, renewed_after: Some(RENEWED_AFTER) })
+        let held = Held { value: Arc::new(collateral), until, renewed_after: Some(RENEWED_AFTER) };
+        Some(verifier.check_collateral(kind, &held.value, now).map(|()| held))
     };
     blocking(parse).await.ok()?
 }

@@ -9,8 +9,8 @@
 //!
 //! Invariants:
 //! - What decides is [`attest`]; nothing here accepts anything.
-//! - Collateral is signed and so may come from anywhere; what is fetched is bounded in size, number and time. Of AMD's nothing is held
-//!   that was not verified, and nobody is asked for a while after a service had enough.
+//! - Collateral is signed and so may come from anywhere; what is fetched is bounded in size, number and time. Nothing is held that
+//!   is not the vendor's and valid, and nobody is asked for a while after AMD's service had enough.
 //! - Verification runs on threads of its own, so many at a time, and vendors are asked for so many strangers at a time, who have no
 //!   thread meanwhile; a quote for which there is no place in line is refused: a flood of quotes delays strangers, not peers that were
 //!   verified before.

@@ -57,6 +57,42 @@ fn unverified(outcome: Result<Appraised, Refusal>) -> String {
 }
 
 #[test]
+fn collateral_is_checked_without_a_quote() {
+    let check = |(quote, _): Recorded, collateral: &Collateral, now| {
+        let kind = Quote::parse(quote).unwrap().collateral_kind().unwrap();
+        Verifier::new(Root::Intel).check_collateral(kind, collateral, now)
+    };
+    for (recorded, now) in [(TDX, JULY_2025), (SGX, JULY_2025), (TDX_15, OCTOBER_2026)] {
+        assert_eq!(check(recorded, &collateral(recorded), now), Ok(()));
+        let late = check(recorded, &collateral(recorded), now + Duration::from_secs(365 * 86_400));
+        assert!(matches!(late, Err(Refusal::Unverified { .. })), "{late:?}");
+    }
+    let of_others = check(TDX, &collateral(SGX), JULY_2025).unwrap_err().to_string();
+    assert!(of_others.contains("other platforms"), "{of_others}");
+    let changed = |change: &dyn Fn(&mut dcap_qvl::QuoteCollateralV3)| {
+        let mut all = collateral(TDX);
+        change(&mut all.0);
+        check(TDX, &all, JULY_2025).unwrap_err().to_string()
+    };
+    let flip = |bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1;
+    assert!(changed(&|all| flip(&mut all.root_ca_crl)).contains("root's list"));
+    assert!(changed(&|all| all.root_ca_crl.clear()).contains("cannot be read"));
+    assert!(changed(&|all| flip(&mut all.pck_crl)).contains("revoked platforms"));
+    assert!(changed(&|all| all.pck_crl = all.root_ca_crl.clone()).contains("revoked platforms"));
+    assert!(changed(&|all| flip(&mut all.tcb_info_signature)).contains("TCB info"));
+    assert!(changed(&|all| all.tcb_info.push(' ')).contains("TCB info"));
+    assert!(changed(&|all| all.tcb_info_issuer_chain.clear()).contains("TCB info"));
+    assert!(
+        changed(&|all| all.tcb_info_issuer_chain = all.pck_crl_issuer_chain.clone()).contains("TCB info")
+    );
+    assert!(changed(&|all| flip(&mut all.qe_identity_signature)).contains("quoting enclaves"));
+    assert!(changed(&|all| all.qe_identity = "{}".to_owned()).contains("quoting enclaves"));
+    let other = Verifier::new(Root::Other(vec![0]));
+    let kind = Quote::parse(TDX.0).unwrap().collateral_kind().unwrap();
+    assert!(other.check_collateral(kind, &collateral(TDX), JULY_2025).is_err());
+}
+
+#[test]
 fn recorded_quotes_have_the_status_that_they_have() {
     let root: Register =
         "46e403bd34f05a3f2817ab9badcaacc7ffc98e0f261008cd30dae936cace18d5dcf58eef31463613de1570d516200993"

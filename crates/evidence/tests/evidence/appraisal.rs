@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use attest::{Allowed, Collateral, PlatformEvidenceError, Policy, Refusal, Root, Tee, Verifier};
 use cocoon_evidence::{AppraiseError, Appraiser, CollateralStore, Pccs, Standing};
+use sim::{Publication, Vendor};
 use tempfile::{TempDir, tempdir};
 use units::ImageHash;
 
@@ -77,7 +78,7 @@ async fn nothing_is_fetched_for_platforms_that_somebody_made_up() {
     let folder = tempdir().unwrap();
     let appraiser = appraiser(Allowed::default(), folder.path(), Some(stub.pccs.clone()));
     // One of a vendor's that nobody knows, and one whose certificate was changed.
-    let vendor = sim::Vendor::from_seed(&[1; 32]).unwrap();
+    let vendor = Vendor::from_seed(&[1; 32]).unwrap();
     let platform = vendor.platform(attest::PlatformId::new([1; 16]), sim::Firmware::Current).unwrap();
     let made_up = platform.quote(&sim::Guest::of_image("any"), &TDX.report_data()).unwrap();
     let mut changed = TDX.quote.to_vec();
@@ -106,19 +107,31 @@ async fn a_verdict_ends_with_what_it_rests_on() {
 
 #[tokio::test]
 async fn a_verdict_does_not_outlast_what_the_vendor_may_say_anew() {
-    let folder = with_collateral();
-    let store = CollateralStore::new(folder.path().into(), None);
-    let policy = Policy::for_images(only_tdx());
-    let appraiser = Appraiser::new(Verifier::new(Root::Intel), policy, store.clone(), NonZeroUsize::MIN);
+    let folder = tempdir().unwrap();
+    let vendor = Vendor::from_seed(&[1; 32]).unwrap();
+    let id = attest::PlatformId::new([1; 16]);
+    let platform = vendor.platform(id, sim::Firmware::Current).unwrap();
     let data = TDX.report_data();
-    let appraise = |now| appraiser.appraise(TDX.quote, &data, Standing::Stranger, now);
+    let quote = platform.quote(&sim::Guest::of_image("any"), &data).unwrap();
+    let publish = |publication: &Publication| {
+        let path = folder.path().join(format!("{}.json", Vendor::COLLATERAL_KIND));
+        let text = vendor.collateral(publication).unwrap();
+        std::fs::write(path, &text).unwrap();
+        Collateral::from_json(&text).unwrap()
+    };
+    let first = Publication::at(TDX.at - Duration::from_secs(3600));
+    publish(&first);
+    let verifier = Verifier::new(Root::Other(vendor.root_der().to_vec()));
+    let store = CollateralStore::new(folder.path().into(), None);
+    let policy = Policy::for_images(Allowed::default());
+    let appraiser = Appraiser::new(verifier.clone(), policy, store.clone(), NonZeroUsize::MIN);
+    let appraise = |now| appraiser.appraise(&quote, &data, Standing::Stranger, now);
     appraise(TDX.at).await.unwrap();
-    // The vendor has said something since, by which the quote is not genuine.
-    let other = TDX.collateral.replace(r#""root_ca_crl": "30"#, r#""root_ca_crl": "31"#);
-    std::fs::write(TDX.file(folder.path()), &other).unwrap();
-    let other = Collateral::from_json(&other).unwrap();
+
+    let revoked = publish(&Publication { revoked: [id].into(), ..first });
     let half_a_day = Duration::from_secs(12 * 3600);
-    while *store.get(TDX.kind(), TDX.at + half_a_day).await.unwrap() != other {
+    let kind = Vendor::COLLATERAL_KIND;
+    while *store.get(&verifier, kind, TDX.at + half_a_day).await.unwrap() != revoked {
         tokio::task::yield_now().await;
     }
     appraise(TDX.at + half_a_day - Duration::from_secs(1)).await.unwrap();
