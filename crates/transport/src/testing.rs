@@ -15,6 +15,7 @@ use crate::identity::{TlsConfigs, TlsIdentity};
 use crate::link::{Link, LinkEvents, LinkLimits, Shared};
 use crate::peer::VerifiedPeer;
 use crate::tls;
+pub use crate::tls::RecordPair;
 
 /// Bytes that fit between two ends.
 const PIPE_LEN: usize = 64 * 1024;
@@ -46,7 +47,7 @@ pub async fn tls_pair() -> ((Link, LinkEvents), (Link, LinkEvents)) {
     (server, start(right, Side::Accepting, peer(Some(client.key), None)))
 }
 
-/// The two ends of such a session without anything around them, the handshake done: what TLS costs by itself.
+/// The two ends of the TLS library's own sessions, the handshake done: the yardstick of our records.
 ///
 /// # Panics
 /// If the handshake fails.

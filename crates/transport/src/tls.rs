@@ -34,6 +34,8 @@ use crate::identity::{
 };
 use crate::peer::TlsExporter;
 pub(crate) use handshake::{accept, connect};
+#[cfg(any(test, feature = "testing"))]
+pub use records::RecordPair;
 #[cfg(fuzzing)]
 pub(crate) use records::read_records;
 pub(crate) use stream::TlsStream;

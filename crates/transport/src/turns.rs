@@ -25,7 +25,7 @@ pub(crate) static HANDSHAKES: Turns = LazyLock::new(one_for_each_core);
 /// Searches for a nonce, for about a hundredth of a second.
 ///
 /// # Errors
-/// If the runtime is shutting down.
+/// If the runtime is shutting down, or the work panicked.
 pub(crate) async fn of_searches<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
@@ -35,7 +35,7 @@ pub(crate) async fn of_searches<T: Send + 'static>(
 /// Does a step of a handshake.
 ///
 /// # Errors
-/// If the runtime is shutting down.
+/// If the runtime is shutting down, or the work panicked.
 pub(crate) async fn of_handshakes<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {

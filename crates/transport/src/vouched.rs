@@ -16,7 +16,7 @@ use crate::clock;
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
 /// Up to this is added at random: the evidence of many peers rests on the same collateral.
 const SPREAD: Duration = Duration::from_secs(60);
-/// Where evidence could not be looked at, it is tried again after this long.
+/// Where evidence could not be looked at once its verdict has lapsed, it is tried again after this long.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// How long a verdict that has lapsed is relied on while nobody can say anything newer.
 const GRACE: Duration = Duration::from_secs(900);

@@ -15,12 +15,17 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use super::records::{End, HEADER_LEN, Records};
 use super::sealed::Sealed;
 use super::secrets::{SecretsOfHandshake, Suite};
-use super::stream::{SEALED_LEN_MAX, TlsStream, broken};
+use super::stream::{TlsStream, broken};
 use super::{Peer, server_name};
 use crate::turns;
 
 /// Bytes that are read at one go: a certificate with a quote, and what comes with it.
 const READ_LEN: usize = 16 * 1024;
+/// Most bytes that may wait for the rest of their record, or of a message over several: the library accepts messages of 64 KiB.
+const SEALED_LEN_MAX: usize = 96 * 1024;
+/// Records of a peer's handshake; it takes about ten. The library may look at each of them again with every further one, if the peer
+/// says that it sends early data.
+const RECORDS_MAX: u16 = 256;
 
 /// Does the handshake of the connecting side.
 ///
@@ -177,12 +182,15 @@ struct Handshake {
     shown: usize,
     /// Where the first record begins that was not shown as a whole.
     next: usize,
+    /// Whole records so far.
+    records: u16,
     sealed_out: Sealed,
 }
 
 impl Handshake {
     fn new(session: Session, secrets: Arc<SecretsOfHandshake>) -> Self {
-        Self { session, secrets, sealed_in: Vec::new(), shown: 0, next: 0, sealed_out: Sealed::default() }
+        let (sealed_in, sealed_out) = Default::default();
+        Self { session, secrets, sealed_in, shown: 0, next: 0, records: 0, sealed_out }
     }
 
     /// Goes on as far as the bytes that have come allow. Returns whether the handshake is complete.
@@ -195,7 +203,7 @@ impl Handshake {
             match progress {
                 Ok(Progress::More) => {}
                 Ok(Progress::Blocked) => {
-                    if !self.show_more() {
+                    if !self.show_more()? {
                         return Ok(false);
                     }
                 }
@@ -213,14 +221,18 @@ impl Handshake {
     }
 
     /// Shows the session one more record, or what is there of it: whoever speaks another protocol is told at once.
-    fn show_more(&mut self) -> bool {
+    fn show_more(&mut self) -> Result<bool, Error> {
         let shown_before = self.shown;
         let end = self.next + record_len(&self.sealed_in[self.next..]);
         if end <= self.sealed_in.len() {
             self.next = end;
+            self.records += 1;
+        }
+        if self.records > RECORDS_MAX {
+            return Err(Error::General(format!("the handshake has more than {RECORDS_MAX} records")));
         }
         self.shown = end.min(self.sealed_in.len());
-        self.shown > shown_before
+        Ok(self.shown > shown_before)
     }
 
     /// Whether the session could go on with what has come: by a whole record, or by a header that it may refuse.
@@ -248,12 +260,14 @@ impl Handshake {
     {
         let Self { session, secrets, sealed_in, .. } = self;
         let common = session.common();
+        if common.is_handshaking() {
+            return Err(broken(Error::HandshakeNotComplete));
+        }
         let suite = common.negotiated_cipher_suite().and_then(Suite::of);
         let secrets =
             suite.and_then(|suite| secrets.take(suite)).ok_or_else(|| broken(Error::HandshakeNotComplete))?;
         let certificate = common.peer_certificates().and_then(<[_]>::first);
-        let certificate =
-            certificate.ok_or_else(|| broken(Error::NoCertificatesPresented))?.clone().into_owned();
+        let certificate = certificate.ok_or_else(|| broken(Error::NoCertificatesPresented))?.clone();
         let peer = Peer::new(certificate, secrets.exporter.tls_exporter()).map_err(broken)?;
         let records = Records::new(session.end(), secrets.of_client, secrets.of_server);
         Ok((TlsStream::new(stream, records, sealed_in), peer))

@@ -21,7 +21,7 @@ pub(super) const OVERHEAD: usize = HEADER_LEN + 1 + TAG_LEN;
 
 /// Records that are sealed with one key, below the bound of section 5.5 for AES-GCM.
 const SEALED_PER_KEY_MAX: u64 = 1 << 24;
-/// Changes of the peer's keys, and records without content, that may follow each other with no byte in between.
+/// Messages of the peer, and records without content, that may follow each other with no byte in between.
 const FRUITLESS_MAX: u8 = 32;
 /// Bytes of the longest message that may follow a handshake: a session ticket, which connecting peers get and ignore.
 const MESSAGE_LEN_MAX: usize = 1 << 16;
@@ -181,7 +181,8 @@ impl Records {
             return Err(Failure::new(UnexpectedMessage, InvalidMessage::InvalidEmptyPayload));
         }
         self.message.extend_from_slice(part);
-        let mut messages = std::mem::take(&mut self.message);
+        let all = std::mem::take(&mut self.message);
+        let mut messages = &all[..];
         while let Some((&[kind, len @ ..], rest)) = messages.split_first_chunk::<4>() {
             let [b0, b1, b2] = len;
             let len = u32::from_be_bytes([0, b0, b1, b2]) as usize;
@@ -199,12 +200,12 @@ impl Records {
                 return Err(Failure::new(DecodeError, InvalidMessage::HandshakePayloadTooLarge));
             }
             let Some((body, rest)) = rest.split_at_checked(len) else { break };
+            self.fruitless(PeerMisbehaved::TooManyKeyUpdateRequests)?;
             if got_type == HandshakeType::KeyUpdate {
                 // What follows is protected by other keys (section 5.1).
                 if !rest.is_empty() {
                     return Err(Failure::new(UnexpectedMessage, PeerMisbehaved::KeyEpochWithPendingFragment));
                 }
-                self.fruitless(PeerMisbehaved::TooManyKeyUpdateRequests)?;
                 match *body {
                     [0] => {}
                     [1] => self.is_asked_for_new_key = true,
@@ -212,13 +213,13 @@ impl Records {
                 }
                 self.receiving.change_key();
             }
-            messages = rest.to_vec();
+            messages = rest;
         }
-        self.message = messages;
+        self.message = messages.to_vec();
         Ok(())
     }
 
-    /// One more record that gives the application nothing.
+    /// One thing more that gives the application nothing.
     fn fruitless(&mut self, too_many: PeerMisbehaved) -> Result<(), Failure> {
         if self.fruitless == FRUITLESS_MAX {
             return Err(Failure::new(AlertDescription::UnexpectedMessage, too_many));
@@ -285,15 +286,14 @@ fn body_len(header: [u8; HEADER_LEN]) -> Result<usize, Failure> {
 
 /// Type and content of an opened record, which ends in zeros as many as the peer likes (section 5.4).
 fn unpadded(inner: &[u8]) -> Result<(ContentType, &[u8]), Failure> {
+    if inner.len() > PLAIN_LEN_MAX + 1 {
+        return Err(Failure::new(AlertDescription::RecordOverflow, Error::PeerSentOversizedRecord));
+    }
     let Some(at) = inner.iter().rposition(|byte| *byte != 0) else {
         let error = PeerMisbehaved::IllegalTlsInnerPlaintext;
         return Err(Failure::new(AlertDescription::UnexpectedMessage, error));
     };
-    let (content, kind) = (&inner[..at], ContentType::from(inner[at]));
-    if content.len() > PLAIN_LEN_MAX {
-        return Err(Failure::new(AlertDescription::RecordOverflow, Error::PeerSentOversizedRecord));
-    }
-    Ok((kind, content))
+    Ok((ContentType::from(inner[at]), &inner[..at]))
 }
 
 /// Has each end say `said`, kinds and contents of records, to the other, and read `raw` then.
@@ -333,12 +333,46 @@ pub(crate) fn read_records(said: &[(u8, Vec<u8>)], raw: &[u8]) {
     }
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, feature = "testing"))]
 impl Records {
     /// One end of a session whose secrets are known.
     pub(super) fn of_nobody(end: End) -> Self {
         let [of_client, of_server] = [1, 2].map(Secret::of_nobody);
         Self::new(end, of_client, of_server)
+    }
+}
+
+/// Both ends of a session whose secrets are known, in memory: what sealing and opening cost by themselves.
+#[cfg(any(test, feature = "testing"))]
+pub struct RecordPair {
+    client: Records,
+    server: Records,
+    /// The memory of the sealed bytes, used again.
+    sealed: Sealed,
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl Default for RecordPair {
+    fn default() -> Self {
+        let [client, server] = [End::Client, End::Server].map(Records::of_nobody);
+        Self { client, server, sealed: Sealed::default() }
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl RecordPair {
+    /// Seals all of `plain` in full records and opens it at the other end, onto the end of `into`.
+    ///
+    /// # Panics
+    /// Never: what one end seals the other opens.
+    pub fn carry(&mut self, plain: &[u8], into: &mut bytes::BytesMut) {
+        for part in plain.chunks(PLAIN_LEN_MAX) {
+            self.sealed.clear();
+            self.client.seal_plain(part.len(), |room| room.copy_from_slice(part), &mut self.sealed);
+            let opened = self.server.open(self.sealed.waiting_mut()).expect("it is the other end's");
+            let Some((_len, Opened::Plain(plain))) = opened else { panic!("a record is whole") };
+            into.extend_from_slice(plain);
+        }
     }
 }
 

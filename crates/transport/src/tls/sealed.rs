@@ -45,6 +45,18 @@ impl Sealed {
         &self.bytes[self.start..self.end]
     }
 
+    /// Forgets what waits, and keeps its memory.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
+    }
+
+    /// What waits, to be opened in place.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn waiting_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+
     /// Writes until nothing waits.
     pub(super) fn poll_write<S>(&mut self, stream: &mut S, context: &mut Context<'_>) -> Poll<io::Result<()>>
     where

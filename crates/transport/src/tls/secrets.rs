@@ -44,7 +44,6 @@ pub(super) struct RecordKey {
 }
 
 /// One secret of a session. Cleared when it is dropped.
-#[derive(Clone)]
 pub(super) struct Secret {
     suite: Suite,
     bytes: Zeroizing<[u8; SECRET_LEN_MAX]>,
@@ -60,7 +59,7 @@ impl Secret {
     }
 
     /// One that is known.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, fuzzing, feature = "testing"))]
     pub(super) fn of_nobody(byte: u8) -> Self {
         let suite = Suite::of(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256);
         suite.and_then(|suite| Self::new(suite, &[byte; 32])).expect("the suite is known")

@@ -25,9 +25,6 @@ const SEAL_LEN_MAX: usize = 4 * PLAIN_LEN_MAX;
 /// Least and most free space for a read from the stream; in between, as much as the reader has room for.
 const READ_LEN_MIN: usize = 1024;
 const READ_LEN_MAX: usize = 64 * 1024;
-/// Most bytes that may wait for the rest of their record, or of a handshake message over several: the library accepts
-/// messages of 64 KiB.
-pub(super) const SEALED_LEN_MAX: usize = 96 * 1024;
 
 /// A stream of plain bytes over one of records. Errors of TLS come as [`ErrorKind::InvalidData`] around an
 /// [`rustls::Error`]; an end without goodbye is [`ErrorKind::UnexpectedEof`].
@@ -35,7 +32,7 @@ pub(crate) struct TlsStream<S> {
     stream: S,
     /// Boxed, since they are several times the size of all else.
     records: Box<Records>,
-    /// Came and is not opened: less than a record, or less than a handshake message over several.
+    /// Came and is not opened: less than a record.
     sealed_in: Vec<u8>,
     /// Opened, and its reader had no room.
     opened: BytesMut,
@@ -119,9 +116,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     ) -> Poll<io::Result<usize>> {
         self.check()?;
         let begun = self.sealed_in.len();
-        if begun >= SEALED_LEN_MAX {
-            return Poll::Ready(Err(broken(Error::PeerSentOversizedRecord)));
-        }
         let room = reader.as_ref().map_or(0, |reader| reader.remaining());
         let len = room.saturating_add(OVERHEAD).clamp(READ_LEN_MIN, READ_LEN_MAX);
         let mut scratch = take_scratch(begun + len);
@@ -228,13 +222,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
                 return Poll::Ready(Ok(()));
             }
             let received = ready!(this.poll_receive(context, Some(reader)));
-            // An alert; what does not go out now goes with the next bytes.
-            let sent = this.poll_send(context);
-            if received? == 0 {
-                return Poll::Ready(Err(ErrorKind::UnexpectedEof.into()));
+            if this.broken.is_some() {
+                // The peer learns why, if there is room.
+                let _lost = this.poll_send(context);
             }
-            if let Poll::Ready(sent) = sent {
-                sent?;
+            // What came before an error is read before it.
+            if reader.filled().len() == before && received? == 0 {
+                return Poll::Ready(Err(ErrorKind::UnexpectedEof.into()));
             }
         }
     }
@@ -255,6 +249,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
         let this = self.get_mut();
         ready!(this.poll_send(context))?;
         this.check()?;
+        if this.is_closing {
+            return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
+        }
         this.sealed_out = Sealed::in_scratch();
         let taken = this.seal(pieces);
         let sent = this.sealed_out.poll_write(&mut this.stream, context);
@@ -277,8 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !mem::replace(&mut this.is_closing, true) {
-            this.check()?;
+        if !mem::replace(&mut this.is_closing, true) && this.broken.is_none() {
             this.records.seal_goodbye(&mut this.sealed_out);
         }
         ready!(this.poll_send(context))?;

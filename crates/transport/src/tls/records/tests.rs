@@ -115,10 +115,13 @@ fn padding_is_taken_off_and_a_record_of_padding_refused() {
     assert_eq!(refused(&mut server, nothing), (illegal, Some(AlertDescription::UnexpectedMessage)));
 
     let (mut client, mut server) = pair();
-    let full = [&vec![1; PLAIN_LEN_MAX][..], &[23], &[0; 100]].concat();
+    let full = [&vec![1; PLAIN_LEN_MAX][..], &[23]].concat();
     assert_eq!(open(&mut server, seal_inner(&mut client, &full)).unwrap().len(), PLAIN_LEN_MAX);
-    let more = [&vec![1; PLAIN_LEN_MAX + 1][..], &[23]].concat();
-    assert_eq!(refused(&mut server, seal_inner(&mut client, &more)).0, Error::PeerSentOversizedRecord);
+    // Padding counts (section 5.4).
+    for more in [[&full[..], &[0]].concat(), [&vec![1; PLAIN_LEN_MAX + 1][..], &[23]].concat()] {
+        let (mut client, mut server) = pair();
+        assert_eq!(refused(&mut server, seal_inner(&mut client, &more)).0, Error::PeerSentOversizedRecord);
+    }
 }
 
 #[test]
@@ -222,9 +225,14 @@ fn what_gives_nothing_comes_only_so_often() {
     };
     let empty = |client: &mut Records| seal_as(client, ContentType::ApplicationData, &[]);
     let cancelled = |client: &mut Records| seal_as(client, ContentType::Alert, &[1, 90]);
-    let forms: [fn(&mut Records) -> Vec<u8>; 3] = [change, empty, cancelled];
-    for form in forms {
+    let ticket = |server: &mut Records| seal_as(server, ContentType::Handshake, &[4, 0, 0, 0]);
+    let forms: [fn(&mut Records) -> Vec<u8>; 4] = [change, empty, cancelled, ticket];
+    for (number, form) in forms.into_iter().enumerate() {
         let (mut client, mut server) = pair();
+        if number == 3 {
+            // Only servers send tickets.
+            (client, server) = (server, client);
+        }
         for _round in 0..2 {
             for _time in 0..FRUITLESS_MAX {
                 open(&mut server, form(&mut client)).unwrap();

@@ -278,6 +278,75 @@ async fn a_changed_byte_ends_both_sides() {
 }
 
 #[tokio::test]
+async fn what_came_before_an_error_is_read_before_it() {
+    let (mut ours, mut theirs) = accepting(4096).await;
+    let mut records = Vec::new();
+    for word in [&b"answer"[..], b"changed"] {
+        theirs.get_mut().1.writer().write_all(word).unwrap();
+        theirs.get_mut().1.write_tls(&mut records).unwrap();
+    }
+    *records.last_mut().unwrap() ^= 1;
+    theirs.get_mut().0.write_all(&records).await.unwrap();
+    let mut read = [0; 100];
+    assert_eq!(ours.read(&mut read).await.unwrap(), 6);
+    assert_eq!(ours.read(&mut read).await.unwrap_err().kind(), ErrorKind::InvalidData);
+}
+
+#[tokio::test]
+async fn an_answer_is_read_though_nothing_can_be_written() {
+    let (mut ours, mut theirs) = accepting(64).await;
+    // More waits than the pipe takes.
+    let written = poll_fn(|context| Pin::new(&mut ours).poll_write(context, &[1; 1000])).await;
+    assert_eq!(written.unwrap(), 1000);
+    let mut records = Vec::new();
+    theirs.get_mut().1.writer().write_all(b"answer").unwrap();
+    theirs.get_mut().1.write_tls(&mut records).unwrap();
+    theirs.get_mut().0.write_all(&records).await.unwrap();
+    drop(theirs);
+    let mut answer = [0; 6];
+    ours.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"answer");
+    assert_eq!(ours.flush().await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+#[tokio::test]
+async fn nothing_is_written_behind_a_goodbye() {
+    let (mut left, _right) = pair(4096).await;
+    left.shutdown().await.unwrap();
+    assert_eq!(left.write_u8(1).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+/// Announced early data makes the library try every record again that it cannot open, with each that comes.
+#[tokio::test]
+async fn a_handshake_has_only_so_many_records() {
+    let (ours, mut theirs) = duplex(1 << 20);
+    let accepted = tokio::spawn(async { accept(ours, &configs().server).await });
+    let mut client = ClientConnection::new(configs().client, server_name()).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    announce_early_data(&mut hello);
+    theirs.write_all(&hello).await.unwrap();
+    theirs.write_all(&[23, 3, 3, 0, 0].repeat(300)).await.unwrap();
+    let error = accepted.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("records"), "{error}");
+}
+
+/// Puts the extension (RFC 8446, section 4.2.10) in front of the others of a ClientHello in one record.
+fn announce_early_data(hello: &mut Vec<u8>) {
+    const EXTENSION: [u8; 4] = [0, 42, 0, 0];
+    // Record, message, version, random; then the lengths of session id, suites and compressions.
+    let mut at = 5 + 4 + 2 + 32;
+    at += 1 + usize::from(hello[at]);
+    at += 2 + usize::from(u16::from_be_bytes([hello[at], hello[at + 1]]));
+    at += 1 + usize::from(hello[at]);
+    hello.splice(at + 2..at + 2, EXTENSION);
+    for len in [3, 7, at] {
+        let longer = u16::from_be_bytes([hello[len], hello[len + 1]]) + 4;
+        hello[len..len + 2].copy_from_slice(&longer.to_be_bytes());
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_record_ends_the_handshake() {
     let (ours, mut theirs) = duplex(4096);
     let accepted = tokio::spawn(async { accept(ours, &configs().server).await });
