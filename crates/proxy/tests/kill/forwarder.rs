@@ -82,6 +82,11 @@ impl Forwarder {
         shared.mischief = mischief;
         std::mem::take(&mut shared.done)
     }
+
+    /// How often what becomes of questions and answers did something.
+    pub(crate) fn done(&self) -> usize {
+        self.shared.lock().unwrap().done
+    }
 }
 
 /// What becomes of one question.
