@@ -181,7 +181,7 @@ impl Records {
             return Err(Failure::new(UnexpectedMessage, InvalidMessage::InvalidEmptyPayload));
         }
         self.message.extend_from_slice(part);
-        let all = std::mem::take(&mut self.message);
+        let mut all = std::mem::take(&mut self.message);
         let mut messages = &all[..];
         while let Some((&[kind, len @ ..], rest)) = messages.split_first_chunk::<4>() {
             let [b0, b1, b2] = len;
@@ -215,7 +215,12 @@ impl Records {
             }
             messages = rest;
         }
-        self.message = messages.to_vec();
+        let used = all.len() - messages.len();
+        if used > 0 {
+            all.drain(..used);
+            all.shrink_to_fit();
+        }
+        self.message = all;
         Ok(())
     }
 
@@ -299,8 +304,7 @@ fn unpadded(inner: &[u8]) -> Result<(ContentType, &[u8]), Failure> {
 /// Has each end say `said`, kinds and contents of records, to the other, and read `raw` then.
 ///
 /// # Panics
-/// If other bytes come out for the application than went in before the first record that is refused, or if a refused session
-/// goes on.
+/// If other bytes come out for the application than went in before the first record that is refused, or if `raw` opens.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_records(said: &[(u8, Vec<u8>)], raw: &[u8]) {
     for end in [End::Client, End::Server] {
